@@ -1,0 +1,1 @@
+"""mcnlab finds out what multimodal self-supervision keeps, and what it forgets."""

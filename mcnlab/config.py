@@ -1,0 +1,114 @@
+"""The base of all settings: frozen, typed, and refusing unknown names with the nearest valid one."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mcnlab.errors import ConfigError, DataError
+
+
+class Settings(BaseModel):
+    """A frozen group of settings; build it from outside input with `parse`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, source: str) -> Self:
+        """Settings from plain values.
+
+        Args:
+            values: names and values, as read from YAML or the command line.
+            source: what to name in an error: a file or a flag.
+
+        Returns:
+            The validated settings.
+
+        Raises:
+            ConfigError: a name is unknown or a value has the wrong type or range.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {_first_problem(error, cls)}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its top-level mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or does not hold a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
+    return values
+
+
+def with_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Settings with `key.inner=value` flags laid over them; values are read as YAML.
+
+    Args:
+        values: nested settings.
+        overrides: flags such as `training.epochs=3`.
+
+    Returns:
+        A new nested mapping.
+
+    Raises:
+        ConfigError: a flag has no `=`, or walks through something that is not a mapping.
+    """
+    merged = yaml.safe_load(yaml.safe_dump(dict(values)))
+    for flag in overrides:
+        name, equals, text = flag.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set {flag}: expected key=value")
+        *path, last = name.split(".")
+        place = merged
+        for step in path:
+            place = place.setdefault(step, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {flag}: {name} is not a setting inside a group")
+        place[last] = yaml.safe_load(text)
+    return merged
+
+
+def _first_problem(error: ValidationError, settings: type[BaseModel]) -> str:
+    """The first validation problem in one line, with the nearest valid name for an unknown one."""
+    problem = error.errors()[0]
+    place = [str(part) for part in problem["loc"]]
+    name = ".".join(place)
+    if problem["type"] != "extra_forbidden":
+        return f"{name}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r:.200}"
+    known = _field_names(settings, place[:-1])
+    close = difflib.get_close_matches(place[-1], known, n=1)
+    return f"unknown setting {name!r}" + (f", did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}")
+
+
+def _field_names(settings: type[BaseModel], path: list[str]) -> list[str]:
+    """Names that are valid at a place inside nested settings."""
+    for step in path:
+        field = settings.model_fields.get(step)
+        if field is None:
+            continue
+        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner += [deep for part in inner for deep in getattr(part, "__args__", ())]
+        models = [part for part in inner if isinstance(part, type) and issubclass(part, BaseModel)]
+        settings = models[0] if models else settings
+    return sorted(settings.model_fields)

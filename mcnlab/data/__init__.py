@@ -1,0 +1,1 @@
+"""Stores, their importers, and everything that turns media into what towers read."""

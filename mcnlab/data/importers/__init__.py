@@ -1,0 +1,1 @@
+"""One importer per published or own layout; each writes a store."""

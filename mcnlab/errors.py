@@ -1,0 +1,57 @@
+"""The error family: one class per exit code, so that a shell and a reader learn the same thing."""
+
+
+class McnlabError(Exception):
+    """Base of every error that mcnlab raises on purpose; its text is one line for the user."""
+
+    exit_code = 1
+
+
+class ConfigError(McnlabError):
+    """A setting or an argument is wrong."""
+
+    exit_code = 2
+
+
+class ShapeError(ConfigError, ValueError):
+    """Two arrays do not fit each other."""
+
+
+class DataError(McnlabError):
+    """A file or a store is missing, broken, empty, or lacks what is asked of it."""
+
+    exit_code = 3
+
+
+class NonFiniteError(McnlabError):
+    """A loss term became NaN or infinite."""
+
+    exit_code = 4
+
+
+class StorageError(McnlabError):
+    """The disk or the permissions do not allow it."""
+
+    exit_code = 5
+
+
+class BusyError(McnlabError):
+    """Another process holds the folder."""
+
+    exit_code = 6
+
+
+class CheckpointError(McnlabError):
+    """No checkpoint of the run can be used."""
+
+    exit_code = 7
+
+
+class RankError(McnlabError):
+    """One of several training processes failed."""
+
+    exit_code = 8
+
+
+class RunError(McnlabError):
+    """A run, or a notebook of it, ended without its result."""

@@ -1,0 +1,1 @@
+"""Losses: pure functions of matrices; none asks which process it runs in."""

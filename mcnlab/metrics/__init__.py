@@ -1,0 +1,1 @@
+"""Metrics: pure functions from embeddings, ranks and assignments to numbers."""

@@ -1,0 +1,1 @@
+"""Figures, notebooks and pages, made from run folders alone; never imports torch."""

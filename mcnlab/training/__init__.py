@@ -1,0 +1,1 @@
+"""The objective's terms, the stages, the step, the loop and its checkpoints."""
