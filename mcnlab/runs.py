@@ -1,0 +1,283 @@
+"""The run folder: reading what a run left behind, and writing files that are either old or new, never half."""
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from safetensors import SafetensorError, safe_open
+
+from mcnlab.errors import DataError, StorageError
+
+RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "low", "high")
+"""The eight columns that every table of results has, in this order."""
+STATES = ("pending", "running", "finished", "failed", "interrupted")
+_FOLDER_NAME = re.compile(r"(?P<experiment>.+)-s(?P<seed>\d+)")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk; reads lazily and never writes.
+
+    Args:
+        path: the folder, for example `runs/modality_combinations/v-t-s0`.
+
+    Example:
+        >>> RunFolder("runs/tiny-s0").status["state"]  # doctest: +SKIP
+        'finished'
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The resolved settings; empty while the run has not written them."""
+        return _read_mapping(self.path / "settings.yaml")
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Code version, data fingerprint, seeds, machine, library versions; empty while not written."""
+        return _read_mapping(self.path / "provenance.json")
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        """`state` (one of `STATES`) and, for a failed run, `reason`."""
+        status = _read_mapping(self.path / "status.json") or {"state": "pending"}
+        if status.get("state") not in STATES:
+            raise DataError(f"{self.path / 'status.json'}: state must be one of {STATES}, got {status.get('state')!r}")
+        return status
+
+    @property
+    def finished(self) -> bool:
+        """True once every part of the run is done and on disk."""
+        return self.status["state"] == "finished"
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's name: from the settings, else from the folder's name."""
+        named = self.settings.get("name") or self.provenance.get("experiment")
+        match = _FOLDER_NAME.fullmatch(self.path.name)
+        return str(named or (match["experiment"] if match else self.path.name))
+
+    @property
+    def seed(self) -> int:
+        """The run's seed: from the settings, else from the folder's name, else 0."""
+        for source in (self.settings, self.provenance):
+            if isinstance(source.get("seed"), int):
+                return int(source["seed"])
+        match = _FOLDER_NAME.fullmatch(self.path.name)
+        return int(match["seed"]) if match else 0
+
+    def metrics(self) -> pd.DataFrame:
+        """One row per training step: step, stage, epoch, lr, loss, term.NAME, grad_norm, clips_per_s, elapsed_s.
+
+        Returns:
+            The table; without rows when the run took no step. A last line that was cut off by a crash is left out.
+
+        Raises:
+            DataError: a line other than the last is not JSON.
+        """
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return pd.DataFrame()
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                if number < len(lines):
+                    raise DataError(f"{path}: line {number} is not JSON ({error.msg})") from error
+        return pd.DataFrame(rows)
+
+    def results(self) -> pd.DataFrame:
+        """The run's results, tidy, with the columns of `RESULT_COLUMNS`.
+
+        Returns:
+            One row per task, subject and metric; without rows when the run was not evaluated.
+
+        Raises:
+            DataError: `results.json` is not JSON, or a row lacks one of the columns.
+        """
+        rows = _read_mapping(self.path / "results.json").get("rows", [])
+        table = pd.DataFrame(rows, columns=list(rows[0]) if rows else list(RESULT_COLUMNS))
+        missing = [column for column in RESULT_COLUMNS if column not in table]
+        if missing:
+            raise DataError(f"{self.path / 'results.json'}: rows lack {', '.join(missing)}")
+        numbers = dict.fromkeys(("value", "low", "high"), "float64")
+        return table[list(RESULT_COLUMNS)].astype(numbers)
+
+    def embeddings(self) -> dict[str, np.ndarray]:
+        """Embeddings of the evaluated clips.
+
+        Returns:
+            `video`, `video@va`, `joint`, … to (clips, dim) float16; the row of a clip without the modality is NaN.
+
+        Raises:
+            DataError: the file is missing or broken.
+        """
+        path = self.path / "embeddings.safetensors"
+        try:
+            with safe_open(path, framework="numpy") as file:
+                return {name: file.get_tensor(name) for name in sorted(file.keys())}
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: no such file; has the run been evaluated?") from error
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path}: cannot be read ({error})") from error
+
+    def clips(self) -> pd.DataFrame:
+        """The evaluated clips, in the row order of the embeddings: id, caption, label, start_s, end_s, thumbnail, …"""
+        return _read_parquet(self.path / "clips.parquet")
+
+    def ranks(self) -> pd.DataFrame:
+        """Rank of the true match (1 is best), a row per clip and a column per direction; null where there is none."""
+        return _read_parquet(self.path / "ranks.parquet")
+
+
+def run_folders(folder: str | Path) -> list[RunFolder]:
+    """All runs directly inside a folder, by name.
+
+    Args:
+        folder: holds run folders, and perhaps other things, which are passed over.
+
+    Returns:
+        The runs, sorted by folder name; a run is a folder with `settings.yaml` or `status.json`.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of runs")
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [RunFolder(path) for path in inside if (path / "settings.yaml").exists() or (path / "status.json").exists()]
+
+
+def list_runs(folder: str | Path) -> pd.DataFrame:
+    """One row per run of a folder.
+
+    Args:
+        folder: holds run folders.
+
+    Returns:
+        Columns experiment, seed, state, reason, steps, train_s, path; sorted by experiment and seed.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    columns = ["experiment", "seed", "state", "reason", "steps", "train_s", "path"]
+    table = pd.DataFrame([_run_row(run) for run in run_folders(folder)], columns=columns)
+    return table.sort_values(["experiment", "seed"], kind="stable", ignore_index=True)
+
+
+@contextmanager
+def written_atomically(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    Args:
+        path: the file to write; its folder is made when missing.
+
+    Yields:
+        The temporary path, with the same ending; write the file there.
+
+    Raises:
+        StorageError: the disk is full or the permissions forbid it.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text_atomically(path: str | Path, text: str) -> None:
+    """Write a UTF-8 file so that a reader, or a crash, sees the old text or the new one.
+
+    Args:
+        path: the file.
+        text: its content.
+
+    Raises:
+        StorageError: the disk is full or the permissions forbid it.
+    """
+    with written_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json_atomically(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file so that a reader, or a crash, sees the old values or the new ones.
+
+    Args:
+        path: the file.
+        values: plain values; floats are written exactly.
+
+    Raises:
+        StorageError: the disk is full or the permissions forbid it.
+    """
+    write_text_atomically(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON or YAML file; empty when there is no such file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: expected a mapping, got {type(values).__name__}")
+    return values
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """A Parquet table, or a DataError that names the file."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file; has the run been evaluated?")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+def _run_row(run: RunFolder) -> dict[str, Any]:
+    """What `list_runs` says of one run."""
+    metrics = run.metrics()
+    return {
+        "experiment": run.experiment,
+        "seed": run.seed,
+        "state": run.status["state"],
+        "reason": run.status.get("reason"),
+        "steps": len(metrics),
+        "train_s": float(metrics["elapsed_s"].iloc[-1]) if "elapsed_s" in metrics else None,
+        "path": str(run.path),
+    }
+
+
+def _sync(path: Path) -> None:
+    """Ask the system to put a file or a folder on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
