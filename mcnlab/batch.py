@@ -1,0 +1,60 @@
+"""The structures that flow between the parts: what goes into a model, and what comes out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+MODALITIES = ("video", "audio", "text")
+"""The modalities in the order in which their initials name a pair: `va`, `vt`, `at`."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some clips, ready for the towers. Rows of an absent modality hold zeros and are never read."""
+
+    inputs: Mapping[str, Float[Tensor, "clips ..."]]
+    """By modality: video (clips, dim), audio (clips, bands, frames) in dB, text (clips, words, dim)."""
+    lengths: Mapping[str, Int[Tensor, " clips"]]
+    """By modality with a time axis: how many frames or words are real; the rest is padding."""
+    present: Mapping[str, Bool[Tensor, " clips"]]
+    """By modality: which clips have it."""
+    clips: Int[Tensor, " clips"]
+    """Place of each clip in its source, to name it in an error."""
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model makes of a batch. Rows of an absent modality are zero; `present` says which."""
+
+    features: Mapping[str, Float[Tensor, "clips _"]]
+    """By modality: backbone features, before any space."""
+    embeddings: Mapping[tuple[str, str], Float[Tensor, "clips _"]]
+    """By (modality, space): the vectors that are compared."""
+    present: Mapping[str, Bool[Tensor, " clips"]]
+    """By modality: which clips have it."""
+
+
+def pair_modalities(pair: str) -> tuple[str, str]:
+    """The two modalities that a pair's initials name, in the order of `MODALITIES`.
+
+    Args:
+        pair: two initials, such as `va`.
+
+    Returns:
+        Their full names.
+
+    Raises:
+        KeyError: an initial names no modality.
+
+    Example:
+        >>> pair_modalities("at")
+        ('audio', 'text')
+    """
+    by_initial = {modality[0]: modality for modality in MODALITIES}
+    first, second = pair
+    return by_initial[first], by_initial[second]

@@ -1,0 +1,180 @@
+"""The model of one experiment: a backbone per modality, a head per modality and space, decoders."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mcnlab.batch import Batch, Outputs
+from mcnlab.models.davenet import DaveNet, mean_over_time, real_steps
+from mcnlab.models.graph import Graph
+from mcnlab.models.reconstruction import Decoder
+from mcnlab.models.towers import GatedUnit, SentenceMaxPool
+from mcnlab.numerics import l2_normalize, seeded
+
+DAVENET_HALVINGS = 3
+"""Doublings of the channel count between DaveNet's first and last stage."""
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """Plain sizes of a model, all that is needed to build it."""
+
+    input_dims: Mapping[str, int]
+    """By modality: width of its input (video features, mel bands, word vectors)."""
+    dim: int = 6144
+    """Width of every space."""
+    audio_width: int = 1024
+    """Channels of DaveNet's last stage, a multiple of 8."""
+    audio_blocks: int = 2
+    """Basic blocks in each of DaveNet's stages."""
+    decoder_hidden: int = 1024
+    """Inner width of the decoders."""
+
+
+class MultimodalModel(nn.Module):
+    """Towers, heads and decoders of the modalities of one experiment.
+
+    Args:
+        sizes: plain sizes.
+        graph: the spaces and who lives in them.
+        faithful: as published: padding takes part in pooling, no L2 normalization, decoders end in a ReLU. Otherwise
+            sound: masked pooling, unit-length embeddings, decoders without a last ReLU.
+        decoders: whether to build decoders for the reconstruction term.
+        seed: first weights; a tower's weights depend on the seed and its name alone, so that the same tower starts
+            equal in every experiment.
+
+    Source: MCN (Chen et al., ICCV 2021), arXiv 2104.12671, figure 2 and its released code.
+    """
+
+    def __init__(self, sizes: ModelSizes, graph: Graph, *, faithful: bool, decoders: bool, seed: int) -> None:
+        super().__init__()
+        self.graph = graph
+        self.faithful = faithful
+        self.backbones = nn.ModuleDict()
+        self.heads = nn.ModuleDict()
+        self.decoders = nn.ModuleDict()
+        for modality, width in sizes.input_dims.items():
+            with seeded(seed, "backbone", modality):
+                self.backbones[modality] = _backbone(modality, width, sizes)
+            for space in graph.spaces_of(modality):
+                name = head_name(modality, space)
+                with seeded(seed, "head", name):
+                    self.heads[name] = _head(modality, width, sizes)
+                if decoders:
+                    with seeded(seed, "decoder", name):
+                        self.decoders[name] = _decoder(modality, width, sizes, faithful=faithful)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that have a tower."""
+        return tuple(self.backbones)
+
+    def forward(self, batch: Batch, modalities: Collection[str] | None = None) -> Outputs:
+        """Features and embeddings of the clips' present modalities.
+
+        Args:
+            batch: the clips.
+            modalities: those to run; None runs all. Towers that do not run keep even their running statistics.
+
+        Returns:
+            Features and embeddings; rows of an absent modality are zero.
+        """
+        chosen = [m for m in self.backbones if modalities is None or m in modalities]
+        features, embeddings = {}, {}
+        for modality in chosen:
+            rows = batch.present[modality].nonzero().flatten()
+            features[modality] = spread_rows(self._features(modality, batch, rows), rows, len(batch))
+            for space in self.graph.spaces_of(modality):
+                embedded = self.heads[head_name(modality, space)](features[modality][rows])
+                embedded = embedded if self.faithful else l2_normalize(embedded)
+                embeddings[modality, space] = spread_rows(embedded, rows, len(batch))
+        return Outputs(features, embeddings, {m: batch.present[m] for m in chosen})
+
+    def reconstruct(self, embedding: Float[Tensor, "rows dim"], *, modality: str, space: str) -> Float[Tensor, "rows _"]:
+        """What the decoder of a modality gives back from its embedding in a space."""
+        return self.decoders[head_name(modality, space)](embedding)
+
+    def _features(self, modality: str, batch: Batch, rows: Tensor) -> Tensor:
+        """Backbone features of the given rows of a batch."""
+        backbone, inputs = self.backbones[modality], batch.inputs[modality][rows]
+        if len(rows) == 0:
+            return inputs.new_zeros(0, feature_dim(self, modality))
+        if modality == "audio":
+            return self._pooled_audio(backbone(inputs), inputs.shape[2], batch.lengths["audio"][rows])
+        if modality == "text":
+            return backbone(inputs, None if self.faithful else batch.lengths["text"][rows])
+        return backbone(inputs)
+
+    def _pooled_audio(self, steps: Tensor, padded_frames: int, frames: Tensor) -> Tensor:
+        """DaveNet's output as one vector per clip; the published training mean runs over padding too."""
+        if self.faithful and self.training:
+            return mean_over_time(steps)
+        return mean_over_time(steps, real_steps(frames, padded_frames=padded_frames, steps=steps.shape[2]))
+
+
+def head_name(modality: str, space: str) -> str:
+    """The name of a head or decoder among the model's parameters."""
+    return f"{modality}_in_{space}"
+
+
+def feature_dim(model: MultimodalModel, modality: str) -> int:
+    """Width of a modality's backbone features."""
+    head = model.heads[head_name(modality, model.graph.spaces_of(modality)[0])]
+    unit = head[0] if isinstance(head, nn.Sequential) else head
+    return unit.linear.in_features
+
+
+def spread_rows(values: Float[Tensor, "present dim"], rows: Tensor, total: int) -> Float[Tensor, "total dim"]:
+    """Values of some rows at their places among `total` rows; zeros elsewhere."""
+    if len(rows) == total:
+        return values
+    return values.new_zeros(total, values.shape[1]).index_copy(0, rows, values)
+
+
+def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
+    """What comes before a modality's heads."""
+    if modality == "video":
+        return nn.Identity()  # the features are frozen and pooled
+    if modality == "audio":
+        widths = tuple(sizes.audio_width >> halvings for halvings in range(DAVENET_HALVINGS, -1, -1))
+        return DaveNet(width, widths, sizes.audio_blocks)
+    return SentenceMaxPool(width, sizes.dim)
+
+
+def _head(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
+    """A modality's way into one space."""
+    if modality == "video":
+        return GatedUnit(width, sizes.dim)
+    if modality == "audio":
+        return nn.Sequential(GatedUnit(sizes.audio_width, sizes.audio_width), nn.Linear(sizes.audio_width, sizes.dim))
+    return GatedUnit(sizes.dim, sizes.dim)
+
+
+def _decoder(modality: str, width: int, sizes: ModelSizes, *, faithful: bool) -> Decoder:
+    """The way back; audio and text features end in a ReLU, video features may be negative."""
+    target = {"video": width, "audio": sizes.audio_width, "text": sizes.dim}[modality]
+    return Decoder(sizes.dim, sizes.decoder_hidden, target, last_relu=faithful)
+
+
+def reconstruction_target(outputs: Outputs, batch: Batch, modality: str, *, detach: bool) -> Float[Tensor, "clips _"]:
+    """What a modality's decoder should give back: the raw video input, or the pooled backbone features.
+
+    Args:
+        outputs: the model's outputs for the batch.
+        batch: the clips.
+        modality: whose target.
+        detach: keep the gradient out of the target; published code lets it through.
+
+    Returns:
+        (clips, width of the target).
+    """
+    target = batch.inputs["video"] if modality == "video" else outputs.features[modality]
+    return target.detach() if detach else target
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Numbers that training can change."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
