@@ -1,0 +1,89 @@
+"""Safetensors files as a store uses them: named, checksummed, and read under memory maps."""
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from mcnlab.errors import DataError
+
+_TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "U8": np.uint8, "BOOL": np.bool_, "I64": np.int64}
+_MAX_HEADER_BYTES = 16 * 2**20
+
+
+def shard_file(number: int) -> str:
+    """Name of a shard inside its store.
+
+    Args:
+        number: from 0.
+
+    Returns:
+        Such as `shards/00000.safetensors`.
+    """
+    return f"shards/{number:05d}.safetensors"
+
+
+def file_checksum(path: Path) -> str:
+    """The sha256 of a file, in hex.
+
+    Args:
+        path: an existing file.
+
+    Returns:
+        64 hex digits.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mapped_tensors(path: Path) -> dict[str, np.ndarray]:
+    """All tensors of a safetensors file, read only when touched.
+
+    The header is checked against the bytes that are there before anything is mapped.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Read-only arrays by name.
+
+    Raises:
+        DataError: the file is missing, cut short, or not a safetensors file of plain numbers.
+    """
+    try:
+        header, start = _header(path)
+        total = path.stat().st_size - start
+        names = [name for name in header if name != "__metadata__"]
+        return {name: _mapped(path, header[name], start, total) for name in names}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _header(path: Path) -> tuple[dict, int]:
+    """The JSON header of a safetensors file and the place where its numbers begin."""
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        if len(prefix) < 8:
+            raise ValueError(f"{len(prefix)} bytes long")
+        (length,) = struct.unpack("<Q", prefix)
+        if length > _MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("the header is not a mapping")
+    return header, 8 + length
+
+
+def _mapped(path: Path, entry: dict, start: int, total: int) -> np.ndarray:
+    """One tensor of a file as a read-only memory map."""
+    dtype = np.dtype(_TYPES[entry["dtype"]])
+    shape = tuple(int(size) for size in entry["shape"])
+    begin, end = entry["data_offsets"]
+    count = int(np.prod(shape, dtype=object)) if shape else 1
+    if min(shape, default=0) < 0 or not 0 <= begin <= end <= total or end - begin != count * dtype.itemsize:
+        raise ValueError(f"bytes {begin} to {end} of {total} do not hold {shape} {dtype}")
+    if count == 0:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=start + begin, shape=shape)

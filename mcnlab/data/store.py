@@ -1,0 +1,364 @@
+"""Reading a store: safetensors shards under memory maps, and a Parquet manifest."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mcnlab.data.records import MODALITIES, Clip, Recording, Track
+from mcnlab.data.shards import file_checksum, mapped_tensors, shard_file
+from mcnlab.data.store_writer import FORMAT, StoreWriter
+from mcnlab.data.text import WordVectors
+from mcnlab.errors import DataError
+
+__all__ = ["Clip", "Recording", "Store", "StoreWriter", "Track", "describe", "open_store"]
+
+_CLIP_COLUMNS = ("clip_start_s", "clip_end_s", "caption", "label", "missing", "known_words")
+
+
+class Store:
+    """A store on disk, opened for reading; make one with `open_store`.
+
+    It can be sent to another process: only its path travels.
+    """
+
+    def __init__(self, path: Path, info: Mapping[str, Any], manifest: pa.Table) -> None:
+        self.path = path
+        self.info: dict[str, Any] = dict(info)
+        self.name: str = info["name"]
+        self.fingerprint: str = info["fingerprint"]
+        self.tracks: Mapping[str, Track] = {row["name"]: Track(**row) for row in info["tracks"]}
+        self.factors: tuple[str, ...] = tuple(
+            name.removeprefix("factor:") for name in manifest.column_names if name.startswith("factor:")
+        )
+        self._manifest = manifest
+        self._shards: dict[int, Mapping[str, np.ndarray]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_store, (self.path,)
+
+    def __len__(self) -> int:
+        return self._manifest.num_rows
+
+    def __getitem__(self, row: int) -> Recording:
+        if not 0 <= row < len(self):
+            raise IndexError(f"{self.path}: recording {row} of {len(self)}")
+        first, last = self._clip_offsets[row : row + 2]
+        return Recording(
+            id=self._rows["id"][row],
+            split=self._rows["split"][row],
+            duration_s=float(self._rows["duration_s"][row]),
+            tracks={name: self._track(name, row) for name in self.tracks if self._rows[f"{name}_rows"][row]},
+            clips=tuple(self._clip(position) for position in range(first, last)),
+            media=json.loads(self._rows["media"][row]),
+        )
+
+    @cached_property
+    def word_vectors(self) -> WordVectors:
+        """The vocabulary of the store and its frozen vectors."""
+        vocabulary = json.loads((self.path / "words.json").read_text(encoding="utf-8"))
+        vectors = mapped_tensors(self.path / "words.safetensors")["vectors"]
+        return WordVectors(tuple(vocabulary["words"]), np.array(vectors), vocabulary["source"])
+
+    @cached_property
+    def calibration(self) -> Mapping[str, np.ndarray]:
+        """Arrays of the frozen extraction; empty where the store has none."""
+        path = self.path / "calibration.safetensors"
+        return {name: np.array(value) for name, value in mapped_tensors(path).items()} if path.exists() else {}
+
+    @cached_property
+    def import_report(self) -> dict[str, Any]:
+        """What was kept and dropped when the store was made."""
+        return json.loads((self.path / "import_report.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def splits(self) -> Mapping[str, int]:
+        """Split to number of clips, in order of first appearance."""
+        counts = self._clips.groupby("split", sort=False).size()
+        return {str(name): int(count) for name, count in counts.items()}
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The classes of the clips, sorted; empty without labels."""
+        return tuple(sorted(self._clips["label"].dropna().unique()))
+
+    @cached_property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that at least one clip has."""
+        return tuple(name for name in MODALITIES if bool(self._clips[f"has_{name}"].any()))
+
+    def clips(self, split: str | None = None) -> pd.DataFrame:
+        """One row per clip, in store order.
+
+        Args:
+            split: keep only this split; all where None.
+
+        Returns:
+            Columns recording (row in the store), id (`RECORDING:NUMBER`, never a feature), split, start_s, end_s,
+            caption, label, has_video, has_audio, has_text, and one `factor:NAME` per factor. The index is the clip's
+            place in the whole store, which `thumbnail` takes.
+
+        Raises:
+            DataError: the store has no such split.
+        """
+        if split is None:
+            return self._clips.copy()
+        if split not in self.splits:
+            raise DataError(f"{self.path}: no split {split!r}; there are {', '.join(self.splits)}")
+        return self._clips[self._clips["split"] == split].copy()
+
+    def thumbnail(self, clip: int) -> np.ndarray | None:
+        """A small picture of a clip.
+
+        Args:
+            clip: place of the clip in the whole store.
+
+        Returns:
+            (height, width, 3), uint8; None where the clip has no picture.
+        """
+        if self._thumbnails is None or not self._thumbnails["present"][clip]:
+            return None
+        return np.array(self._thumbnails["thumbnails"][clip])
+
+    def verify(self) -> list[str]:
+        """Compare every file with its recorded size and checksum, and every number with finiteness.
+
+        Returns:
+            One line per problem; empty when all is well.
+        """
+        problems = []
+        for name, known in self.info["files"].items():
+            path = self.path / name
+            if not path.is_file():
+                problems.append(f"{name}: missing")
+            elif path.stat().st_size != known["bytes"]:
+                problems.append(f"{name}: {path.stat().st_size} bytes, expected {known['bytes']}")
+            elif file_checksum(path) != known["sha256"]:
+                problems.append(f"{name}: its content has changed (sha256 differs)")
+        return problems or self._rows_that_are_not_finite()
+
+    def _rows_that_are_not_finite(self) -> list[str]:
+        """One line per recording and track that holds NaN or infinity."""
+        return [
+            f"{recording.id}: {name} holds values that are not finite"
+            for recording in (self[row] for row in range(len(self)))
+            for name, rows in recording.tracks.items()
+            if not np.isfinite(rows).all()
+        ]
+
+    @cached_property
+    def _rows(self) -> dict[str, np.ndarray]:
+        """The manifest columns that have one value per recording, as arrays."""
+        names = ["id", "split", "duration_s", "shard", "media"]
+        names += [f"{track}_{what}" for track in self.tracks for what in ("start", "rows")]
+        return {name: self._manifest[name].to_numpy() for name in names}
+
+    @cached_property
+    def _clip_offsets(self) -> np.ndarray:
+        """(recordings + 1,): where the clips of each recording begin."""
+        lengths = self._manifest["clip_start_s"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
+        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+    @cached_property
+    def _clip_values(self) -> dict[str, list[Any]]:
+        """The manifest columns that have one value per clip, flattened."""
+        names = [*_CLIP_COLUMNS, *(f"factor:{name}" for name in self.factors)]
+        return {name: self._manifest[name].combine_chunks().flatten().to_pylist() for name in names}
+
+    @cached_property
+    def _clips(self) -> pd.DataFrame:
+        """The table that `clips` hands out."""
+        values = self._clip_values
+        counts = np.diff(self._clip_offsets)
+        recording = np.repeat(np.arange(len(self)), counts)
+        number = np.arange(len(recording)) - self._clip_offsets[:-1][recording]
+        table = {
+            "recording": recording,
+            "id": [f"{self._rows['id'][row]}:{k}" for row, k in zip(recording, number, strict=True)],
+            "split": self._rows["split"][recording],
+            "start_s": np.array(values["clip_start_s"], dtype=np.float64),
+            "end_s": np.array(values["clip_end_s"], dtype=np.float64),
+            "caption": values["caption"],
+            "label": pd.Series(values["label"], dtype=object),
+            **self._presence(recording),
+            **{f"factor:{name}": values[f"factor:{name}"] for name in self.factors},
+        }
+        return pd.DataFrame(table)
+
+    def _presence(self, recording: np.ndarray) -> dict[str, np.ndarray]:
+        """Per modality, which clips have it."""
+        missing = self._clip_values["missing"]
+        present = {}
+        for modality in ("video", "audio"):
+            rows = np.zeros(len(self), dtype=np.int64)
+            for track in self.tracks.values():
+                if track.modality == modality:
+                    rows += self._rows[f"{track.name}_rows"]
+            present[f"has_{modality}"] = (rows > 0)[recording] & np.array([modality not in names for names in missing])
+        known = np.array(self._clip_values["known_words"]) > 0
+        present["has_text"] = known & np.array(["text" not in names for names in missing])
+        return present
+
+    def _clip(self, position: int) -> Clip:
+        """The clip at a place in the whole store."""
+        values = self._clip_values
+        factors = {name: values[f"factor:{name}"][position] for name in self.factors}
+        return Clip(
+            start_s=values["clip_start_s"][position],
+            end_s=values["clip_end_s"][position],
+            caption=values["caption"][position],
+            label=values["label"][position],
+            factors={name: value for name, value in factors.items() if value is not None},
+            missing=tuple(values["missing"][position]),
+        )
+
+    @cached_property
+    def _thumbnails(self) -> Mapping[str, np.ndarray] | None:
+        """The pictures and which clips have one; None where there are none at all."""
+        path = self.path / "thumbnails.safetensors"
+        return mapped_tensors(path) if path.exists() else None
+
+    def _track(self, name: str, row: int) -> np.ndarray:
+        """(rows, dim) float16: one recording's track under a memory map."""
+        shard = int(self._rows["shard"][row])
+        if shard not in self._shards:
+            self._shards[shard] = mapped_tensors(self.path / shard_file(shard))
+        start = int(self._rows[f"{name}_start"][row])
+        return self._shards[shard][name][start : start + int(self._rows[f"{name}_rows"][row])]
+
+
+def open_store(path: Path | str) -> Store:
+    """Open a store for reading.
+
+    Sizes, widths and row ranges are checked here; checksums and finiteness by `Store.verify`.
+
+    Args:
+        path: its folder.
+
+    Returns:
+        The store.
+
+    Raises:
+        DataError: a file is missing, cut short, empty, or contradicts another; the text names it.
+
+    Example:
+        >>> store = open_store("stores/world")  # doctest: +SKIP
+        >>> store[0].tracks["video_2d"].shape  # doctest: +SKIP
+        (75, 512)
+    """
+    path = Path(path)
+    info = _read_info(path)
+    for name, known in info["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise DataError(f"{file}: missing from the store")
+        if file.stat().st_size != known["bytes"]:
+            raise DataError(f"{file}: {file.stat().st_size} bytes, expected {known['bytes']}")
+    manifest = _read_manifest(path / "manifest.parquet", [track["name"] for track in info["tracks"]])
+    _check_rows(path, info, manifest)
+    return Store(path, info, manifest)
+
+
+def describe(store: Store) -> dict[str, Any]:
+    """What is in a store, as plain values for a table or JSON.
+
+    Args:
+        store: an open store.
+
+    Returns:
+        Counts, dims, rates, splits, missing modalities per split, labels, factors, words, what the import dropped,
+        and the state of the checksums.
+    """
+    clips = store.clips()
+    problems = store.verify()
+    return {
+        "path": str(store.path),
+        "name": store.name,
+        "fingerprint": store.fingerprint,
+        "recordings": len(store),
+        "clips": len(clips),
+        "hours": round(float((clips["end_s"] - clips["start_s"]).sum()) / 3600, 4),
+        "bytes": sum(known["bytes"] for known in store.info["files"].values()),
+        "tracks": {track.name: vars(track) for track in store.tracks.values()},
+        "modalities": list(store.modalities),
+        "splits": {
+            split: {"clips": len(rows), **{f"without_{m}": int((~rows[f"has_{m}"]).sum()) for m in MODALITIES}}
+            for split, rows in clips.groupby("split", sort=False)
+        },
+        "labels": {name: int(count) for name, count in clips["label"].value_counts().sort_index().items()},
+        "factors": {name: _factor_summary(clips[f"factor:{name}"]) for name in store.factors},
+        "words": {**store.info["words"]},
+        "visual": store.info.get("visual", {}),
+        "dropped": {key: len(ids) for key, ids in store.import_report.get("dropped", {}).items()},
+        "checksums": "as recorded" if not problems else problems,
+    }
+
+
+def _factor_summary(values: pd.Series) -> dict[str, Any]:
+    """Kind, number of known values, and range or number of categories of a factor."""
+    known = values.dropna()
+    if pd.api.types.is_numeric_dtype(values):
+        span = [float(known.min()), float(known.max())] if len(known) else []
+        return {"kind": "continuous", "clips": len(known), "range": span}
+    return {"kind": "categorical", "clips": len(known), "categories": int(known.nunique())}
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    """The checked content of `store.json`."""
+    if not path.is_dir():
+        raise DataError(f"{path}: no such store")
+    file = path / "store.json"
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: not a store (it has no store.json)") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: not readable JSON ({error})") from error
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        found = info.get("format") if isinstance(info, dict) else type(info).__name__
+        raise DataError(f"{file}: format {found!r}, expected {FORMAT}")
+    absent = [name for name in ("name", "fingerprint", "tracks", "files", "words") if name not in info]
+    if absent:
+        raise DataError(f"{file}: the field {absent[0]!r} is missing")
+    return info
+
+
+def _read_manifest(file: Path, tracks: list[str]) -> pa.Table:
+    """The manifest with all the columns that a store must have."""
+    try:
+        manifest = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file}: not a readable Parquet file ({error})") from error
+    wanted = ["id", "split", "duration_s", "shard", "media", "checksum", *_CLIP_COLUMNS]
+    wanted += [f"{track}_{what}" for track in tracks for what in ("start", "rows")]
+    absent = [name for name in wanted if name not in manifest.column_names]
+    if absent:
+        raise DataError(f"{file}: the column {absent[0]!r} is missing")
+    if manifest.num_rows == 0:
+        raise DataError(f"{file}: the store is empty")
+    return manifest
+
+
+def _check_rows(path: Path, info: Mapping[str, Any], manifest: pa.Table) -> None:
+    """Raise when the manifest points outside its shards or a shard has another width than its track."""
+    shards = manifest["shard"].to_numpy()
+    for shard in np.unique(shards):
+        tensors = mapped_tensors(path / shard_file(int(shard)))
+        rows = np.flatnonzero(shards == shard)
+        for track in info["tracks"]:
+            name = track["name"]
+            if name not in tensors or tensors[name].ndim != 2 or tensors[name].shape[1] != track["dim"]:
+                shape = tensors[name].shape if name in tensors else "missing"
+                raise DataError(f"{path / shard_file(int(shard))}: {name} is {shape}, expected (rows, {track['dim']})")
+            start = manifest[f"{name}_start"].to_numpy()[rows]
+            end = start + manifest[f"{name}_rows"].to_numpy()[rows]
+            outside = np.flatnonzero((start < 0) | (end < start) | (end > len(tensors[name])))
+            if len(outside):
+                culprit = manifest["id"][int(rows[outside[0]])].as_py()
+                raise DataError(f"{path / 'manifest.parquet'}: {culprit}: {name} rows lie outside the shard")

@@ -1,0 +1,146 @@
+"""Writing that survives a crash: a file or a folder is there whole, or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mcnlab.errors import BusyError, StorageError
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Put a file in place in one step: temporary name, fsync, rename, fsync of the folder.
+
+    Args:
+        path: the file; its folder exists.
+        content: all of its bytes; may be empty.
+
+    Raises:
+        StorageError: the disk or the permissions do not allow it; an older file is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Put a UTF-8 text file in place in one step.
+
+    Args:
+        path: the file; its folder exists.
+        text: all of its text.
+
+    Raises:
+        StorageError: the disk or the permissions do not allow it.
+    """
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_json_atomically(path: Path, value: Any) -> None:
+    """Put a JSON file in place in one step; NaN and infinity are refused.
+
+    Args:
+        path: the file; its folder exists.
+        value: plain lists, mappings, numbers, texts.
+
+    Raises:
+        StorageError: the disk or the permissions do not allow it.
+        ValueError: a number is not finite.
+    """
+    write_text_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def new_folder_atomically(path: Path) -> Iterator[Path]:
+    """Build a folder under a temporary name; it takes its own name when the block ends without an error.
+
+    One process at a time builds a given folder. What a killed process left behind is removed first; on an error
+    nothing is left behind.
+
+    Args:
+        path: the folder to make. It must not exist, or be empty.
+
+    Yields:
+        The temporary folder to fill. Its files are flushed to disk before the rename.
+
+    Raises:
+        BusyError: another process is building the same folder.
+        StorageError: the folder exists and holds something, or the disk does not allow it.
+    """
+    path = Path(os.path.abspath(path))
+    _refuse_occupied(path)
+    lock = _locked_beside(path)
+    try:
+        for stale in path.parent.glob(f".{path.name}.partial-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+        try:
+            temporary.mkdir()
+            yield temporary
+            _sync_tree(temporary)
+            _refuse_occupied(path)
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable.
+
+    Args:
+        folder: an existing folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_occupied(path: Path) -> None:
+    """Raise when a path is taken by a file or by a folder that holds something."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise StorageError(f"{path}: exists already; remove it or choose another name")
+
+
+def _locked_beside(path: Path) -> FileLock:
+    """The lock of whoever builds `path`, taken at once or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(f"{path}: another process is building it") from error
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
+    return lock
+
+
+def _sync_tree(folder: Path) -> None:
+    """Flush every file and folder below a folder to disk."""
+    for inner in sorted(folder.rglob("*")):
+        if inner.is_dir():
+            sync_folder(inner)
+        else:
+            with inner.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)
