@@ -1,0 +1,122 @@
+"""Centering and scaling of untrained features, fitted on the train split alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from mcnlab.errors import DataError
+
+_VARIANCE_FLOOR = 1e-3
+"""Share of the mean variance that is added before whitening, so that empty directions are not blown up."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Principal directions of raw features, both signs, centered and scaled as max-pooling will see them.
+
+    A tower takes the maximum over a clip and normalizes it. So every direction is kept with both signs (a maximum
+    forgets the other one), and center and scale are those of the clips' maxima: positive scaling and maximum commute.
+    """
+
+    mean: np.ndarray
+    """(raw,), float32."""
+    directions: np.ndarray
+    """(raw, dim / 2), float32: whitening."""
+    center: np.ndarray
+    """(dim,), float32: mean of the clips' maxima."""
+    gain: np.ndarray
+    """(dim,), float32: one over their standard deviation; 0 where nothing varies."""
+
+    @classmethod
+    def fit(cls, clips: Sequence[np.ndarray], *, dim: int) -> Self:
+        """Fit on the raw features of some train clips.
+
+        Args:
+            clips: each (rows, raw), float, at least one row.
+            dim: width of the result; even. Directions beyond the number of rows stay empty (zero).
+
+        Returns:
+            The calibration.
+
+        Raises:
+            DataError: there are no rows, or the width is odd.
+        """
+        if dim < 2 or dim % 2:
+            raise DataError(f"the width of calibrated features must be even, got {dim}")
+        if not clips or not sum(len(clip) for clip in clips):
+            raise DataError("no train clip with frames to calibrate the visual features on")
+        rows = np.concatenate(clips).astype(np.float32)  # (rows, raw)
+        mean = rows.mean(axis=0)
+        directions = _whitening(rows - mean, dim // 2)
+        plain = cls(mean, directions, np.zeros(dim, np.float32), np.ones(dim, np.float32))
+        maxima = np.stack([plain(clip).max(axis=0) for clip in clips if len(clip)])  # (clips, dim)
+        spread = maxima.std(axis=0)
+        used = spread > 1e-3
+        return cls(
+            mean, directions, maxima.mean(axis=0), np.where(used, 1 / np.where(used, spread, 1), 0).astype(np.float32)
+        )
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Calibrate raw features.
+
+        Args:
+            rows: (rows, raw), float.
+
+        Returns:
+            (rows, dim), float32.
+        """
+        projected = (rows.astype(np.float32) - self.mean) @ self.directions  # (rows, dim / 2)
+        return (np.concatenate([projected, -projected], axis=1) - self.center) * self.gain
+
+    def arrays(self, track: str) -> dict[str, np.ndarray]:
+        """The calibration as arrays for a store.
+
+        Args:
+            track: name to put before each.
+
+        Returns:
+            Arrays by name, `TRACK.mean` and so on.
+        """
+        return {f"{track}.{name}": np.ascontiguousarray(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], track: str) -> Self:
+        """The calibration that a store keeps for a track.
+
+        Args:
+            arrays: what the store holds.
+            track: the track.
+
+        Returns:
+            The calibration.
+
+        Raises:
+            DataError: the store has none for this track.
+        """
+        names = ("mean", "directions", "center", "gain")
+        absent = [name for name in names if f"{track}.{name}" not in arrays]
+        if absent:
+            raise DataError(f"the store keeps no calibration {track}.{absent[0]}")
+        return cls(*(arrays[f"{track}.{name}"] for name in names))
+
+
+def _whitening(centered: np.ndarray, directions: int) -> np.ndarray:
+    """(rows, raw) -> (raw, directions): principal directions, each scaled to about unit variance."""
+    from scipy.linalg import eigh  # late: start-up time
+
+    rows, size = centered.shape
+    kept = min(directions, rows, size)
+    wide = rows < size  # then the small matrix has the same variances
+    square = centered @ centered.T if wide else centered.T @ centered
+    order = len(square)
+    variance, vectors = eigh(square.astype(np.float64) / rows, subset_by_index=[order - kept, order - 1])
+    variance, vectors = np.maximum(variance[::-1], 0), vectors[:, ::-1]
+    if wide:
+        vectors = centered.T @ vectors / np.sqrt(rows * np.maximum(variance, 1e-12 * variance.max() + 1e-30))
+    vectors = vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(kept)] < 0, -1, 1)
+    floor = _VARIANCE_FLOOR * variance.max() + 1e-12
+    whitening = np.zeros((size, directions), np.float32)
+    whitening[:, :kept] = vectors / np.sqrt(variance + floor)
+    return whitening
