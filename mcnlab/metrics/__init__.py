@@ -1,1 +1,91 @@
-"""Metrics: pure functions from embeddings, ranks and assignments to numbers."""
+"""Metrics: pure functions from embeddings, ranks and assignments to numbers.
+
+Names are looked up when they are used, so that reports can take the statistics without loading torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcnlab.metrics.clustering import (
+        adjusted_mutual_information,
+        adjusted_rand_index,
+        cluster_purity,
+        contingency,
+        matched_accuracy,
+        mean_cluster_entropy,
+        mean_cluster_purity,
+        normalized_mutual_information,
+    )
+    from mcnlab.metrics.geometry import alignment, modality_gap, uniformity
+    from mcnlab.metrics.retrieval import (
+        published_retrieval_metrics,
+        ranks_of_true_match,
+        retrieval_metrics,
+        retrieval_ranks,
+        same_label_share,
+        summary_of_ranks,
+    )
+    from mcnlab.metrics.statistics import (
+        bootstrap_of_mean,
+        bootstrap_of_ranks,
+        holm,
+        mean_interval,
+        paired_test,
+    )
+
+_HOME = {
+    "clustering": (
+        "adjusted_mutual_information",
+        "adjusted_rand_index",
+        "cluster_purity",
+        "contingency",
+        "matched_accuracy",
+        "mean_cluster_entropy",
+        "mean_cluster_purity",
+        "normalized_mutual_information",
+    ),
+    "geometry": ("alignment", "modality_gap", "uniformity"),
+    "retrieval": (
+        "published_retrieval_metrics",
+        "ranks_of_true_match",
+        "retrieval_metrics",
+        "retrieval_ranks",
+        "same_label_share",
+        "summary_of_ranks",
+    ),
+    "statistics": ("bootstrap_of_mean", "bootstrap_of_ranks", "holm", "mean_interval", "paired_test"),
+}
+
+__all__ = [
+    "adjusted_mutual_information",
+    "adjusted_rand_index",
+    "alignment",
+    "bootstrap_of_mean",
+    "bootstrap_of_ranks",
+    "cluster_purity",
+    "contingency",
+    "holm",
+    "matched_accuracy",
+    "mean_cluster_entropy",
+    "mean_cluster_purity",
+    "mean_interval",
+    "modality_gap",
+    "normalized_mutual_information",
+    "paired_test",
+    "published_retrieval_metrics",
+    "ranks_of_true_match",
+    "retrieval_metrics",
+    "retrieval_ranks",
+    "same_label_share",
+    "summary_of_ranks",
+    "uniformity",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the module of a metric on its first use."""
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
