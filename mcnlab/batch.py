@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -25,6 +26,14 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same clips on another device."""
+        inputs, lengths, present = (
+            {name: x.to(device, non_blocking=True) for name, x in group.items()}
+            for group in (self.inputs, self.lengths, self.present)
+        )
+        return Batch(inputs, lengths, present, self.clips.to(device))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,242 @@
+"""Batches of clips from a store, in an order that depends on the seed and the epoch alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mcnlab.batch import MODALITIES, Batch
+from mcnlab.data.store import Recording, Store
+from mcnlab.errors import DataError
+from mcnlab.numerics import key_generator
+
+SILENCE_DB = -80.0
+"""Padding of a log-mel in sound mode: the quietest level."""
+PUBLISHED_PAD_DB = 0.0
+"""Padding of a log-mel as published: the loudest level."""
+SAMPLES_PER_S, WINDOW, HOP = 16000, 400, 160
+
+
+@dataclass(frozen=True)
+class ClipWindow:
+    """How a clip is cut out of its recording."""
+
+    audio_frames: int = 1000
+    """Log-mel frames per clip; longer is cut, shorter is padded."""
+    words: int = 20
+    """Words per caption; longer is cut, shorter is padded."""
+    pad_db: float = SILENCE_DB
+    """Value of padded log-mel frames."""
+
+
+class ClipSource:
+    """All clips of one split of a store, pooled once and kept in memory.
+
+    Args:
+        store: where the clips lie.
+        split: which of them.
+        window: how a clip is cut.
+        shuffle_seed: when given, audio and text are dealt to other clips at random, each once: the control in which
+            pairs mean nothing.
+
+    Raises:
+        DataError: the split does not exist or is empty.
+    """
+
+    def __init__(self, store: Store, split: str, *, window: ClipWindow, shuffle_seed: int | None = None) -> None:
+        if split not in store.splits or store.splits[split] == 0:
+            raise DataError(f"{store.path}: no clips in split {split!r}; splits are {dict(store.splits)}")
+        self.store = store
+        self.window = window
+        self.clips: pd.DataFrame = store.clips(split)
+        self._words = store.word_vectors if "text" in store.modalities else None
+        self._video_tracks = [track for track in store.tracks.values() if track.modality == "video"]
+        columns: dict[str, list[np.ndarray]] = {modality: [] for modality in store.modalities}
+        lengths: dict[str, list[int]] = {modality: [] for modality in store.modalities}
+        for row, clips in self.clips.groupby("recording", sort=False):
+            recording = store[int(row)]
+            for clip in clips.itertuples():
+                for modality in store.modalities:
+                    array, length = self._cut(modality, recording, clip.start_s, clip.end_s, clip.caption)
+                    columns[modality].append(array)
+                    lengths[modality].append(length if getattr(clip, f"has_{modality}") else 0)
+        self._arrays = {modality: np.stack(arrays) for modality, arrays in columns.items()}
+        self._lengths = {modality: np.array(values) for modality, values in lengths.items()}
+        if shuffle_seed is not None:
+            self._shuffle(shuffle_seed)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that some clip of the split has."""
+        return tuple(m for m in MODALITIES if m in self._lengths and bool((self._lengths[m] > 0).any()))
+
+    @property
+    def input_dims(self) -> dict[str, int]:
+        """By modality: width of what a tower reads."""
+        return {modality: input_dim(self.store, modality) for modality in self.store.modalities}
+
+    def present(self, modality: str) -> np.ndarray:
+        """Which clips have a modality: (clips,), bool."""
+        return self._lengths[modality] > 0
+
+    def clip_name(self, place: int) -> str:
+        """The id of the clip at a place of this source."""
+        return str(self.clips["id"].iloc[place])
+
+    def batch(self, places: np.ndarray) -> Batch:
+        """The clips at the given places, ready for the towers.
+
+        Args:
+            places: (clips,), int.
+
+        Returns:
+            The batch, on the CPU, float32.
+        """
+        inputs, lengths, present = {}, {}, {}
+        for modality, arrays in self._arrays.items():
+            picked = arrays[places]
+            if modality == "text":
+                picked = self._word_table[picked]  # (clips, words, dim)
+            elif modality == "audio":
+                picked = picked.transpose(0, 2, 1)  # (clips, bands, frames)
+            inputs[modality] = torch.from_numpy(np.ascontiguousarray(picked, dtype=np.float32))
+            counts = torch.from_numpy(self._lengths[modality][places])
+            lengths[modality], present[modality] = counts, counts > 0
+        return Batch(inputs, lengths, present, torch.from_numpy(np.asarray(places, dtype=np.int64)))
+
+    def _cut(
+        self, modality: str, recording: Recording, start_s: float, end_s: float, caption: str
+    ) -> tuple[np.ndarray, int]:
+        """A clip's array for one modality and how much of it is real; 0 means that the clip lacks it."""
+        if modality == "video":
+            return pooled_video(recording, self._video_tracks_rates(), start_s, end_s, self.input_dims["video"])
+        if modality == "audio":
+            return mel_frames(recording.tracks.get("audio_mel"), start_s, end_s, window=self.window)
+        return self._word_ids(caption)
+
+    def _video_tracks_rates(self) -> dict[str, float]:
+        """Rows per second of every video track."""
+        return {track.name: track.rate_hz for track in self._video_tracks}
+
+    def _word_ids(self, caption: str) -> tuple[np.ndarray, int]:
+        """Rows of a caption's known words in the word table; the last row is all zeros."""
+        known = self._words.ids(caption, self.window.words)
+        ids = np.full(self.window.words, len(self._words.words), dtype=np.int32)
+        ids[: len(known)] = known
+        return ids, len(known)
+
+    @property
+    def _word_table(self) -> np.ndarray:
+        """Word vectors with a zero row at the end."""
+        if not hasattr(self, "_table"):
+            vectors = self._words.vectors
+            self._table = np.vstack([vectors, np.zeros((1, vectors.shape[1]), dtype=vectors.dtype)])
+        return self._table
+
+    def _shuffle(self, seed: int) -> None:
+        """Deal audio and text to other clips."""
+        for modality in self._arrays:
+            if modality != "video":
+                dealt = key_generator(seed, "shuffled pairs", modality).permutation(len(self))
+                self._arrays[modality] = self._arrays[modality][dealt]
+                self._lengths[modality] = self._lengths[modality][dealt]
+
+
+def input_dim(store: Store, modality: str) -> int:
+    """Width of what a modality's tower reads from a store.
+
+    Args:
+        store: the store.
+        modality: one of its modalities.
+
+    Returns:
+        Sum of the video tracks' widths, mel bands, or width of a word vector.
+    """
+    if modality == "text":
+        return int(store.word_vectors.vectors.shape[1])
+    return sum(track.dim for track in store.tracks.values() if track.modality == modality)
+
+
+def pooled_video(
+    recording: Recording, rates_hz: Mapping[str, float], start_s: float, end_s: float, dim: int
+) -> tuple[np.ndarray, int]:
+    """Every video track's maximum over the clip, L2-normalized by itself, side by side.
+
+    Args:
+        recording: whose tracks.
+        rates_hz: by track: rows per second.
+        start_s: start of the clip in seconds.
+        end_s: end of the clip in seconds.
+        dim: width of all tracks together.
+
+    Returns:
+        (dim,) float32 of length √(number of tracks), and how many rows the shortest track gave; zeros and 0 when a
+        track is missing.
+
+    Source: MCN's released loader (2021): rows [⌊start · rate⌋, ⌊end · rate⌋ + 1).
+    """
+    pooled, fewest = [], np.iinfo(np.int64).max
+    for name, rate in rates_hz.items():
+        track = recording.tracks.get(name)
+        rows = None if track is None else track[min(int(start_s * rate), len(track) - 1) : int(end_s * rate) + 1]
+        if rows is None or len(rows) == 0:
+            return np.zeros(dim, dtype=np.float32), 0
+        peak = rows.astype(np.float32).max(axis=0)
+        pooled.append(peak / max(float(np.linalg.norm(peak)), 1e-6))
+        fewest = min(fewest, len(rows))
+    return np.concatenate(pooled), int(fewest)
+
+
+def mel_frame(time_s: float) -> int:
+    """The log-mel frame at a time, at least 0.
+
+    Source: librosa's `time_to_frames` as MCN's release (2021) calls it. Difference: clamped at 0; unclamped, a clip
+    that starts at 0 s gets no sound.
+    """
+    return max(0, (int(SAMPLES_PER_S * time_s) - WINDOW // 2) // HOP)
+
+
+def mel_frames(
+    mel: np.ndarray | None, start_s: float, end_s: float, *, window: ClipWindow
+) -> tuple[np.ndarray, int]:
+    """A clip's log-mel, cut or padded, and how many of its frames are real.
+
+    Args:
+        mel: (frames, bands) of the recording, or None.
+        start_s: start of the clip in seconds.
+        end_s: end of the clip in seconds.
+        window: length and padding.
+
+    Returns:
+        (frames, bands) float16, and the real frames; 0 when there is no sound.
+    """
+    bands = 40 if mel is None else mel.shape[1]
+    out = np.full((window.audio_frames, bands), window.pad_db, dtype=np.float16)
+    if mel is None:
+        return out, 0
+    first = mel_frame(start_s)
+    frames = mel[first : max(first + 1, mel_frame(end_s))][: window.audio_frames]
+    out[: len(frames)] = frames
+    return out, len(frames)
+
+
+def epoch_order(clips: int, *, key: Sequence[str | int], batch: int) -> list[np.ndarray]:
+    """The batches of one epoch: a permutation that depends on the key alone, cut into equal parts.
+
+    Args:
+        clips: how many there are.
+        key: seed, stage, epoch.
+        batch: clips per step; with fewer clips than that, one batch holds all.
+
+    Returns:
+        Places of each batch's clips. What is left over after the last full batch waits for another epoch's order.
+    """
+    order = key_generator(*key, "order").permutation(clips)
+    size = min(batch, clips)
+    return [order[start : start + size] for start in range(0, clips - size + 1, size)]
+

@@ -1,0 +1,35 @@
+"""Embeddings of all clips of a source, as plain arrays."""
+
+import numpy as np
+import torch
+
+from mcnlab.data.loading import ClipSource
+from mcnlab.models.multimodal import MultimodalModel
+
+
+@torch.no_grad()
+def embed_source(
+    model: MultimodalModel, source: ClipSource, *, batch: int = 256
+) -> dict[tuple[str, str], np.ndarray]:
+    """Every clip through every tower, in evaluation mode.
+
+    Args:
+        model: the towers; its mode is restored afterwards.
+        source: the clips.
+        batch: clips at a time.
+
+    Returns:
+        By (modality, space): (clips, dim) float32; rows of clips without the modality are NaN.
+    """
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    blocks: dict[tuple[str, str], list[np.ndarray]] = {}
+    for start in range(0, len(source), batch):
+        clips = source.batch(np.arange(start, min(start + batch, len(source)))).to(device)
+        outputs = model(clips)
+        for (modality, space), x in outputs.embeddings.items():
+            rows = x.float().masked_fill(~outputs.present[modality][:, None], float("nan"))
+            blocks.setdefault((modality, space), []).append(rows.cpu().numpy())
+    model.train(training)
+    return {key: np.concatenate(parts) for key, parts in blocks.items()}

@@ -1,0 +1,195 @@
+"""From settings to parts: the one place where settings become plain arguments."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import mcnlab
+from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWindow, input_dim
+from mcnlab.data.store import Store
+from mcnlab.errors import ConfigError, DataError
+from mcnlab.experiment.settings import ClusterSettings, ContrastSettings, ExperimentSettings
+from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce
+from mcnlab.models.graph import Graph, build_graph
+from mcnlab.models.multimodal import ModelSizes, MultimodalModel
+from mcnlab.training.loop import LoopSettings
+from mcnlab.training.stages import Stage
+from mcnlab.training.step import StepSettings
+from mcnlab.training.terms import ClusterSizes, ClusterTerm, ContrastTerm, ReconstructTerm, Term
+
+LEARNING_PACKAGES = ("data", "models", "losses", "training")
+"""Packages whose code decides what a trained stage looks like."""
+
+
+def check_modalities(settings: ExperimentSettings, store: Store) -> None:
+    """Refuse a store that lacks what an experiment needs.
+
+    Raises:
+        DataError: a modality that some stage trains is not in the store.
+    """
+    for modality in settings.trained_modalities:
+        if modality not in store.modalities:
+            raise DataError(
+                f"{store.path}: experiment {settings.experiment!r} needs {modality}; "
+                f"the store has {', '.join(store.modalities) or 'no modality'}"
+            )
+
+
+def build_source(settings: ExperimentSettings, store: Store, split: str, *, shuffle_seed: int | None) -> ClipSource:
+    """The clips of a split, cut as the experiment wants them."""
+    pad_db = PUBLISHED_PAD_DB if settings.mode == "faithful" else SILENCE_DB
+    window = ClipWindow(settings.model.audio_frames, settings.model.words, pad_db)
+    return ClipSource(store, split, window=window, shuffle_seed=shuffle_seed)
+
+
+def build_model(settings: ExperimentSettings, store: Store, *, seed: int) -> MultimodalModel:
+    """The model with its first weights: a tower for every modality of the store, trained or not."""
+    sizes = ModelSizes(
+        {modality: input_dim(store, modality) for modality in store.modalities},
+        settings.model.dim,
+        settings.model.audio_width,
+        settings.model.audio_blocks,
+        settings.model.decoder_hidden,
+    )
+    graph = build_graph(settings.graph, store.modalities, settings.trained_pairs)
+    decoders = settings.terms.reconstruct is not None
+    return MultimodalModel(sizes, graph, faithful=settings.mode == "faithful", decoders=decoders, seed=seed)
+
+
+def build_terms(settings: ExperimentSettings, graph: Graph, *, seed: int) -> dict[str, Term]:
+    """The summands of the objective by name."""
+    faithful = settings.mode == "faithful"
+    terms: dict[str, Term] = {}
+    if (contrast := settings.terms.contrast) is not None:
+        terms["contrast"] = ContrastTerm(weight=contrast.weight, loss=pair_loss(contrast, faithful=faithful))
+    if (cluster := settings.terms.cluster) is not None:
+        terms["cluster"] = ClusterTerm(
+            weight=cluster.weight,
+            sizes=cluster_sizes(cluster, batch=settings.training.batch, dim=settings.model.dim),
+            spaces=list(graph.members),
+            faithful=faithful,
+            temperature=cluster.temperature,
+            margin=cluster.margin,
+            divide=cluster.divide,
+            seed=seed,
+        )
+    if (reconstruct := settings.terms.reconstruct) is not None:
+        terms["reconstruct"] = ReconstructTerm(weight=reconstruct.weight, detach=not faithful)
+    return terms
+
+
+def cluster_sizes(cluster: ClusterSettings, *, batch: int, dim: int) -> ClusterSizes:
+    """Sizes of the clustering term.
+
+    Raises:
+        ConfigError: there are more clusters than k-means will ever see rows.
+    """
+    rows_per_step = max(1, round(batch * cluster.queue_share))
+    queue_rows = cluster.queue_batches * rows_per_step
+    if cluster.clusters > queue_rows + batch:
+        raise ConfigError(
+            f"terms.cluster.clusters: {cluster.clusters} clusters, but k-means sees at most {queue_rows + batch} rows "
+            f"(queue {queue_rows} + batch {batch})"
+        )
+    return ClusterSizes(cluster.clusters, dim, queue_rows, rows_per_step, cluster.refit_every)
+
+
+def pair_loss(contrast: ContrastSettings, *, faithful: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of two modalities' embeddings; cosines over a temperature in sound mode, else raw dot products."""
+    scale = 1.0 if faithful else contrast.temperature
+    if contrast.loss == "info_nce":
+        return functools.partial(info_nce, temperature=contrast.temperature)
+    if contrast.loss == "mil_nce":
+        return functools.partial(mil_nce, temperature=None if faithful else contrast.temperature)
+    return lambda x, y: masked_margin_softmax(x @ y.T / scale, margin=contrast.margin)
+
+
+def build_stages(settings: ExperimentSettings) -> list[Stage]:
+    """The stages in order; a stage is named by its place and its modalities' initials."""
+    return [
+        Stage(
+            f"{number}:{''.join(modality[0].upper() for modality in stage.modalities)}",
+            stage.epochs,
+            stage.modalities,
+            settings.stage_pairs(stage),
+            stage.terms if stage.terms is not None else settings.terms.names,
+            stage.frozen,
+        )
+        for number, stage in enumerate(settings.stages, start=1)
+    ]
+
+
+def build_loop(settings: ExperimentSettings, *, seed: int) -> LoopSettings:
+    """Plain numbers of the training loop."""
+    training = settings.training
+    return LoopSettings(
+        batch=training.batch,
+        lr=training.lr,
+        warmup_steps=training.warmup_steps,
+        seed=seed,
+        checkpoint_every=training.checkpoint_every,
+        max_steps=training.max_steps,
+        step=StepSettings(training.precision, training.max_grad_norm),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a setting names.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("training.device: cuda was asked for, but this machine has no usable GPU")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) -> list[str]:
+    """One key per stage: a hash of all that the weights after it depend on.
+
+    Args:
+        settings: the experiment.
+        fingerprint: of the data.
+        seed: of the run.
+
+    Returns:
+        32 hex digits per stage; equal keys mean equal weights.
+    """
+    training = settings.training.model_dump(include={"batch", "lr", "warmup_steps", "max_grad_norm", "precision", "max_steps"})
+    common = {
+        "data": fingerprint,
+        "split": settings.data.train_split,
+        "shuffled": settings.data.shuffle_pairs,
+        "seed": seed,
+        "mode": settings.mode,
+        "graph": settings.graph,
+        "spaces": settings.trained_pairs if settings.graph == "disjoint" else (),
+        "model": settings.model.model_dump(),
+        "terms": settings.terms.model_dump(),
+        "training": training,
+        "code": code_fingerprint(),
+        "torch": torch.__version__,
+    }
+    written = [vars(stage) for stage in build_stages(settings)]
+    return [short_hash({**common, "stages": written[: number + 1]}) for number in range(len(written))]
+
+
+def short_hash(value: object) -> str:
+    """32 hex digits of a plain value's sha256."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """32 hex digits of the source code that decides what training does."""
+    root = Path(mcnlab.__file__).parent
+    digest = hashlib.sha256()
+    for package in LEARNING_PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,394 @@
+"""One run: from settings and a seed to a finished run folder."""
+
+import dataclasses
+import json
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from torch import nn
+
+from mcnlab.data.store import Store, open_store
+from mcnlab.data.world import build_world, world_fingerprint
+from mcnlab.errors import BusyError, CheckpointError, ConfigError, DataError, McnlabError, NonFiniteError
+from mcnlab.experiment.build import (
+    build_loop,
+    build_model,
+    build_source,
+    build_stages,
+    build_terms,
+    check_modalities,
+    choose_device,
+    prefix_keys,
+    short_hash,
+)
+from mcnlab.experiment.measure import evaluation_split, measure
+from mcnlab.experiment.provenance import provenance
+from mcnlab.experiment.settings import ExperimentSettings, read_experiment
+from mcnlab.files import write_json_atomically, write_text_atomically
+from mcnlab.models.multimodal import MultimodalModel
+from mcnlab.runs import RunFolder
+from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
+from mcnlab.training.loop import Interrupted, Trainer
+from mcnlab.training.stages import PrefixCache
+from mcnlab.training.step import StepRecord
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk with its model; make one with `load_run`."""
+
+    folder: RunFolder
+
+    @property
+    def settings(self) -> ExperimentSettings:
+        """The resolved settings."""
+        return ExperimentSettings.parse(self.folder.settings, source=str(self.folder.path / "settings.yaml"))
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.folder.provenance["seed"])
+
+    def metrics(self) -> pd.DataFrame:
+        """One row per training step."""
+        return self.folder.metrics()
+
+    def results(self) -> pd.DataFrame:
+        """The tidy table of results."""
+        return self.folder.results()
+
+    def store(self) -> Store:
+        """The store that the run was trained on.
+
+        Raises:
+            DataError: it is no longer there.
+        """
+        return open_store(Path(self.folder.provenance["data"]["path"]))
+
+    def model(self, store: Store | None = None) -> MultimodalModel:
+        """The trained model, on the CPU, in evaluation mode.
+
+        Args:
+            store: gives the input widths; the run's own when None.
+
+        Raises:
+            CheckpointError: the run has no usable checkpoint.
+        """
+        model = build_model(self.settings, store or self.store(), seed=self.seed)
+        load_model_weights(newest_checkpoint(self.folder.path), model)
+        return model.eval()
+
+
+def load_run(path: str | Path) -> Run:
+    """A run from its folder.
+
+    Args:
+        path: the run folder.
+
+    Returns:
+        The run; its files are read when asked for.
+
+    Raises:
+        DataError: the folder holds no run.
+    """
+    folder = Path(path)
+    if not (folder / "settings.yaml").exists():
+        raise DataError(f"{folder}: no run here (settings.yaml is missing)")
+    return Run(RunFolder(folder))
+
+
+def run_experiment(
+    settings: str | Path | ExperimentSettings,
+    run_dir: str | Path,
+    *,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    on_step: Callable[[StepRecord], None] = lambda record: None,
+    on_start: Callable[[int], None] = lambda total_steps: None,
+    stores: str | Path | None = None,
+    prefix_cache: str | Path | None = None,
+) -> RunFolder:
+    """Train and evaluate one experiment, or go on with it, or do nothing when it is finished.
+
+    Args:
+        settings: YAML file of the experiment, or parsed settings.
+        run_dir: the run folder; made when absent.
+        seed: of every random draw.
+        overrides: flags such as `training.epochs=3`, laid over the file.
+        on_step: called after every training step.
+        on_start: called once with the number of steps.
+        stores: folder where rendered worlds are kept; `stores` beside the run folder when None.
+        prefix_cache: folder where stages that several experiments share are kept; None shares nothing.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ConfigError: a setting is wrong, or the folder holds a run with other settings.
+        DataError: the store lacks what the experiment needs.
+        BusyError: another process is at work in the folder.
+        NonFiniteError: a term became NaN or infinite, and the settings say stop.
+    """
+    began = time.monotonic()
+    if not isinstance(settings, ExperimentSettings):
+        settings = read_experiment(Path(settings), overrides=list(overrides))
+    folder = Path(run_dir).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder):
+        if RunFolder(folder).finished and same_run(folder, settings, seed):
+            return RunFolder(folder)
+        refuse_other_run(folder, settings, seed)
+        store = prepared_store(settings, Path(stores) if stores else folder.parent / "stores")
+        check_modalities(settings, store)
+        trainer = _trainer(settings, store, folder, seed, Path(prefix_cache) if prefix_cache else None)
+        trainer.on_step = on_step
+        _write_start(folder, settings, store, seed, trainer.device.type)
+        with failure_on_record(folder):
+            on_start(trainer.total_steps)
+            outcome = _train(trainer, settings, folder)
+            evaluate_began = time.monotonic()
+            rows = measure(settings, trainer.model, store, folder, seed=seed)
+            outcome["evaluate_s"] = time.monotonic() - evaluate_began
+            outcome["overhead_s"] = time.monotonic() - began - outcome["trained_now_s"] - outcome["evaluate_s"]
+            write_results(folder, settings.experiment, seed, [*rows, *_outcome_rows(outcome)], outcome)
+            write_json_atomically(folder / "status.json", {"state": "finished"})
+    return RunFolder(folder)
+
+
+def evaluate_run(
+    run_dir: str | Path, *, store: str | Path | None = None, tasks: Sequence[str] | None = None
+) -> RunFolder:
+    """Measure a trained run again.
+
+    Args:
+        run_dir: the run folder.
+        store: other clips than the run's own held-out ones.
+        tasks: some of retrieval, clusters, retention, geometry; all that the settings name when None.
+
+    Returns:
+        The run, with new rows in place of the old rows of those tasks.
+
+    Raises:
+        DataError: there is no run, or the store lacks a modality.
+        CheckpointError: the run has no usable checkpoint.
+    """
+    run = load_run(run_dir)
+    settings = run.settings
+    if tasks is not None:
+        changed = {"evaluation": {**settings.evaluation.model_dump(), "tasks": tuple(tasks)}}
+        settings = ExperimentSettings.parse({**settings.model_dump(), **changed}, source="--tasks")
+    opened = open_store(Path(store)) if store else run.store()
+    check_modalities(settings, opened)
+    folder = run.folder.path
+    with held(folder):
+        rows = measure(settings, run.model(opened), opened, folder, seed=run.seed)
+        old = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
+        kept = [row for row in old.get("rows", []) if row["task"] not in settings.evaluation.tasks]
+        write_results(folder, settings.experiment, run.seed, [*rows, *kept], old.get("outcome", {}))
+    return RunFolder(folder)
+
+
+def write_results(
+    folder: Path, experiment: str, seed: int, rows: Sequence[dict[str, Any]], outcome: dict[str, Any]
+) -> None:
+    """Put `results.json` in place: the tidy rows, and how the training ended."""
+    named = [{**row, "experiment": experiment, "seed": seed} for row in rows]
+    order = ("experiment", "seed", "task", "subject", "metric", "value", "low", "high")
+    tidy = [{column: row.get(column) for column in order} for row in named]
+    write_json_atomically(folder / "results.json", {"rows": tidy, "outcome": outcome})
+
+
+def prepared_store(settings: ExperimentSettings, stores: Path) -> Store:
+    """The experiment's store; a world that is not there yet is rendered, by one process while others wait."""
+    if settings.data.store is not None:
+        return open_store(settings.data.store)
+    world = settings.data.world
+    path = stores / f"world-{world_fingerprint(world)}"
+    if not path.exists():
+        stores.mkdir(parents=True, exist_ok=True)
+        with FileLock(stores / f".{path.name}.waiting"):
+            if not path.exists():
+                build_world(world, path)
+    return open_store(path)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process.
+
+    Raises:
+        BusyError: another process holds it; it is named.
+    """
+    lock, owner = FileLock(folder / ".lock"), folder / ".owner"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        holder = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+        raise BusyError(f"{folder}: held by {holder}") from error
+    try:
+        write_text_atomically(owner, process_name())
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def process_name() -> str:
+    """This process for a person who looks for it."""
+    return f"process {os.getpid()} on {platform.node()}"
+
+
+def same_run(folder: Path, settings: ExperimentSettings, seed: int) -> bool:
+    """Whether a folder's run has these very settings and this seed."""
+    known = RunFolder(folder)
+    return run_key(settings, seed) == known.provenance.get("key")
+
+
+def run_key(settings: ExperimentSettings, seed: int) -> str:
+    """A hash of everything in the settings that a run's numbers depend on."""
+    plain = settings.model_dump(mode="json")
+    for setting in ("threads", "checkpoint_every"):
+        plain["training"].pop(setting)
+    return short_hash({"settings": plain, "seed": seed})
+
+
+def refuse_other_run(folder: Path, settings: ExperimentSettings, seed: int) -> None:
+    """Raise when a folder holds a run with other settings.
+
+    Raises:
+        ConfigError: it does; nothing is touched.
+    """
+    known = RunFolder(folder)
+    if known.provenance and not same_run(folder, settings, seed):
+        raise ConfigError(
+            f"{folder}: holds a run of {known.experiment!r}, seed {known.seed}, with other settings; "
+            "choose another folder or remove this one"
+        )
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """A run's newest checkpoint.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = list_checkpoints(folder / "checkpoints")
+    if not found:
+        raise CheckpointError(f"{folder}: no checkpoint")
+    return found[-1]
+
+
+def _trainer(
+    settings: ExperimentSettings, store: Store, folder: Path, seed: int, prefix_cache: Path | None
+) -> Trainer:
+    """All parts put together."""
+    if settings.training.threads is not None:
+        torch.set_num_threads(settings.training.threads)
+    shuffle_seed = seed if settings.data.shuffle_pairs else None
+    source = build_source(settings, store, settings.data.train_split, shuffle_seed=shuffle_seed)
+    device = choose_device(settings.training.device)
+    model = build_model(settings, store, seed=seed).to(device)
+    terms = build_terms(settings, model.graph, seed=seed)
+    for term in terms.values():
+        if isinstance(term, nn.Module):
+            term.to(device)
+    return Trainer(
+        model=model,
+        terms=terms,
+        source=source,
+        stages=build_stages(settings),
+        settings=build_loop(settings, seed=seed),
+        folder=folder,
+        prefixes=PrefixCache(prefix_cache, prefix_keys(settings, fingerprint=store.fingerprint, seed=seed)),
+    )
+
+
+def _write_start(folder: Path, settings: ExperimentSettings, store: Store, seed: int, device: str) -> None:
+    """Settings, provenance and status of a run that is about to train."""
+    write_text_atomically(
+        folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    )
+    visual = store.info.get("visual_features", "unknown")
+    origin = provenance(seed=seed, store=store.name, fingerprint=store.fingerprint, visual_features=visual, device=device)
+    origin["data"]["path"] = str(store.path)
+    write_json_atomically(folder / "provenance.json", {"key": run_key(settings, seed), **origin})
+    write_json_atomically(folder / "status.json", {"state": "running"})
+
+
+def _train(trainer: Trainer, settings: ExperimentSettings, folder: Path) -> dict[str, Any]:
+    """Train, and say how it ended; a non-finite term may be an outcome instead of an error."""
+    before = time.monotonic()
+    outcome: dict[str, Any] = {"finite": True}
+    with stop_on_signal(trainer):
+        try:
+            position = trainer.train()
+            outcome |= dataclasses.asdict(position)
+        except NonFiniteError as error:
+            if settings.training.on_non_finite == "stop":
+                raise
+            outcome |= {"finite": False, "reason": str(error), "train_s": time.monotonic() - before}
+            found = list_checkpoints(folder / "checkpoints")
+            if found:
+                load_model_weights(found[-1], trainer.model)
+    outcome["trained_now_s"] = time.monotonic() - before
+    return outcome
+
+
+def _outcome_rows(outcome: dict[str, Any]) -> list[dict[str, Any]]:
+    """How the training ended, as rows of results."""
+    numbers = {"finite": float(outcome["finite"])}
+    numbers |= {name: outcome[name] for name in ("train_s", "evaluate_s", "overhead_s")}
+    return [{"task": "outcome", "subject": "run", "metric": name, "value": value} for name, value in numbers.items()]
+
+
+@contextmanager
+def failure_on_record(folder: Path) -> Iterator[None]:
+    """Write into the status how a run failed, and let the error go on."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as error:
+        write_json_atomically(folder / "status.json", {"state": "interrupted", "reason": str(error) or "interrupted"})
+        raise
+    except McnlabError as error:
+        write_json_atomically(folder / "status.json", {"state": "failed", "reason": str(error)})
+        raise
+    except Exception as error:  # only to add what a reader of the folder needs to know
+        reason = f"{type(error).__name__}: {error}"
+        write_json_atomically(folder / "status.json", {"state": "failed", "reason": reason})
+        raise
+
+
+@contextmanager
+def stop_on_signal(trainer: Trainer) -> Iterator[None]:
+    """SIGTERM and SIGINT end the run at its next step, after a checkpoint; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def ask(number: int, frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    for number in before:
+        signal.signal(number, ask)
+    trainer.should_stop = asked.is_set
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,322 @@
+"""The settings of one experiment: data, model, graph, terms, stages, training, evaluation."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from mcnlab.batch import MODALITIES, pair_modalities
+from mcnlab.config import Settings, read_yaml, with_overrides
+from mcnlab.data.world import WorldSettings
+
+PAIRS = ("va", "vt", "at")
+"""All pairs of modalities, in the order of results."""
+FIRST_STAGE_SHARE = 2 / 3
+"""Part of the epochs that the first of two stages gets: 20 of 30, as in the study of MCN's stages."""
+
+
+class DataSettings(Settings):
+    """Where the clips come from: the narrated world, or a store on disk."""
+
+    world: WorldSettings | None = None
+    """Render the narrated world."""
+    store: Path | None = None
+    """Folder of a store; relative to the settings file."""
+    train_split: str = "train"
+    """Split to train on."""
+    shuffle_pairs: bool = False
+    """Deal audio and text to other clips: the control in which pairs mean nothing."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.world is None) == (self.store is None):
+            raise ValueError("expected either world or store")
+        return self
+
+
+class ModelSettings(Settings):
+    """Sizes of the towers. The published sizes are dim 6144, audio_width 1024, decoder_hidden 1024."""
+
+    dim: PositiveInt = 64
+    """Width of every space."""
+    audio_width: PositiveInt = Field(64, multiple_of=8)
+    """Channels of DaveNet's last stage."""
+    audio_blocks: PositiveInt = 2
+    """Basic blocks in each of DaveNet's four stages."""
+    decoder_hidden: PositiveInt = 128
+    """Inner width of the reconstruction decoders."""
+    audio_frames: PositiveInt = 128
+    """Log-mel frames per clip, 100 per second; longer is cut, shorter is padded."""
+    words: PositiveInt = 20
+    """Words per caption."""
+
+
+class ContrastSettings(Settings):
+    """The contrastive loss of every pair."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    loss: Literal["masked_margin_softmax", "info_nce", "mil_nce"] = "masked_margin_softmax"
+    """Which loss."""
+    margin: NonNegativeFloat = 0.001
+    """Margin of the masked margin softmax."""
+    temperature: PositiveFloat = 0.07
+    """Divides cosines in sound mode; faithful mode compares raw dot products."""
+
+
+class ClusterSettings(Settings):
+    """The clustering term."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    clusters: PositiveInt = 256
+    """Number of clusters."""
+    queue_batches: NonNegativeInt = 20
+    """Length of the queue of past clips, in batches' shares."""
+    queue_share: PositiveFloat = Field(0.5, le=1.0)
+    """Part of each batch that enters the queue."""
+    refit_every: PositiveInt = 20
+    """Steps between two k-means fits."""
+    temperature: PositiveFloat = 0.1
+    """Divides cosines in sound mode."""
+    margin: NonNegativeFloat = 0.001
+    """Taken off the score of the own centroid."""
+    divide: bool = True
+    """Mean over the modalities; otherwise their sum."""
+
+
+class ReconstructSettings(Settings):
+    """The reconstruction term."""
+
+    weight: NonNegativeFloat = 50.0
+    """Factor of the term; published 50."""
+
+
+class TermSettings(Settings):
+    """The summands of the objective; a term that is not named does not exist."""
+
+    contrast: ContrastSettings | None = None
+    """Pairs are pulled together."""
+    cluster: ClusterSettings | None = None
+    """Clips are pulled to the centroid of their cluster."""
+    reconstruct: ReconstructSettings | None = None
+    """Inputs are given back from embeddings."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any, info: Any) -> Any:
+        """`cluster: true` and `cluster:` mean the defaults."""
+        return {} if value is True else None if value is False else value
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the terms that exist."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+
+class StageSettings(Settings):
+    """Some epochs with a fixed set of active parts."""
+
+    epochs: PositiveInt
+    """Passes over the clips."""
+    modalities: tuple[Literal["video", "audio", "text"], ...]
+    """Modalities that take part."""
+    pairs: tuple[Literal["va", "vt", "at"], ...] | None = None
+    """Pairs that are compared; all pairs of the modalities when not given."""
+    terms: tuple[Literal["contrast", "cluster", "reconstruct"], ...] | None = None
+    """Terms that count; all when not given."""
+    frozen: tuple[Literal["video", "audio", "text"], ...] = ()
+    """Modalities that take part but do not train."""
+
+    @model_validator(mode="after")
+    def _pairs_fit(self) -> Self:
+        for pair in self.pairs or ():
+            for modality in pair_modalities(pair):
+                if modality not in self.modalities:
+                    raise ValueError(f"pair {pair!r} needs {modality}, which is not among the stage's modalities")
+        if len(self.modalities) < 2 or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"a stage needs two different modalities or more, got {list(self.modalities)}")
+        return self
+
+
+class TrainingSettings(Settings):
+    """How the objective is minimized."""
+
+    epochs: PositiveInt = 30
+    """Epochs of all stages together, for stages given by name."""
+    batch: PositiveInt = 128
+    """Clips per step."""
+    lr: PositiveFloat = 1e-4
+    """Highest learning rate of Adam."""
+    warmup_steps: NonNegativeInt = 20
+    """Steps of linear warm-up at the start of each stage; published 5000."""
+    max_grad_norm: PositiveFloat = float("inf")
+    """Gradients are shortened to this; published none."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Compute type; the weights stay float32."""
+    checkpoint_every: PositiveInt = 100
+    """Steps between two checkpoints."""
+    max_steps: PositiveInt | None = None
+    """Most steps of a stage, whatever the epochs say."""
+    on_non_finite: Literal["stop", "record"] = "stop"
+    """A term that is NaN or infinite stops the run with an error, or ends its training and is recorded as its outcome."""
+    threads: PositiveInt | None = None
+    """CPU threads of torch; all cores when not given."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU when there is one."""
+
+
+class EvaluationSettings(Settings):
+    """What is measured after training, on clips that were not trained on."""
+
+    split: str | None = None
+    """Held-out split; `test` when the store has it, else `val`."""
+    tasks: tuple[Literal["retrieval", "clusters", "retention", "geometry"], ...] = (
+        "retrieval",
+        "clusters",
+        "retention",
+        "geometry",
+    )
+    """What to measure."""
+    clusters: PositiveInt | None = None
+    """Clusters of the evaluation's k-means; the number of classes when not given."""
+
+
+class ExperimentSettings(Settings):
+    """One full recipe; with a seed it is a run."""
+
+    experiment: str = Field(min_length=1, max_length=80)
+    """Name in tables and figures."""
+    data: DataSettings
+    """Where the clips come from; the word `world` alone means the world with its defaults."""
+    mode: Literal["sound", "faithful"] = "sound"
+    """Numerically safe, or exactly as published."""
+    graph: Literal["shared", "disjoint"] = "shared"
+    """Spaces: one for all, or one for each pair."""
+    model: ModelSettings = ModelSettings()
+    """Sizes of the towers."""
+    terms: TermSettings = TermSettings(contrast=ContrastSettings())
+    """Summands of the objective."""
+    pairs: tuple[Literal["va", "vt", "at"], ...] = PAIRS
+    """Pairs that may be compared at all."""
+    stages: tuple[StageSettings, ...]
+    """Stages in order; or a name: `VT`, `VAT`, `AV_T` (first audio and video, then text joins)."""
+    training: TrainingSettings = TrainingSettings()
+    """How it is trained."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    """How it is measured."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, values: Any) -> Any:
+        """Write out `data: world` and stages given by name."""
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        if values.get("data") == "world":
+            values["data"] = {"world": {}}
+        if isinstance(values.get("stages"), str):
+            training = values.get("training")
+            epochs = training.get("epochs", 30) if isinstance(training, Mapping) else getattr(training, "epochs", 30)
+            values["stages"] = named_stages(values["stages"], epochs if isinstance(epochs, int) else 30)
+        return values
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if not self.terms.names:
+            raise ValueError("terms: expected at least one of contrast, cluster, reconstruct")
+        for number, stage in enumerate(self.stages):
+            unknown = [name for name in stage.terms or () if name not in self.terms.names]
+            if unknown:
+                raise ValueError(f"stages.{number}.terms: {unknown[0]!r} is not among the experiment's terms")
+            if not self.stage_pairs(stage):
+                raise ValueError(f"stages.{number}: no pair of {list(stage.modalities)} is among pairs {list(self.pairs)}")
+        if not self.stages:
+            raise ValueError("stages: expected at least one")
+        return self
+
+    def stage_pairs(self, stage: StageSettings) -> tuple[str, ...]:
+        """The pairs that a stage compares."""
+        possible = stage.pairs if stage.pairs is not None else pairs_among(stage.modalities)
+        return tuple(pair for pair in PAIRS if pair in possible and pair in self.pairs)
+
+    @property
+    def trained_modalities(self) -> tuple[str, ...]:
+        """Modalities that take part in some stage."""
+        return tuple(m for m in MODALITIES if any(m in stage.modalities for stage in self.stages))
+
+    @property
+    def trained_pairs(self) -> tuple[str, ...]:
+        """Pairs that some stage compares."""
+        used = set(itertools.chain.from_iterable(self.stage_pairs(stage) for stage in self.stages))
+        return tuple(pair for pair in PAIRS if pair in used)
+
+
+def pairs_among(modalities: Sequence[str]) -> tuple[str, ...]:
+    """All pairs whose two modalities are given.
+
+    Example:
+        >>> pairs_among(("video", "text"))
+        ('vt',)
+    """
+    return tuple(pair for pair in PAIRS if set(pair_modalities(pair)) <= set(modalities))
+
+
+def named_stages(name: str, epochs: int) -> list[dict[str, Any]]:
+    """The stages that a name means: initials that train together, then what joins them.
+
+    Args:
+        name: `VT`, `VAT`, `AV_T`, …
+        epochs: of all stages together; the first of two gets two thirds.
+
+    Returns:
+        Stages as plain settings.
+
+    Raises:
+        ValueError: the name does not spell modalities.
+
+    Example:
+        >>> [stage["epochs"] for stage in named_stages("AV_T", 30)]
+        [20, 10]
+    """
+    by_initial = {modality[0].upper(): modality for modality in MODALITIES}
+    groups = name.split("_")
+    initials = "".join(groups)
+    if len(groups) > 2 or not all(groups) or len(set(initials)) != len(initials) or not set(initials) <= set(by_initial):
+        raise ValueError(f"stages: expected initials such as VT, VAT or AV_T, or a list of stages; got {name!r}")
+    joined = [by_initial[initial] for initial in initials]
+    if len(groups) == 1:
+        return [{"epochs": epochs, "modalities": joined}]
+    first = max(1, round(epochs * FIRST_STAGE_SHARE))
+    return [
+        {"epochs": first, "modalities": [by_initial[initial] for initial in groups[0]]},
+        {"epochs": max(1, epochs - first), "modalities": joined},
+    ]
+
+
+def read_experiment(path: Path, *, overrides: list[str] | None = None) -> ExperimentSettings:
+    """The experiment that a YAML file describes.
+
+    Args:
+        path: the file.
+        overrides: flags such as `training.epochs=3`.
+
+    Returns:
+        Validated settings; a relative store is taken from the file's folder.
+
+    Raises:
+        ConfigError: a setting is missing, unknown, of the wrong type or out of range.
+    """
+    values = with_overrides(read_yaml(path), overrides or [])
+    return with_store_beside(ExperimentSettings.parse(values, source=str(path)), path.parent)
+
+
+def with_store_beside(settings: ExperimentSettings, folder: Path) -> ExperimentSettings:
+    """Settings whose store path no longer depends on where one stands."""
+    store = settings.data.store
+    if store is None:
+        return settings
+    data = settings.data.model_copy(update={"store": (folder / store).resolve()})
+    return settings.model_copy(update={"data": data})

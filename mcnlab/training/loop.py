@@ -1,0 +1,199 @@
+"""The training loop: stages, epochs, steps, checkpoints; it goes on wherever a run was left."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mcnlab.batch import Batch
+from mcnlab.data.loading import ClipSource, epoch_order
+from mcnlab.models.multimodal import MultimodalModel
+from mcnlab.training.checkpoint import Position, TrainState, load_checkpoint, load_newest, save_checkpoint
+from mcnlab.training.metrics_log import MetricsLog, cut_back
+from mcnlab.training.schedule import warmup_then_cosine
+from mcnlab.training.stages import PrefixCache, Stage
+from mcnlab.training.step import StepRecord, StepSettings, train_step
+from mcnlab.training.terms import Active, Term
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and did so after a checkpoint."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Plain numbers of the loop."""
+
+    batch: int
+    lr: float
+    warmup_steps: int
+    seed: int
+    checkpoint_every: int
+    """Steps between two checkpoints; every stage ends with one as well."""
+    max_steps: int | None = None
+    """Stop every stage after so many steps, whatever its epochs say."""
+    step: StepSettings = field(default_factory=StepSettings)
+
+
+@dataclass
+class Trainer:
+    """Everything that a run trains with.
+
+    Learning rate: warm-up and half cosine per stage, so that a stage does not depend on what follows it; Adam starts
+    anew in each stage.
+    """
+
+    model: MultimodalModel
+    terms: Mapping[str, Term]
+    source: ClipSource
+    stages: Sequence[Stage]
+    settings: LoopSettings
+    folder: Path
+    """The run folder."""
+    prefixes: PrefixCache
+    on_step: Callable[[StepRecord], None] = lambda record: None
+    should_stop: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        self.device = next(self.model.parameters()).device
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self.settings.step.precision == "float16", init_scale=1024.0
+        )
+        self._renew_optimizer()
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages together."""
+        return sum(self.stage_steps(stage) for stage in self.stages)
+
+    def stage_steps(self, stage: Stage) -> int:
+        """Steps that a stage takes."""
+        per_epoch = max(1, len(self.source) // self.settings.batch)
+        steps = stage.epochs * per_epoch
+        return steps if self.settings.max_steps is None else min(steps, self.settings.max_steps)
+
+    def train(self) -> Position:
+        """Train what is missing, and leave a last checkpoint.
+
+        Returns:
+            The position at the end.
+
+        Raises:
+            NonFiniteError: a term became NaN or infinite; the last good checkpoint stays.
+            Interrupted: `should_stop` said so; the checkpoint holds all that was done.
+            CheckpointError: there are checkpoints, and none can be used.
+        """
+        position = load_newest(self._checkpoints, self._state()) or Position()
+        cut_back(self.folder / "metrics.jsonl", step=position.step)
+        for number in range(position.stage, len(self.stages)):
+            position = self._stage_or_prefix(number, position)
+        return position
+
+    def _stage_or_prefix(self, number: int, position: Position) -> Position:
+        """One stage: taken from the shared prefixes where it lies there, else trained."""
+        last = number == len(self.stages) - 1
+        if last or position.stage_step:
+            return self._stage(number, position)
+        with self.prefixes.claim(number) as found:
+            if found is None:
+                return self._stage(number, position)
+            position = load_checkpoint(found / "checkpoint", self._state())
+            shutil.copyfile(found / "metrics.jsonl", self.folder / "metrics.jsonl")
+            self._renew_optimizer()
+            save_checkpoint(self._checkpoints, self._state(), position)
+            return position
+
+    def _stage(self, number: int, position: Position) -> Position:
+        """Train one stage from wherever it was left."""
+        stage, log = self.stages[number], MetricsLog(self.folder / "metrics.jsonl")
+        total = self.stage_steps(stage)
+        self.model.train()
+        freeze(self.model, stage.frozen)
+        try:
+            while position.stage_step < total:
+                position = self._step(stage, position, total, log)
+                if position.stage_step == total:
+                    break
+                if self.should_stop():
+                    self._save(position, log)
+                    raise Interrupted(f"stopped after step {position.step}")
+                if position.step % self.settings.checkpoint_every == 0:
+                    self._save(position, log)
+            self._renew_optimizer()
+            position = replace(position, stage=number + 1, stage_step=0)
+            checkpoint = self._save(position, log)
+        finally:
+            log.close()
+        if number < len(self.stages) - 1:
+            self.prefixes.publish(number, checkpoint, log.path)
+        return position
+
+    def _step(self, stage: Stage, position: Position, total: int, log: MetricsLog) -> Position:
+        """One step, its log line, and the position after it."""
+        began = time.monotonic()
+        lr = warmup_then_cosine(
+            position.stage_step, base=self.settings.lr, warmup_steps=self.settings.warmup_steps, total_steps=total
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        epoch, batch = self._batch(stage, position.stage_step)
+        loss, grad_norm, values = train_step(
+            self.model,
+            batch,
+            [self.terms[name] for name in stage.terms],
+            self.optimizer,
+            self.scaler,
+            active=Active(stage.modalities, stage.pairs, position.step),
+            stage=stage.name,
+            settings=self.settings.step,
+            clip_name=self.source.clip_name,
+        )
+        seconds = time.monotonic() - began
+        after = replace(
+            position, stage_step=position.stage_step + 1, step=position.step + 1, train_s=position.train_s + seconds
+        )
+        record = StepRecord(
+            after.step, stage.name, epoch, lr, loss, grad_norm, values, len(batch) / seconds, after.train_s
+        )
+        log.append(record)
+        self.on_step(record)
+        return after
+
+    def _batch(self, stage: Stage, stage_step: int) -> tuple[int, Batch]:
+        """The epoch and the clips of a step; they depend on nothing but seed, stage and step."""
+        per_epoch = max(1, len(self.source) // self.settings.batch)
+        epoch, place = divmod(stage_step, per_epoch)
+        key = (self.settings.seed, stage.name, epoch)
+        return epoch, self.source.batch(epoch_order(len(self.source), key=key, batch=self.settings.batch)[place]).to(self.device)
+
+    def _save(self, position: Position, log: MetricsLog) -> Path:
+        """A checkpoint, after the log lines that it relies on."""
+        log.sync()
+        return save_checkpoint(self._checkpoints, self._state(), position)
+
+    def _state(self) -> TrainState:
+        """What a checkpoint holds."""
+        terms = {name: term for name, term in self.terms.items() if isinstance(term, nn.Module)}
+        return TrainState(self.model, terms, self.optimizer, self.scaler)
+
+    def _renew_optimizer(self) -> None:
+        """Adam without memory; it is always over all parameters, and skips those that get no gradient."""
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.lr)
+
+    @property
+    def _checkpoints(self) -> Path:
+        """Where the run's checkpoints lie."""
+        return self.folder / "checkpoints"
+
+
+def freeze(model: MultimodalModel, modalities: Sequence[str]) -> None:
+    """Let every tower train but those of the given modalities, whose running statistics rest as well."""
+    for name, parameter in model.named_parameters():
+        owner = name.split(".")[1].split("_in_")[0]
+        parameter.requires_grad_(owner not in modalities)
+    for modality in modalities:
+        model.backbones[modality].eval()

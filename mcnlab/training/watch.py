@@ -1,0 +1,53 @@
+"""The watch on non-finite losses: it names the term, the modality, the stage, the step and the clips."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from mcnlab.batch import Batch, Outputs
+from mcnlab.errors import NonFiniteError
+from mcnlab.training.terms import TermValue
+
+CLIPS_NAMED = 5
+"""Most clips that an error lists by name."""
+
+
+def check_finite(
+    values: Mapping[str, TermValue],
+    batch: Batch,
+    outputs: Outputs,
+    *,
+    stage: str,
+    step: int,
+    clip_name: Callable[[int], str],
+) -> None:
+    """Refuse to go on with a term that is NaN or infinite.
+
+    Args:
+        values: by term: its value and parts.
+        batch: the clips.
+        outputs: what the model made of them.
+        stage: name of the stage.
+        step: steps of the run so far.
+        clip_name: place of a clip in its source → its id.
+
+    Raises:
+        NonFiniteError: a part of a term is not finite.
+    """
+    for term, value in values.items():
+        for part, number in value.parts.items():
+            if not bool(number.isfinite()):
+                guilty = _guilty_clips(part, batch, outputs)
+                named = ", ".join(clip_name(int(clip)) for clip in guilty[:CLIPS_NAMED])
+                more = f" and {len(guilty) - CLIPS_NAMED} more" if len(guilty) > CLIPS_NAMED else ""
+                raise NonFiniteError(
+                    f"term {term} of {part} is {number.item()} in stage {stage}, step {step}, clips {named}{more}"
+                )
+
+
+def _guilty_clips(part: str, batch: Batch, outputs: Outputs) -> list[int]:
+    """Clips with a non-finite embedding of the modalities that a part is about; all clips when there is none."""
+    about = {m for m, _ in outputs.embeddings if m == part.split("@")[0] or (len(part) == 2 and m[0] in part)}
+    bad = [~x.isfinite().all(dim=1) for (modality, _), x in outputs.embeddings.items() if modality in about]
+    rows = [row for row in range(len(batch)) if any(bool(flags[row]) for flags in bad)]
+    return [int(batch.clips[row]) for row in rows or range(len(batch))]
