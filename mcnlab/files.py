@@ -80,7 +80,7 @@ def new_folder_atomically(path: Path) -> Iterator[Path]:
         BusyError: another process is building the same folder.
         StorageError: the folder exists and holds something, or the disk does not allow it.
     """
-    path = Path(os.path.abspath(path))
+    path = path.absolute()
     _refuse_occupied(path)
     lock = _locked_beside(path)
     try:

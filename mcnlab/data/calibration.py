@@ -9,7 +9,10 @@ import numpy as np
 from mcnlab.errors import DataError
 
 _VARIANCE_FLOOR = 1e-3
-"""Share of the mean variance that is added before whitening, so that empty directions are not blown up."""
+"""Share of the largest variance that is added to every one, so that empty directions are not blown up."""
+_WHITENING = 0.25
+"""Directions are divided by their variance to this power: 0 leaves them, 0.5 makes them all equal. Full whitening
+gives noise the same weight as signal: on 500 lip videos it read fewer words than halfway (52 against 67 % of slots)."""
 
 
 @dataclass(frozen=True)
@@ -17,17 +20,15 @@ class Calibration:
     """Principal directions of raw features, both signs, centered and scaled as max-pooling will see them.
 
     A tower takes the maximum over a clip and normalizes it. So every direction is kept with both signs (a maximum
-    forgets the other one), and center and scale are those of the clips' maxima: positive scaling and maximum commute.
+    forgets the other one), and the center is that of the clips' maxima: shifting and maximum commute.
     """
 
     mean: np.ndarray
     """(raw,), float32."""
     directions: np.ndarray
-    """(raw, dim / 2), float32: whitening."""
+    """(raw, dim / 2), float32: what a raw row is projected on, already scaled."""
     center: np.ndarray
     """(dim,), float32: mean of the clips' maxima."""
-    gain: np.ndarray
-    """(dim,), float32: one over their standard deviation; 0 where nothing varies."""
 
     @classmethod
     def fit(cls, clips: Sequence[np.ndarray], *, dim: int) -> Self:
@@ -49,14 +50,11 @@ class Calibration:
             raise DataError("no train clip with frames to calibrate the visual features on")
         rows = np.concatenate(clips).astype(np.float32)  # (rows, raw)
         mean = rows.mean(axis=0)
-        directions = _whitening(rows - mean, dim // 2)
-        plain = cls(mean, directions, np.zeros(dim, np.float32), np.ones(dim, np.float32))
-        maxima = np.stack([plain(clip).max(axis=0) for clip in clips if len(clip)])  # (clips, dim)
-        spread = maxima.std(axis=0)
-        used = spread > 1e-3
-        return cls(
-            mean, directions, maxima.mean(axis=0), np.where(used, 1 / np.where(used, spread, 1), 0).astype(np.float32)
-        )
+        raw = cls(mean, _directions(rows - mean, dim // 2), np.zeros(dim, np.float32))
+        maxima = np.stack([raw(clip).max(axis=0) for clip in clips if len(clip)])  # (clips, dim)
+        center = maxima.mean(axis=0)
+        gain = 1 / max(float((maxima - center).std()), 1e-6)
+        return cls(mean, raw.directions * np.float32(gain), center * np.float32(gain))
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Calibrate raw features.
@@ -68,7 +66,7 @@ class Calibration:
             (rows, dim), float32.
         """
         projected = (rows.astype(np.float32) - self.mean) @ self.directions  # (rows, dim / 2)
-        return (np.concatenate([projected, -projected], axis=1) - self.center) * self.gain
+        return np.concatenate([projected, -projected], axis=1) - self.center
 
     def arrays(self, track: str) -> dict[str, np.ndarray]:
         """The calibration as arrays for a store.
@@ -95,28 +93,28 @@ class Calibration:
         Raises:
             DataError: the store has none for this track.
         """
-        names = ("mean", "directions", "center", "gain")
+        names = ("mean", "directions", "center")
         absent = [name for name in names if f"{track}.{name}" not in arrays]
         if absent:
             raise DataError(f"the store keeps no calibration {track}.{absent[0]}")
         return cls(*(arrays[f"{track}.{name}"] for name in names))
 
 
-def _whitening(centered: np.ndarray, directions: int) -> np.ndarray:
-    """(rows, raw) -> (raw, directions): principal directions, each scaled to about unit variance."""
+def _directions(centered: np.ndarray, count: int) -> np.ndarray:
+    """(rows, raw) -> (raw, count): principal directions, scaled toward equal variance."""
     from scipy.linalg import eigh  # late: start-up time
 
     rows, size = centered.shape
-    kept = min(directions, rows, size)
+    kept = min(count, rows, size)
     wide = rows < size  # then the small matrix has the same variances
     square = centered @ centered.T if wide else centered.T @ centered
     order = len(square)
     variance, vectors = eigh(square.astype(np.float64) / rows, subset_by_index=[order - kept, order - 1])
     variance, vectors = np.maximum(variance[::-1], 0), vectors[:, ::-1]
-    if wide:
-        vectors = centered.T @ vectors / np.sqrt(rows * np.maximum(variance, 1e-12 * variance.max() + 1e-30))
-    vectors = vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(kept)] < 0, -1, 1)
     floor = _VARIANCE_FLOOR * variance.max() + 1e-12
-    whitening = np.zeros((size, directions), np.float32)
-    whitening[:, :kept] = vectors / np.sqrt(variance + floor)
-    return whitening
+    if wide:
+        vectors = centered.T @ vectors / np.sqrt(rows * np.maximum(variance, floor))
+    vectors = vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(kept)] < 0, -1, 1)
+    scaled = np.zeros((size, count), np.float32)
+    scaled[:, :kept] = vectors / (variance + floor) ** _WHITENING
+    return scaled

@@ -296,7 +296,7 @@ def describe(store: Store) -> dict[str, Any]:
         "words": {**store.info["words"]},
         "visual": store.info.get("visual", {}),
         "dropped": {key: len(ids) for key, ids in store.import_report.get("dropped", {}).items()},
-        "checksums": "as recorded" if not problems else problems,
+        "checksums": problems or "as recorded",
     }
 
 
