@@ -1,0 +1,159 @@
+"""From a world to a store: render, extract, write; and render a stored clip once more."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mcnlab.data.audio import log_mel
+from mcnlab.data.extract import AUDIO_TRACK, Extractor, seeded_backbones
+from mcnlab.data.records import Clip, Recording
+from mcnlab.data.store import Store, StoreWriter, open_store
+from mcnlab.data.text import WordVectors, train_word_vectors
+from mcnlab.data.world.frames import FRAMES_PER_S, SIZE_PX, bounce
+from mcnlab.data.world.recordings import (
+    CLIP_S,
+    Event,
+    RenderedClip,
+    clip_window_s,
+    recording_events,
+    render_clip,
+    render_frames_of,
+    render_sound_of,
+)
+from mcnlab.data.world.settings import WORLD_VERSION, WorldSettings
+from mcnlab.errors import DataError
+
+CALIBRATION_CLIPS = 300
+"""Clips of the train split that the untrained visual features are calibrated on."""
+
+Progress = Callable[[int, int], None]
+"""Told the number of recordings done and the number of all."""
+
+
+def build_world(settings: WorldSettings, out: Path | str, *, progress: Progress | None = None) -> Store:
+    """Render a world and put it into a new store.
+
+    Args:
+        settings: the world.
+        out: folder of the store; it must not exist.
+        progress: called after every recording.
+
+    Returns:
+        The store, opened.
+
+    Raises:
+        DataError: no sentence is left to train word vectors on.
+        StorageError: the folder exists, or the disk or the permissions do not allow it.
+
+    Example:
+        >>> build_world(WorldSettings(train_recordings=20), "stores/small-world")  # doctest: +SKIP
+    """
+    places = [(split, number) for split, count in settings.recordings_of_split.items() for number in range(count)]
+    extractor = _calibrated(settings)
+    with StoreWriter(
+        Path(out),
+        name="narrated world",
+        tracks=[*extractor.tracks(), AUDIO_TRACK],
+        words=_word_vectors(settings),
+        info={"world": {"version": WORLD_VERSION, **settings.model_dump()}, "visual": extractor.info()},
+        calibration=extractor.arrays(),
+    ) as writer:
+        for done, (split, number) in enumerate(places, start=1):
+            writer.add(_recording(settings, split, number, extractor))
+            if progress is not None:
+                progress(done, len(places))
+    return open_store(Path(out))
+
+
+def render_again(store: Store, clip: int) -> RenderedClip:
+    """The frames, waveform and caption that a stored clip was made from.
+
+    Args:
+        store: a store that `build_world` wrote.
+        clip: place of the clip in the whole store.
+
+    Returns:
+        The same bytes as when the store was made.
+
+    Raises:
+        DataError: the store does not hold a world that this version renders, or has no such clip.
+    """
+    values = dict(store.info.get("world", {}))
+    version = values.pop("version", None)
+    if version != WORLD_VERSION:
+        raise DataError(f"{store.path}: expected a world of version {WORLD_VERSION}, got {version}")
+    clips = store.clips()
+    if not 0 <= clip < len(clips):
+        raise DataError(f"{store.path}: clip {clip} of {len(clips)}")
+    row = int(clips["recording"].iloc[clip])
+    number = int(str(clips["id"].iloc[clip]).rpartition(":")[2])
+    media = store[row].media
+    settings = WorldSettings.parse(values, source=str(store.path))
+    return render_clip(settings, media["split"], media["recording"], number)
+
+
+def _calibrated(settings: WorldSettings) -> Extractor:
+    """Untrained visual backbones, calibrated on the first clips of the train split."""
+    return Extractor.fit(
+        seeded_backbones(size_px=SIZE_PX),
+        _calibration_frames(settings),
+        frames_per_s=FRAMES_PER_S,
+        dim=settings.video_dim,
+        mean_s=CLIP_S,
+    )
+
+
+def _calibration_frames(settings: WorldSettings) -> Iterator[np.ndarray]:
+    """Frames of the first train clips."""
+    recordings = -(-CALIBRATION_CLIPS // settings.clips_per_recording)
+    for number in range(min(recordings, settings.train_recordings)):
+        yield from render_frames_of(settings, "train", number, recording_events(settings, "train", number))
+
+
+def _word_vectors(settings: WorldSettings) -> WordVectors:
+    """Word vectors trained on the narration of the train split."""
+    captions = [
+        event.caption
+        for number in range(settings.train_recordings)
+        for event in recording_events(settings, "train", number)
+    ]
+    return train_word_vectors(captions, dim=settings.word_dim, seed=settings.seed)
+
+
+def _recording(settings: WorldSettings, split: str, number: int, extractor: Extractor) -> Recording:
+    """One recording, rendered and extracted."""
+    events = recording_events(settings, split, number)
+    frames = render_frames_of(settings, split, number, events)
+    return Recording(
+        id=f"{split}-{number:06d}",
+        split=split,
+        duration_s=len(events) * CLIP_S,
+        tracks={
+            **_video_tracks(frames, extractor),
+            AUDIO_TRACK.name: log_mel(render_sound_of(settings, split, number, events)).astype(np.float16),
+        },
+        clips=tuple(_clip(settings, clip, event) for clip, event in enumerate(events)),
+        media={"source": "world", "split": split, "recording": number},
+        thumbnails=np.stack([_picture(event, seen) for event, seen in zip(events, frames, strict=True)]),
+    )
+
+
+def _video_tracks(frames: list[np.ndarray], extractor: Extractor) -> Mapping[str, np.ndarray]:
+    """Visual features event by event, joined in time: no window sees two events."""
+    parts = [extractor(clip) for clip in frames]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _clip(settings: WorldSettings, number: int, event: Event) -> Clip:
+    """A clip as the store has it."""
+    factors = dict(event.factors)
+    if settings.mismatch > 0.0:
+        factors["narration.matches"] = "yes" if event.narration_matches else "no"
+    start_s, end_s = clip_window_s(settings, number)
+    return Clip(start_s, end_s, event.caption, str(event.factors["vat.object"]), factors, event.missing)
+
+
+def _picture(event: Event, frames: np.ndarray) -> np.ndarray:
+    """The frame with the least deformed object."""
+    return frames[np.abs(bounce(event.factors, event.phase).stretch - 1.0).argmin()]

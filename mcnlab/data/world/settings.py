@@ -1,0 +1,69 @@
+"""What can be set about the narrated world, with ranges, and the fingerprint of a choice."""
+
+import hashlib
+import json
+
+from pydantic import Field
+
+from mcnlab.config import Settings
+
+WORLD_VERSION = 1
+"""Raised whenever the same settings would render other bytes than before."""
+
+
+class WorldSettings(Settings):
+    """Settings of one narrated world; the same settings always give the same bytes."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of every random draw."""
+    train_recordings: int = Field(default=300, ge=2, le=1_000_000)
+    """Recordings to train on."""
+    val_recordings: int = Field(default=30, ge=0, le=1_000_000)
+    """Recordings to choose settings on."""
+    test_recordings: int = Field(default=100, ge=1, le=1_000_000)
+    """Recordings that only the evaluation sees."""
+    clips_per_recording: int = Field(default=6, ge=1, le=64)
+    """Narrated events in each recording, one after the other."""
+    noise_video: float = Field(default=0.03, ge=0.0, le=0.5)
+    """Standard deviation of the pixel noise; 1 is the whole range from black to white."""
+    noise_audio: float = Field(default=1.0, ge=0.0, le=30.0)
+    """Factor on the amplitude of the background noise."""
+    noise_text: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that the narrator leaves out a word that describes a factor (the object is always named)."""
+    narration_lag_s: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Seconds by which the narration, and with it the clip's window, comes after the event it tells."""
+    mismatch: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of clips whose narration tells of something else than what is seen and heard."""
+    missing_video: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of clips without video."""
+    missing_audio: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of clips without audio."""
+    missing_text: float = Field(default=0.0, ge=0.0, le=0.99)
+    """Share of clips without a sentence."""
+    video_dim: int = Field(default=256, ge=8, le=8192)
+    """Width of each of the two visual feature tracks."""
+    word_dim: int = Field(default=100, ge=2, le=1024)
+    """Width of the word vectors."""
+
+    @property
+    def recordings_of_split(self) -> dict[str, int]:
+        """Recordings in each split, empty splits left out."""
+        counts = {"train": self.train_recordings, "val": self.val_recordings, "test": self.test_recordings}
+        return {split: count for split, count in counts.items() if count}
+
+
+def world_fingerprint(settings: WorldSettings) -> str:
+    """Sixteen hexadecimal digits that name a world: equal settings, equal name.
+
+    Args:
+        settings: the world.
+
+    Returns:
+        Hash over all settings and the version of the renderer.
+
+    Example:
+        >>> world_fingerprint(WorldSettings()) == world_fingerprint(WorldSettings(seed=0))
+        True
+    """
+    text = json.dumps({"version": WORLD_VERSION, **settings.model_dump()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
