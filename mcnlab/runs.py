@@ -1,11 +1,7 @@
-"""The run folder: reading what a run left behind, and writing files that are either old or new, never half."""
+"""The run folder: reading what a run left behind."""
 
 import json
-import os
 import re
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +12,7 @@ import pandas as pd
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from mcnlab.errors import DataError, StorageError
+from mcnlab.errors import DataError
 
 RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "low", "high")
 """The eight columns that every table of results has, in this order."""
@@ -67,16 +63,15 @@ class RunFolder:
     @property
     def experiment(self) -> str:
         """The experiment's name: from the settings, else from the folder's name."""
-        named = self.settings.get("name") or self.provenance.get("experiment")
+        named = self.settings.get("experiment")
         match = _FOLDER_NAME.fullmatch(self.path.name)
         return str(named or (match["experiment"] if match else self.path.name))
 
     @property
     def seed(self) -> int:
-        """The run's seed: from the settings, else from the folder's name, else 0."""
-        for source in (self.settings, self.provenance):
-            if isinstance(source.get("seed"), int):
-                return int(source["seed"])
+        """The run's seed: from the provenance, else from the folder's name, else 0."""
+        if isinstance(self.provenance.get("seed"), int):
+            return int(self.provenance["seed"])
         match = _FOLDER_NAME.fullmatch(self.path.name)
         return int(match["seed"]) if match else 0
 
@@ -182,60 +177,6 @@ def list_runs(folder: str | Path) -> pd.DataFrame:
     return table.sort_values(["experiment", "seed"], kind="stable", ignore_index=True)
 
 
-@contextmanager
-def written_atomically(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
-
-    Args:
-        path: the file to write; its folder is made when missing.
-
-    Yields:
-        The temporary path, with the same ending; write the file there.
-
-    Raises:
-        StorageError: the disk is full or the permissions forbid it.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text_atomically(path: str | Path, text: str) -> None:
-    """Write a UTF-8 file so that a reader, or a crash, sees the old text or the new one.
-
-    Args:
-        path: the file.
-        text: its content.
-
-    Raises:
-        StorageError: the disk is full or the permissions forbid it.
-    """
-    with written_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json_atomically(path: str | Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file so that a reader, or a crash, sees the old values or the new ones.
-
-    Args:
-        path: the file.
-        values: plain values; floats are written exactly.
-
-    Raises:
-        StorageError: the disk is full or the permissions forbid it.
-    """
-    write_text_atomically(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
-
-
 def _read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a JSON or YAML file; empty when there is no such file."""
     try:
@@ -272,12 +213,3 @@ def _run_row(run: RunFolder) -> dict[str, Any]:
         "train_s": float(metrics["elapsed_s"].iloc[-1]) if "elapsed_s" in metrics else None,
         "path": str(run.path),
     }
-
-
-def _sync(path: Path) -> None:
-    """Ask the system to put a file or a folder on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
