@@ -8,9 +8,7 @@ from mcnlab.models.multimodal import MultimodalModel
 
 
 @torch.no_grad()
-def embed_source(
-    model: MultimodalModel, source: ClipSource, *, batch: int = 256
-) -> dict[tuple[str, str], np.ndarray]:
+def embed_source(model: MultimodalModel, source: ClipSource, *, batch: int = 256) -> dict[tuple[str, str], np.ndarray]:
     """Every clip through every tower, in evaluation mode.
 
     Args:

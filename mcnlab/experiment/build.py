@@ -160,7 +160,9 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
     Returns:
         32 hex digits per stage; equal keys mean equal weights.
     """
-    training = settings.training.model_dump(include={"batch", "lr", "warmup_steps", "max_grad_norm", "precision", "max_steps"})
+    training = settings.training.model_dump(
+        include={"batch", "lr", "warmup_steps", "max_grad_norm", "precision", "max_steps"}
+    )
     common = {
         "data": fingerprint,
         "split": settings.data.train_split,

@@ -33,7 +33,7 @@ from mcnlab.experiment.build import (
     prefix_keys,
     short_hash,
 )
-from mcnlab.experiment.measure import evaluation_split, measure
+from mcnlab.experiment.measure import measure
 from mcnlab.experiment.provenance import provenance
 from mcnlab.experiment.settings import ExperimentSettings, read_experiment
 from mcnlab.files import write_json_atomically, write_text_atomically
@@ -290,9 +290,7 @@ def newest_checkpoint(folder: Path) -> Path:
     return found[-1]
 
 
-def _trainer(
-    settings: ExperimentSettings, store: Store, folder: Path, seed: int, prefix_cache: Path | None
-) -> Trainer:
+def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int, prefix_cache: Path | None) -> Trainer:
     """All parts put together."""
     if settings.training.threads is not None:
         torch.set_num_threads(settings.training.threads)
@@ -321,7 +319,9 @@ def _write_start(folder: Path, settings: ExperimentSettings, store: Store, seed:
         folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     )
     visual = store.info.get("visual_features", "unknown")
-    origin = provenance(seed=seed, store=store.name, fingerprint=store.fingerprint, visual_features=visual, device=device)
+    origin = provenance(
+        seed=seed, store=store.name, fingerprint=store.fingerprint, visual_features=visual, device=device
+    )
     origin["data"]["path"] = str(store.path)
     write_json_atomically(folder / "provenance.json", {"key": run_key(settings, seed), **origin})
     write_json_atomically(folder / "status.json", {"state": "running"})

@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from mcnlab.batch import MODALITIES, pair_modalities
 from mcnlab.config import Settings, read_yaml, with_overrides
@@ -232,7 +240,9 @@ class ExperimentSettings(Settings):
             if unknown:
                 raise ValueError(f"stages.{number}.terms: {unknown[0]!r} is not among the experiment's terms")
             if not self.stage_pairs(stage):
-                raise ValueError(f"stages.{number}: no pair of {list(stage.modalities)} is among pairs {list(self.pairs)}")
+                raise ValueError(
+                    f"stages.{number}: no pair of {list(stage.modalities)} is among pairs {list(self.pairs)}"
+                )
         if not self.stages:
             raise ValueError("stages: expected at least one")
         return self
@@ -284,7 +294,12 @@ def named_stages(name: str, epochs: int) -> list[dict[str, Any]]:
     by_initial = {modality[0].upper(): modality for modality in MODALITIES}
     groups = name.split("_")
     initials = "".join(groups)
-    if len(groups) > 2 or not all(groups) or len(set(initials)) != len(initials) or not set(initials) <= set(by_initial):
+    if (
+        len(groups) > 2
+        or not all(groups)
+        or len(set(initials)) != len(initials)
+        or not set(initials) <= set(by_initial)
+    ):
         raise ValueError(f"stages: expected initials such as VT, VAT or AV_T, or a list of stages; got {name!r}")
     joined = [by_initial[initial] for initial in initials]
     if len(groups) == 1:

@@ -16,8 +16,8 @@ KERNEL = 9
 class DaveNet(nn.Module):
     """Residual DaveNet over time; the mel axis is the channel axis of the first convolution.
 
-    Input batch normalization, a convolution over all mel bands at once, then one stage per width; the first
-    convolution of every stage halves the time axis: T' = ceil(T / 2^stages).
+    A convolution over all mel bands at once, then one stage per width; the first convolution of every stage halves
+    the time axis: T' = ceil(T / 2^stages).
 
     Args:
         bands: mel bands of the input.
@@ -26,13 +26,13 @@ class DaveNet(nn.Module):
 
     Source: Harwath et al. (ECCV 2018), arXiv 1804.01452, residual variant of AVLnet (2020), arXiv 2006.09199.
     Differences: a (bands × 1) convolution over a one-channel picture is written as a one-frame convolution over
-    `bands` channels, which is the same map.
+    `bands` channels, which is the same map; the release's input normalization is left out, since its forward pass
+    never calls it.
     """
 
     def __init__(self, bands: int = 40, widths: tuple[int, ...] = (128, 256, 512, 1024), blocks: int = 2) -> None:
         super().__init__()
         self.dim = widths[-1]
-        self.input_norm = nn.BatchNorm1d(1)
         self.stem = nn.Conv1d(bands, widths[0], 1, bias=False)
         self.stem_norm = nn.BatchNorm1d(widths[0])
         stages = []
@@ -51,9 +51,7 @@ class DaveNet(nn.Module):
         Returns:
             (rows, dim, ceil(frames / 2^stages)); at least 0, since a ReLU comes last.
         """
-        rows, bands, frames = mel.shape
-        x = self.input_norm(mel.reshape(rows, 1, bands * frames)).reshape(rows, bands, frames)
-        x = self.stem_norm(self.stem(x)).relu()  # (rows, widths[0], frames)
+        x = self.stem_norm(self.stem(mel)).relu()  # (rows, widths[0], frames)
         return self.stages(x)
 
     def _draw_convolutions(self, bands: int) -> None:

@@ -92,7 +92,9 @@ class MultimodalModel(nn.Module):
                 embeddings[modality, space] = spread_rows(embedded, rows, len(batch))
         return Outputs(features, embeddings, {m: batch.present[m] for m in chosen})
 
-    def reconstruct(self, embedding: Float[Tensor, "rows dim"], *, modality: str, space: str) -> Float[Tensor, "rows _"]:
+    def reconstruct(
+        self, embedding: Float[Tensor, "rows dim"], *, modality: str, space: str
+    ) -> Float[Tensor, "rows _"]:
         """What the decoder of a modality gives back from its embedding in a space."""
         return self.decoders[head_name(modality, space)](embedding)
 
@@ -177,4 +179,3 @@ def reconstruction_target(outputs: Outputs, batch: Batch, modality: str, *, deta
 def parameter_count(model: nn.Module) -> int:
     """Numbers that training can change."""
     return sum(parameter.numel() for parameter in model.parameters())
-

@@ -69,7 +69,7 @@ class SentenceMaxPool(nn.Module):
         response = self.linear(words).relu()  # (rows, words, dim)
         if lengths is not None:
             response = response * real_positions(lengths, words.shape[1])[..., None]  # a ReLU is never below 0
-        return response.amax(dim=1)
+        return response.max(dim=1).values  # one word gets the gradient, also among equal ones
 
 
 def real_positions(lengths: Int[Tensor, " rows"], total: int) -> Bool[Tensor, "rows total"]:

@@ -168,7 +168,9 @@ class Trainer:
         per_epoch = max(1, len(self.source) // self.settings.batch)
         epoch, place = divmod(stage_step, per_epoch)
         key = (self.settings.seed, stage.name, epoch)
-        return epoch, self.source.batch(epoch_order(len(self.source), key=key, batch=self.settings.batch)[place]).to(self.device)
+        return epoch, self.source.batch(epoch_order(len(self.source), key=key, batch=self.settings.batch)[place]).to(
+            self.device
+        )
 
     def _save(self, position: Position, log: MetricsLog) -> Path:
         """A checkpoint, after the log lines that it relies on."""

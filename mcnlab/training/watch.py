@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-from torch import Tensor
-
 from mcnlab.batch import Batch, Outputs
 from mcnlab.errors import NonFiniteError
 from mcnlab.training.terms import TermValue

@@ -1,0 +1,175 @@
+"""The command line: one thin command per verb; heavy modules are loaded by the verb that needs them."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcnlab.errors import McnlabError
+
+app = typer.Typer(
+    name="mcnlab",
+    help="Find out which combination of modalities keeps what.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+importers = typer.Typer(no_args_is_help=True, help="Make a store from media, published files, or the narrated world.")
+app.add_typer(importers, name="import")
+
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Options of every verb; `main` reads --debug."""
+
+
+@app.command(epilog="Example: mcnlab study studies/modality_combinations.yaml --workers 2")
+def study(
+    path: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study.")],
+    out: Out = Path(),
+    workers: Annotated[int, typer.Option(min=1, help="Runs at the same time; 0 for one per core.")] = 2,
+    only: Annotated[str, typer.Option(metavar="GLOB", help="Only experiments whose name matches.")] = "*",
+    overrides: Overrides = [],  # noqa: B006  typer wants a list
+) -> None:
+    """Run what is missing of a study, then write its report. Safe to repeat after any interruption."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for torch
+    from mcnlab.study import run_study
+
+    typer.echo(run_study(path, out=out, workers=workers, only=only, overrides=overrides))
+
+
+@app.command(epilog="Example: mcnlab train studies/tiny_experiment.yaml --run runs/tiny")
+def train(
+    path: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment.")],
+    run: Annotated[Path, typer.Option("--run", help="The run folder; goes on with the run that it holds.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Train and evaluate one experiment; resumes by itself."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for torch
+    from mcnlab.experiment import run_experiment
+    from mcnlab.progress import TrainingProgress
+
+    with TrainingProgress() as progress:
+        folder = run_experiment(
+            path, run, seed=seed, overrides=overrides, on_step=progress.step, on_start=progress.start
+        )
+    typer.echo(folder.path)
+
+
+@app.command(epilog="Example: mcnlab evaluate runs/tiny --tasks retrieval,retention")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    store: Annotated[Path | None, typer.Option(help="Measure on another store.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Comma-separated; all by default.")] = None,
+) -> None:
+    """Measure a trained run again; writes its results.json."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for torch
+    from mcnlab.experiment import evaluate_run
+
+    folder = evaluate_run(run, store=store, tasks=tasks.split(",") if tasks else None)
+    typer.echo(folder.path / "results.json")
+
+
+@app.command(epilog="Example: mcnlab report runs/modality_combinations --out reports/modality_combinations")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of run folders, or one run folder.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the report.")] = None,
+) -> None:
+    """Write the HTML again from finished runs, without training."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for papermill and plotly
+    from mcnlab.study import report_again
+
+    typer.echo(report_again(folder, out))
+
+
+@importers.command("world", epilog="Example: mcnlab import world --out stores/world --set seed=1")
+def import_world(out: Out, overrides: Overrides = []) -> None:  # noqa: B006
+    """Render the narrated world: clips whose causes are known."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for torch
+    from mcnlab.config import with_overrides
+    from mcnlab.data.world import WorldSettings, build_world
+    from mcnlab.progress import counted
+
+    settings = WorldSettings.parse(with_overrides({}, overrides), source="--set")
+    with counted("rendering") as progress:
+        build_world(settings, out, progress=progress)
+    inspect(out)
+
+
+@importers.command(
+    "media", epilog="Example: mcnlab import media clips.csv --out stores/mine --video seeded --text words.bin"
+)
+def import_media(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="One row per clip.")],
+    out: Out,
+    video: Annotated[
+        str, typer.Option(help="Frozen visual features: seeded (untrained), or a folder or hub id of a ResNet.")
+    ] = "seeded",
+    text: Annotated[Path | None, typer.Option(help="Word vectors; trained on the captions when not given.")] = None,
+) -> None:
+    """Make a store from your own video, image and sound files and captions."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for torch
+    from mcnlab.data.importers.media import import_media as build
+    from mcnlab.progress import counted
+
+    with counted("importing") as progress:
+        build(manifest, out, video=video, words=text, progress=progress)
+    inspect(out)
+
+
+@app.command(epilog="Example: mcnlab inspect stores/world")
+def inspect(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
+    """Say what is in a store: counts, dims, rates, splits, missing modalities, checksums."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for pandas
+    from mcnlab.data.store import describe, open_store
+    from mcnlab.progress import print_facts
+
+    print_facts(describe(open_store(store)))
+
+
+@app.command(epilog="Example: mcnlab lab")
+def lab(
+    folder: Annotated[Path, typer.Argument(help="Notebooks folder.")] = Path("notebooks"),
+    port: Annotated[int, typer.Option(help="Port; the next free one when taken.")] = 8888,
+) -> None:
+    """Start JupyterLab in the notebooks folder, on this machine only, with its token."""
+    # the verb's own module
+    from mcnlab.lab import start_lab
+
+    start_lab(folder, port=port)
+
+
+def main() -> None:
+    """The `mcnlab` command: one clear line and an exit code for every error that is ours."""
+    try:
+        app(standalone_mode=False)
+    except McnlabError as error:
+        if "--debug" in sys.argv:
+            raise
+        _fail(str(error), error.exit_code)
+    except typer.Abort:
+        _fail("interrupted", 130)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # click's usage errors know how to say themselves
+        if usage is None:
+            raise
+        _fail(usage(), 2)
+
+
+def _fail(message: str, code: int) -> None:
+    """Print one line without control characters, and leave."""
+    line = "".join(character if character.isprintable() else " " for character in message)
+    with contextlib.suppress(BrokenPipeError):
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(code)

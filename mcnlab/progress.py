@@ -1,0 +1,86 @@
+"""What a person sees in the terminal while something takes longer than a second."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from mcnlab.training.step import StepRecord
+
+console = Console(stderr=True)
+
+
+def bar() -> Progress:
+    """A progress bar with counts, time spent and time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+@contextmanager
+def counted(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work that reports (done, total).
+
+    Args:
+        description: what is being done.
+
+    Yields:
+        The callback.
+    """
+    with bar() as progress:
+        task = progress.add_task(description, total=None, note="")
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class TrainingProgress:
+    """A bar over training steps with stage, loss terms and clips per second; use it as a context."""
+
+    def __init__(self) -> None:
+        self._bar = bar()
+        self._task = self._bar.add_task("training", total=None, note="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def start(self, total_steps: int) -> None:
+        """Say how many steps there are."""
+        self._bar.update(self._task, total=total_steps)
+
+    def step(self, record: "StepRecord") -> None:
+        """Show one step."""
+        terms = "  ".join(f"{name} {value:.3f}" for name, value in record.terms.items() if "." not in name)
+        note = f"{terms}  {record.clips_per_s:.0f} clips/s"
+        self._bar.update(self._task, completed=record.step, description=f"stage {record.stage}", note=note)
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Print nested facts as a two-column table on standard output."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in _flat(facts):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values of nested facts."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{before}{name} · ")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            yield f"{before}{name}", "".join(c if c.isprintable() else " " for c in text)
