@@ -1,4 +1,4 @@
-"""Notebooks without a person: running one through papermill, refusing what it does not declare, and recording its numbers."""
+"""Notebooks without a person: run one through papermill, refuse what it does not declare, record its numbers."""
 
 import ast
 import json
@@ -95,13 +95,12 @@ def declared_parameters(notebook: str | Path) -> dict[str, str]:
     cells = [cell for cell in _read(Path(notebook)).cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise ConfigError(f"{notebook}: expected one cell tagged 'parameters', found {len(cells)}")
-    found = {}
+    found: dict[str, str] = {}
     for line in ast.parse(cells[0].source).body:
-        targets = (
-            line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
-        )
-        value = getattr(line, "value", None)
-        found |= {name.id: ast.unparse(value) for name in targets if isinstance(name, ast.Name) and value is not None}
+        if not isinstance(line, ast.Assign | ast.AnnAssign) or line.value is None:
+            continue
+        targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+        found |= {name.id: ast.unparse(line.value) for name in targets if isinstance(name, ast.Name)}
     return found
 
 
