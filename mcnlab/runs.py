@@ -106,13 +106,32 @@ class RunFolder:
         Raises:
             DataError: `results.json` is not JSON, or a row lacks one of the columns.
         """
-        rows = _read_mapping(self.path / "results.json").get("rows", [])
+        rows = self.read_json("results.json").get("rows", [])
         table = pd.DataFrame(rows, columns=list(rows[0]) if rows else list(RESULT_COLUMNS))
         missing = [column for column in RESULT_COLUMNS if column not in table]
         if missing:
             raise DataError(f"{self.path / 'results.json'}: rows lack {', '.join(missing)}")
         numbers = dict.fromkeys(("value", "low", "high"), "float64")
         return table[list(RESULT_COLUMNS)].astype(numbers)
+
+    @cached_property
+    def outcome(self) -> dict[str, Any]:
+        """How the training ended, as `results.json` tells it beside its rows; empty while not evaluated."""
+        return dict(self.read_json("results.json").get("outcome") or {})
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The mapping in a JSON file of the folder; empty when there is no such file.
+
+        Args:
+            name: file name.
+
+        Returns:
+            Its values.
+
+        Raises:
+            DataError: the file is not JSON, or holds no mapping.
+        """
+        return _read_mapping(self.path / name)
 
     def embeddings(self) -> dict[str, np.ndarray]:
         """Embeddings of the evaluated clips.
@@ -135,6 +154,10 @@ class RunFolder:
     def clips(self) -> pd.DataFrame:
         """The evaluated clips, in the row order of the embeddings: id, caption, label, start_s, end_s, thumbnail, …"""
         return _read_parquet(self.path / "clips.parquet")
+
+    def clip_ids(self) -> list[str]:
+        """Ids of the evaluated clips, in the same order, without reading their pictures."""
+        return list(_read_parquet(self.path / "clips.parquet", columns=["id"])["id"])
 
     def ranks(self) -> pd.DataFrame:
         """Rank of the true match (1 is best), a row per clip and a column per direction; null where there is none."""
@@ -191,12 +214,12 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     return values
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFrame:
     """A Parquet table, or a DataError that names the file."""
     if not path.exists():
         raise DataError(f"{path}: no such file; has the run been evaluated?")
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
 

@@ -1,0 +1,110 @@
+"""What an experiment did, in the few words that a table or a sentence needs; read from its resolved settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PAIRS = ("va", "vt", "at")
+"""All pairs of modalities, in the order of tables."""
+CONTROL, ONE_PAIR, ALL_PAIRS, MORE_TERMS, STAGED = "control", "one pair", "all pairs", "more terms", "in stages"
+FAMILIES = (ONE_PAIR, ALL_PAIRS, MORE_TERMS, STAGED, CONTROL)
+"""Kinds of experiments, in the order of tables; each has its color."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An experiment's combination: which pairs, in which spaces, by which terms, in which order."""
+
+    pairs: tuple[str, ...]
+    graph: str = "shared"
+    terms: tuple[str, ...] = ("contrast",)
+    stages: tuple[str, ...] = ()
+    """Initials of the modalities of each stage: `VA`, `VAT`."""
+    mode: str = "sound"
+    precision: str = "float32"
+    shuffled: bool = False
+
+    @property
+    def family(self) -> str:
+        """One of `FAMILIES`."""
+        if self.shuffled:
+            return CONTROL
+        if len(self.stages) > 1:
+            return STAGED
+        if self.terms != ("contrast",):
+            return MORE_TERMS
+        return ONE_PAIR if len(self.pairs) == 1 else ALL_PAIRS
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities whose tower was trained."""
+        return tuple(name for name in ("video", "audio", "text") if any(name[0] in pair for pair in self.pairs))
+
+    @property
+    def in_words(self) -> str:
+        """One line for a table.
+
+        Example:
+            >>> Recipe(("va", "vt"), terms=("contrast", "cluster"), stages=("VA", "VAT")).in_words
+            'VA, VT · contrast + cluster · stages VA, VAT'
+        """
+        parts = [", ".join(pair.upper() for pair in self.pairs), " + ".join(self.terms)]
+        if len(self.pairs) > 1 and self.graph != "shared":
+            parts.append(f"{self.graph} spaces")
+        if len(self.stages) > 1:
+            parts.append("stages " + ", ".join(self.stages))
+        parts += [word for word, usual in ((self.mode, "sound"), (self.precision, "float32")) if word != usual]
+        return " · ".join(parts + ["shuffled pairs"] * self.shuffled)
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Sorts experiments for reading: one pair, all pairs, more terms, stages, control."""
+        pairs = tuple(PAIRS.index(pair) for pair in self.pairs if pair in PAIRS)
+        rest = (
+            self.mode != "sound",
+            self.mode,
+            self.precision != "float32",
+            self.precision,
+            len(self.terms),
+            self.terms,
+        )
+        return (FAMILIES.index(self.family), len(pairs), pairs, self.graph != "shared", self.graph, *rest, self.stages)
+
+
+def recipe_of(settings: Mapping[str, Any]) -> Recipe:
+    """The recipe that resolved settings describe; what they leave out is taken as usual.
+
+    Args:
+        settings: as a run folder holds them.
+
+    Returns:
+        The recipe.
+
+    Example:
+        >>> recipe_of({"stages": [{"modalities": ["video", "text"]}], "terms": {"contrast": {}}}).pairs
+        ('vt',)
+    """
+    stages = [stage for stage in settings.get("stages") or [] if isinstance(stage, Mapping)]
+    allowed = settings.get("pairs") or PAIRS
+    used = {pair for stage in stages for pair in _stage_pairs(stage) if pair in allowed}
+    terms = settings.get("terms") or {}
+    return Recipe(
+        pairs=tuple(pair for pair in PAIRS if pair in used),
+        graph=str(settings.get("graph") or "shared"),
+        terms=tuple(name for name, value in terms.items() if value is not None) or ("contrast",),
+        stages=tuple(_initials(stage) for stage in stages),
+        mode=str(settings.get("mode") or "sound"),
+        precision=str((settings.get("training") or {}).get("precision") or "float32"),
+        shuffled=bool((settings.get("data") or {}).get("shuffle_pairs")),
+    )
+
+
+def _stage_pairs(stage: Mapping[str, Any]) -> list[str]:
+    """Pairs that a stage compares: those it names, else all among its modalities."""
+    initials = _initials(stage).lower()
+    return stage.get("pairs") or [pair for pair in PAIRS if set(pair) <= set(initials)]
+
+
+def _initials(stage: Mapping[str, Any]) -> str:
+    """V, A, T for the modalities of a stage, in that order."""
+    return "".join(modality[0].upper() for modality in ("video", "audio", "text") if modality in stage["modalities"])
