@@ -23,6 +23,8 @@ class VisualBackbone(Protocol):
     """Width of a raw row."""
     frames_per_row: int
     """1: one row per frame."""
+    size_px: int
+    """Side of the square that frames are resized to."""
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """(frames, height, width, 3) uint8 -> (ceil(frames / frames_per_row), dim) float32."""

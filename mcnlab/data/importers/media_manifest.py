@@ -1,0 +1,206 @@
+"""The CSV that describes someone's own media: read and checked before any work starts."""
+
+import csv
+import difflib
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from mcnlab.errors import DataError
+
+COLUMNS = ("id", "recording", "video", "audio", "start", "end", "fps", "caption", "label", "split")
+_FACTOR = "factor:"
+_VAL_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class MediaRow:
+    """One row of the manifest: one clip."""
+
+    id: str
+    recording: str
+    video: str = ""
+    audio: str = ""
+    start_s: float = 0.0
+    end_s: float | None = None
+    fps: float | None = None
+    caption: str = ""
+    label: str | None = None
+    split: str = "train"
+    factors: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MediaManifest:
+    """All rows of a manifest, in its order."""
+
+    path: Path
+    rows: tuple[MediaRow, ...]
+    notes: tuple[str, ...] = ()
+    """What was decided for the user, in sentences."""
+
+    @property
+    def folder(self) -> Path:
+        """What relative media paths are relative to."""
+        return self.path.parent
+
+    def recordings(self) -> dict[str, list[MediaRow]]:
+        """Rows by recording, both in the order of the manifest."""
+        groups: dict[str, list[MediaRow]] = {}
+        for row in self.rows:
+            groups.setdefault(row.recording, []).append(row)
+        return groups
+
+
+def read_media_manifest(path: Path, *, categorical: Sequence[str] = ()) -> MediaManifest:
+    """Read and check a manifest.
+
+    A factor column whose every value is a number is continuous; any other is categorical. Without a split column a
+    fifth of the recordings become `val`, chosen by the hash of their id.
+
+    Args:
+        path: CSV, or TSV by its suffix. Relative media paths are relative to its folder.
+        categorical: factors whose numbers are names.
+
+    Returns:
+        The rows.
+
+    Raises:
+        DataError: naming file, row, column and value of the first thing that is wrong.
+    """
+    table = _read_table(path)
+    _check_columns(path, table, categorical)
+    notes = [] if "split" in table else [f"no split column: about {_VAL_SHARE:.0%} of the recordings became val"]
+    factors = _factor_values(table, categorical)
+    rows = tuple(_row(path, number, values, factors) for number, values in enumerate(table.to_dict("records")))
+    _check_ids(path, rows)
+    return MediaManifest(path, rows, tuple(notes))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """The file as texts; an empty cell is an empty text, and `nan` is the word."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such manifest")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable CSV file ({error})") from error
+    lines = [line for line in lines if line]
+    if len(lines) < 2:
+        raise DataError(f"{path}: no rows")
+    header = [name.strip() for name in lines[0]]
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(header):
+            raise DataError(f"{path}: row {number}: {len(line)} cells under {len(header)} columns")
+    return pd.DataFrame(lines[1:], columns=header, dtype=str)
+
+
+def _check_columns(path: Path, table: pd.DataFrame, categorical: Sequence[str]) -> None:
+    """Raise when a column is unknown, stands twice, or the id is missing."""
+    names = list(table.columns)
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{path}: the column {name!r} stands twice")
+        if name not in COLUMNS and not (name.startswith(_FACTOR) and len(name) > len(_FACTOR)):
+            raise DataError(f"{path}: unknown column {name!r}{_nearest(name, [*COLUMNS, 'factor:NAME'])}")
+    if "id" not in names:
+        raise DataError(f"{path}: the column 'id' is missing")
+    if not {"video", "audio", "caption"} & set(names):
+        raise DataError(f"{path}: none of the columns 'video', 'audio', 'caption' is there")
+    known = [name.removeprefix(_FACTOR) for name in names if name.startswith(_FACTOR)]
+    for name in categorical:
+        if name not in known:
+            raise DataError(f"{path}: no factor {name!r}{_nearest(name, known)}")
+
+
+def _factor_values(table: pd.DataFrame, categorical: Sequence[str]) -> dict[str, list[float | str | None]]:
+    """Per factor its value in every row; None where the cell is empty."""
+    factors: dict[str, list[float | str | None]] = {}
+    for column in table.columns:
+        if column.startswith(_FACTOR):
+            name, cells = column.removeprefix(_FACTOR), [cell.strip() for cell in table[column]]
+            continuous = name not in categorical and all(_is_number(cell) for cell in cells if cell)
+            factors[name] = [(float(cell) if continuous else cell) if cell else None for cell in cells]
+    return factors
+
+
+def _row(
+    path: Path, number: int, values: Mapping[str, str], factors: Mapping[str, Sequence[float | str | None]]
+) -> MediaRow:
+    """One checked row."""
+    place = f"{path}: row {number + 2}"
+    id_ = values["id"].strip()
+    if not id_:
+        raise DataError(f"{place}: id: is empty")
+    recording = values.get("recording", "").strip() or id_
+    start_s = _number(place, "start", values) or 0.0
+    end_s = _number(place, "end", values)
+    fps = _number(place, "fps", values)
+    if start_s < 0 or (end_s is not None and end_s <= start_s):
+        raise DataError(f"{place}: end: expected 0 <= start < end, got start {start_s:g} and end {end_s}")
+    if fps is not None and fps <= 0:
+        raise DataError(f"{place}: fps: must be positive, got {fps:g}")
+    split = values["split"].strip() if "split" in values else _split_by_hash(recording)
+    if not split:
+        raise DataError(f"{place}: split: is empty")
+    return MediaRow(
+        id=id_,
+        recording=recording,
+        video=values.get("video", "").strip(),
+        audio=values.get("audio", "").strip(),
+        start_s=start_s,
+        end_s=end_s,
+        fps=fps,
+        caption=values.get("caption", "").strip(),
+        label=values.get("label", "").strip() or None,
+        split=split,
+        factors={name: value for name, cells in factors.items() if (value := cells[number]) is not None},
+    )
+
+
+def _check_ids(path: Path, rows: Sequence[MediaRow]) -> None:
+    """Raise when an id stands twice or a recording is in two splits."""
+    first: dict[str, int] = {}
+    splits: dict[str, str] = {}
+    for number, row in enumerate(rows, start=2):
+        if row.id in first:
+            raise DataError(f"{path}: row {number}: id: {row.id!r} stands in row {first[row.id]} already")
+        first[row.id] = number
+        if splits.setdefault(row.recording, row.split) != row.split:
+            both = f"{splits[row.recording]!r} and {row.split!r}"
+            raise DataError(f"{path}: row {number}: split: recording {row.recording!r} is in {both}")
+
+
+def _number(place: str, column: str, values: Mapping[str, str]) -> float | None:
+    """A cell as a finite number; None where it is empty or there is no such column."""
+    text = values.get(column, "").strip()
+    if not text:
+        return None
+    if not _is_number(text):
+        raise DataError(f"{place}: {column}: expected a number, got {text!r:.80}")
+    return float(text)
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a finite number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _split_by_hash(recording: str) -> str:
+    """`val` for about a fifth of all ids, the same in every process."""
+    digest = hashlib.sha256(recording.encode("utf-8")).digest()
+    return "val" if int.from_bytes(digest[:8], "big") < _VAL_SHARE * 2**64 else "train"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The end of a message that names what was probably meant."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
