@@ -29,7 +29,7 @@ FACTORS: dict[str, tuple[str, ...] | Range] = {
     "vt.color": ("blue", "green", "orange", "pink", "purple", "red", "turquoise", "yellow"),
     "vt.size": ("tiny", "small", "big", "huge"),
     "vt.pattern": ("checked", "dotted", "plain", "striped"),
-    "vt.place": ("left", "middle", "right"),
+    "vt.sign": ("cloud", "flag", "lamp", "rainbow", "sun"),
     "at.register": ("deep", "low", "high", "shrill"),
     "at.instrument": ("banjo", "bell", "clarinet", "flute", "organ", "violin"),
     "at.contour": ("falling", "rising", "steady", "trembling"),
@@ -136,7 +136,7 @@ def shared_keys(clips: pd.DataFrame, first: Iterable[str], second: Iterable[str]
     """
     groups = shared_groups(first, second)
     columns = [f"factor:{name}" for name in FACTORS if name.partition(".")[0] in groups]
-    return clips[columns].astype(str).agg("|".join, axis=1).tolist() if len(clips) else []
+    return ["|".join(map(str, row)) for row in clips[columns].itertuples(index=False)]
 
 
 def recall_ceiling(keys: Sequence[str], *, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:

@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 
 from mcnlab.data.world.backgrounds import background, floor
 from mcnlab.data.world.shapes import OUTLINES
+from mcnlab.data.world.signs import paint_sign
 
 FRAMES_PER_S = 12.5
 CLIP_FRAMES = 16
@@ -15,8 +16,9 @@ SIZE_PX = 40
 FLOOR_PX = 35
 """First row of the floor."""
 
-RADII_PX = {"tiny": 5.5, "small": 7.2, "big": 9.2, "huge": 11.5}
-PLACES_PX = {"left": 12.0, "middle": 20.0, "right": 28.0}
+RADII_PX = {"tiny": 6.0, "small": 7.8, "big": 9.7, "huge": 12.0}
+CENTER_PX = 19.5
+"""Column of the object, give or take a pixel."""
 COLORS = {
     "blue": (0.15, 0.30, 0.95),
     "green": (0.12, 0.75, 0.18),
@@ -39,8 +41,8 @@ class Bounce:
     """Of its lowest point above the floor."""
     stretch: Float[np.ndarray, "frames"]
     """Its height relative to rest; its width is the inverse."""
-    impact: Float[np.ndarray, "frames"]
-    """1 at the moment of a hit, near 0 soon before and after."""
+    dust: Float[np.ndarray, "frames"]
+    """1 at the moment of a hit, fading after it; the softer the object, the more."""
 
 
 def bounce(factors: Mapping[str, float | str], phase: float) -> Bounce:
@@ -57,10 +59,11 @@ def bounce(factors: Mapping[str, float | str], phase: float) -> Bounce:
     time_s = (np.arange(CLIP_FRAMES, dtype=np.float32) + 0.5) / FRAMES_PER_S
     progress = np.mod(time_s * rate + phase, 1.0)
     to_hit_s = np.minimum(progress, 1.0 - progress) / rate
-    impact = np.exp(-((to_hit_s / 0.07) ** 2))
+    impact = np.exp(-((to_hit_s / 0.08) ** 2))
     speed = np.abs(1.0 - 2.0 * progress)  # 1 next to the floor, 0 at the top
     stretch = 1.0 + squash * (0.45 * speed * (1.0 - impact) - 0.45 * impact)
-    return Bounce(height * 4.0 * progress * (1.0 - progress), stretch, impact)
+    dust = squash * np.exp(-progress / rate / 0.15)
+    return Bounce(height * 4.0 * progress * (1.0 - progress), stretch, dust)
 
 
 def render_frames(
@@ -80,9 +83,11 @@ def render_frames(
     motion = bounce(factors, phase)
     scene = np.broadcast_to(background(factors, random), (CLIP_FRAMES, SIZE_PX, SIZE_PX, 3)).copy()
     scene[:, FLOOR_PX:] = floor(str(factors["va.floor"]), random)
-    center = PLACES_PX[str(factors["vt.place"])] + random.uniform(-1.0, 1.0)
+    paint_sign(scene, str(factors["vt.sign"]))
+    center = CENTER_PX + random.uniform(-1.0, 1.0)
     radius = RADII_PX[str(factors["vt.size"])]
     _cast_shadow(scene, motion, center, radius)
+    _raise_dust(scene, motion, center, radius)
     _paint_object(scene, factors, motion, center, radius)
     scene *= np.float32(factors["v.light"])
     return _quantized(_with_noise(scene, random, noise))
@@ -95,6 +100,16 @@ def _cast_shadow(scene: np.ndarray, motion: Bounce, center: float, radius: float
     spot = np.clip(1.3 - across**2 - down**2, 0.0, 1.0)
     strength = 0.6 / (1.0 + 0.25 * motion.height_px)
     scene[:, FLOOR_PX:] *= (1.0 - strength[:, None, None] * spot).astype(np.float32)[..., None]
+
+
+def _raise_dust(scene: np.ndarray, motion: Bounce, center: float, radius: float) -> None:
+    """Light puffs on both sides of the place that was hit, drifting apart while they fade."""
+    away = radius + 2.0 + 4.0 * (1.0 - motion.dust)[:, None, None]
+    across = (np.abs(_COLUMNS[:FLOOR_PX] - center) - away) / 4.0
+    up = (FLOOR_PX - 2.0 - _ROWS[:FLOOR_PX]) / 4.0
+    cover = np.clip(1.4 - across**2 - up**2, 0.0, 1.0) * motion.dust[:, None, None]
+    wall = scene[:, :FLOOR_PX]
+    wall += cover.astype(np.float32)[..., None] * (np.float32(0.95) - wall)
 
 
 def _paint_object(
@@ -119,11 +134,11 @@ def _painted(color: str, pattern: str, x: np.ndarray, y: np.ndarray) -> np.ndarr
     if pattern == "plain":
         return np.broadcast_to(main, (*np.broadcast_shapes(x.shape, y.shape), 3))
     if pattern == "striped":
-        share, other = np.clip(0.5 + 1.5 * np.sin((x + y) * 1.05), 0.0, 1.0), 0.22 * main
+        share, other = np.clip(0.4 + 1.5 * np.sin(y * 1.2), 0.0, 1.0), np.ones(3, np.float32)
     elif pattern == "checked":
-        share, other = np.clip(0.5 + 2.5 * np.sin(x * 0.8) * np.sin(y * 0.8), 0.0, 1.0), 0.45 * main
+        share, other = np.clip(0.5 + 2.5 * np.sin(x * 0.8) * np.sin(y * 0.8), 0.0, 1.0), 0.1 * main
     else:
-        share, other = np.clip(2.2 * np.cos(x * 1.2) * np.cos(y * 1.2) - 0.4, 0.0, 1.0), np.ones(3, np.float32)
+        share, other = np.clip(2.5 * np.cos(x * 1.1) * np.cos(y * 1.1) - 0.4, 0.0, 1.0), 0.9 - 0.8 * main
     return main + share[..., None] * (other - main)
 
 

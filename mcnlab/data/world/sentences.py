@@ -5,7 +5,6 @@ from collections.abc import Mapping, Set
 import numpy as np
 
 OPENINGS = {"Look": "Look,", "Well": "Well,"}
-PLACES = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
 
 
 def sentence(factors: Mapping[str, float | str], random: np.random.Generator, *, omission: float = 0.0) -> str:
@@ -20,14 +19,14 @@ def sentence(factors: Mapping[str, float | str], random: np.random.Generator, *,
         A sentence of 8 to 20 words when nothing is left out.
 
     Example:
-        Now the big striped red star on the left, um, sings low and rising on a bell, folks.
+        Now the big striped red star by the lamp, um, sings low and rising on a bell, folks.
     """
     said = {name: str(value) for name, value in factors.items()}
     kept = {
         name for name, draw in zip(_DESCRIPTIONS, random.random(len(_DESCRIPTIONS)), strict=True) if draw >= omission
     }
     looks = [said[name] for name in ("vt.size", "vt.pattern", "vt.color") if name in kept]
-    place = [PLACES[said["vt.place"]]] if "vt.place" in kept else []
+    place = ["by", "the", said["vt.sign"]] if "vt.sign" in kept else []
     opening = OPENINGS.get(said["t.opening"], said["t.opening"])
     subject = " ".join([opening, "the", *looks, said["vat.object"], *place])
     filler = "" if said["t.filler"] == "none" else f", {said['t.filler']},"
@@ -35,7 +34,7 @@ def sentence(factors: Mapping[str, float | str], random: np.random.Generator, *,
     return f"{subject}{filler} {' '.join([said['t.verb'], *_tone(said, kept)])}{closing}."
 
 
-_DESCRIPTIONS = ("vt.size", "vt.pattern", "vt.color", "vt.place", "at.register", "at.contour", "at.instrument")
+_DESCRIPTIONS = ("vt.size", "vt.pattern", "vt.color", "vt.sign", "at.register", "at.contour", "at.instrument")
 
 
 def _tone(said: Mapping[str, str], kept: Set[str]) -> list[str]:

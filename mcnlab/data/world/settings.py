@@ -40,7 +40,7 @@ class WorldSettings(Settings):
     """Share of clips without audio."""
     missing_text: float = Field(default=0.0, ge=0.0, le=0.99)
     """Share of clips without a sentence."""
-    video_dim: int = Field(default=256, ge=8, le=8192)
+    video_dim: int = Field(default=512, ge=8, le=8192)
     """Width of each of the two visual feature tracks."""
     word_dim: int = Field(default=100, ge=2, le=1024)
     """Width of the word vectors."""
