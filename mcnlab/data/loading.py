@@ -1,5 +1,6 @@
 """Batches of clips from a store, in an order that depends on the seed and the epoch alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ SILENCE_DB = -80.0
 """Padding of a log-mel in sound mode: the quietest level."""
 PUBLISHED_PAD_DB = 0.0
 """Padding of a log-mel as published: the loudest level."""
+ROUNDING = 1e-6
+"""Times that are this close to a row's border are on it."""
 SAMPLES_PER_S, WINDOW, HOP = 16000, 400, 160
 
 
@@ -178,18 +181,37 @@ def pooled_video(
         (dim,) float32 of length √(number of tracks), and how many rows the shortest track gave; zeros and 0 when a
         track is missing.
 
-    Source: MCN's released loader (2021): rows [⌊start · rate⌋, ⌊end · rate⌋ + 1).
+    Source: MCN's released loader (2021).
     """
     pooled, fewest = [], np.iinfo(np.int64).max
     for name, rate in rates_hz.items():
         track = recording.tracks.get(name)
-        rows = None if track is None else track[min(int(start_s * rate), len(track) - 1) : int(end_s * rate) + 1]
+        rows = None if track is None else rows_between(track, start_s, end_s, rate)
         if rows is None or len(rows) == 0:
             return np.zeros(dim, dtype=np.float32), 0
         peak = rows.astype(np.float32).max(axis=0)
         pooled.append(peak / max(float(np.linalg.norm(peak)), 1e-6))
         fewest = min(fewest, len(rows))
     return np.concatenate(pooled), int(fewest)
+
+
+def rows_between(track: np.ndarray, start_s: float, end_s: float, rate_hz: float) -> np.ndarray:
+    """The rows of a track that a clip sees, at least one.
+
+    Args:
+        track: (rows, dim).
+        start_s: start of the clip in seconds.
+        end_s: end of the clip in seconds.
+        rate_hz: rows per second.
+
+    Returns:
+        Rows [⌊start · rate⌋, ⌈end · rate⌉).
+
+    Source: MCN's released loader (2021). Difference: there the last row is ⌊end · rate⌋ even when the clip ends where
+    that row begins, which shows a clip the start of the next one when clips follow each other without a gap.
+    """
+    first = min(int(start_s * rate_hz + ROUNDING), len(track) - 1)
+    return track[first : max(first + 1, math.ceil(end_s * rate_hz - ROUNDING))]
 
 
 def mel_frame(time_s: float) -> int:
@@ -201,9 +223,7 @@ def mel_frame(time_s: float) -> int:
     return max(0, (int(SAMPLES_PER_S * time_s) - WINDOW // 2) // HOP)
 
 
-def mel_frames(
-    mel: np.ndarray | None, start_s: float, end_s: float, *, window: ClipWindow
-) -> tuple[np.ndarray, int]:
+def mel_frames(mel: np.ndarray | None, start_s: float, end_s: float, *, window: ClipWindow) -> tuple[np.ndarray, int]:
     """A clip's log-mel, cut or padded, and how many of its frames are real.
 
     Args:
@@ -239,4 +259,3 @@ def epoch_order(clips: int, *, key: Sequence[str | int], batch: int) -> list[np.
     order = key_generator(*key, "order").permutation(clips)
     size = min(batch, clips)
     return [order[start : start + size] for start in range(0, clips - size + 1, size)]
-

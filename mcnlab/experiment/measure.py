@@ -1,5 +1,270 @@
-"""x"""
+"""What a trained model knows: embeds the held-out clips, runs the evaluations, writes what the reports read."""
+
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from safetensors.numpy import save
+
+from mcnlab.batch import MODALITIES, pair_modalities
+from mcnlab.data.loading import ClipSource
+from mcnlab.data.store import Store
+from mcnlab.data.world import FACTORS, shared_keys
+from mcnlab.errors import DataError
+from mcnlab.evaluation.clusters import evaluate_clusters
+from mcnlab.evaluation.embed import embed_source
+from mcnlab.evaluation.geometry import evaluate_geometry
+from mcnlab.evaluation.retention import evaluate_retention
+from mcnlab.evaluation.retrieval import Direction, evaluate_retrieval
+from mcnlab.evaluation.rows import ResultRow
+from mcnlab.experiment.build import build_model, build_source
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.files import write_bytes_atomically
+from mcnlab.models.graph import Graph
+from mcnlab.models.multimodal import MultimodalModel
+
+Arrays = Mapping[tuple[str, str], np.ndarray]
+"""By (modality, space): (clips, dim); rows of NaN where the clip lacks the modality."""
+JOINT = "joint"
+"""Subject of the mean of the trained modalities' embeddings."""
+MOST_CLASSES = 100
+"""A factor of own media with more values than this is not clustered against."""
 
 
-def evaluation_split(*a): ...
-def measure(*a, **k): ...
+def measure(
+    settings: ExperimentSettings, model: MultimodalModel, store: Store, folder: Path, *, seed: int
+) -> list[dict[str, Any]]:
+    """Evaluate a model on the held-out split, beside the same model before training.
+
+    Writes `embeddings.safetensors`, `clips.parquet` and `ranks.parquet` into the run folder.
+
+    Args:
+        settings: the experiment.
+        model: trained.
+        store: the clips.
+        folder: the run folder.
+        seed: of the run; draws the untrained model, the folds, the resampling.
+
+    Returns:
+        Rows of results without experiment and seed.
+
+    Raises:
+        DataError: the split does not exist, or its labels cannot be scored.
+    """
+    split = evaluation_split(settings, store)
+    source = build_source(settings, store, split, shuffle_seed=None)
+    arrays = embed_source(model, source)
+    before = embed_source(build_model(settings, store, seed=seed), source)
+    known, untrained = (subjects(model.graph, x, settings.trained_modalities) for x in (arrays, before))
+    tasks, rows = settings.evaluation.tasks, list[ResultRow]()
+    if "retrieval" in tasks:
+        asked, asked_before = (directions(model.graph, x, source.clips, store) for x in (arrays, before))
+        found = evaluate_retrieval(asked, untrained=asked_before, labels=label_column(source.clips), seed=seed)
+        rows += found.rows
+        write_table(folder / "ranks.parquet", found.ranks)
+    if "clusters" in tasks:
+        rows += cluster_rows(known, untrained, source.clips, clusters=settings.evaluation.clusters, seed=seed)
+    if "retention" in tasks:
+        rows += retention_rows(known, untrained, source.clips, seed=seed)
+    if "geometry" in tasks:
+        rows += evaluate_geometry(*geometry_parts(model.graph, arrays, settings.trained_modalities))
+    write_embeddings(folder / "embeddings.safetensors", known)
+    write_table(folder / "clips.parquet", clip_table(source))
+    return [asdict(row) for row in rows]
+
+
+def evaluation_split(settings: ExperimentSettings, store: Store) -> str:
+    """The held-out split: what the settings say, else `test`, else `val`.
+
+    Raises:
+        DataError: there is none.
+    """
+    wanted = [settings.evaluation.split] if settings.evaluation.split else ["test", "val"]
+    for split in wanted:
+        if store.splits.get(split):
+            return split
+    raise DataError(f"{store.path}: no held-out split {' or '.join(wanted)}; it has {', '.join(store.splits)}")
+
+
+def subjects(graph: Graph, arrays: Arrays, trained: Sequence[str]) -> dict[str, np.ndarray]:
+    """What retention and clusters look at: each trained modality, each of its spaces, and all of them joined.
+
+    In one space `joint` is the mean of a clip's embeddings, as the clustering term fuses them; in several spaces a
+    modality is the concatenation of its spaces, and `joint` the concatenation of the spaces' means.
+    """
+    found: dict[str, np.ndarray] = {}
+    for modality in (m for m in MODALITIES if m in trained):
+        own = [(space, arrays[modality, space]) for space in graph.spaces_of(modality)]
+        if len(own) > 1:
+            found |= {graph.subject(modality, space): x for space, x in own}
+        found[modality] = np.concatenate([x for _, x in own], axis=1)
+    means = [
+        mean_of_present([arrays[m, space] for m in members if m in trained]) for space, members in graph.members.items()
+    ]
+    return {**found, JOINT: np.concatenate(means, axis=1)}
+
+
+def mean_of_present(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over the arrays, row by row, of those that are not NaN there; NaN where all are."""
+    stacked = np.stack(arrays)  # (arrays, clips, dim)
+    present = ~np.isnan(stacked[:, :, 0])
+    total = np.where(present[:, :, None], stacked, 0).sum(axis=0)
+    count = present.sum(axis=0)[:, None]
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def directions(graph: Graph, arrays: Arrays, clips: pd.DataFrame, store: Store) -> list[Direction]:
+    """Every way of asking that the graph allows: one modality for another, one for two, two for one."""
+    modalities = [m for m in MODALITIES if graph.spaces_of(m)]
+    single = [((a,), (b,)) for a, b in itertools.permutations(modalities, 2)]
+    double = [((a,), tuple(m for m in modalities if m != a)) for a in modalities] if len(modalities) == 3 else []
+    sides = [*single, *double, *((gallery, query) for query, gallery in double)]
+    found = []
+    for query, gallery in sides:
+        compared = compared_arrays(graph, arrays, query, gallery)
+        if compared is not None and bool((~np.isnan(compared[0]) & ~np.isnan(compared[1])).any()):
+            keys = np.array(shared_keys(clips, query, gallery)) if knows_causes(store) else None
+            found.append(Direction(f"{'+'.join(query)}->{'+'.join(gallery)}", *compared, keys))
+    return found
+
+
+def compared_arrays(
+    graph: Graph, arrays: Arrays, query: Sequence[str], gallery: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Two arrays whose dot product is the sum of the scores of all (query, gallery) modalities; None without a space.
+
+    A clip that lacks one of two modalities is scored by the other.
+    """
+    left, right = [], []
+    for a, b in itertools.product(query, gallery):
+        space = common_space(graph, a, b)
+        if space is None:
+            return None
+        left.append((a, space))
+        right.append((b, space))
+    if len(set(left)) == 1 and len(query) == 1:  # one space: the sum of embeddings is all that is needed
+        return arrays[left[0]], sum_of_present([arrays[key] for key in right])
+    if len(set(right)) == 1 and len(gallery) == 1:
+        return sum_of_present([arrays[key] for key in left]), arrays[right[0]]
+    return side_by_side([arrays[key] for key in left]), side_by_side([arrays[key] for key in right])
+
+
+def common_space(graph: Graph, first: str, second: str) -> str | None:
+    """Where two modalities can be compared: the space of their pair, else any space that both live in."""
+    for pair, space in graph.space_of_pair.items():
+        if set(pair_modalities(pair)) == {first, second}:
+            return space
+    shared = [space for space, members in graph.members.items() if first in members and second in members]
+    return shared[0] if shared else None
+
+
+def sum_of_present(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Sum over the arrays, row by row, of those that are not NaN there; NaN where all are."""
+    stacked = np.stack(arrays)
+    gone = np.isnan(stacked[:, :, 0]).all(axis=0)
+    total = np.where(np.isnan(stacked), 0, stacked).sum(axis=0)
+    return np.where(gone[:, None], np.nan, total).astype(np.float32)
+
+
+def side_by_side(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The arrays as one wide array; a part that is missing scores 0, a clip without any part is NaN."""
+    gone = np.all([np.isnan(x[:, 0]) for x in arrays], axis=0)
+    wide = np.concatenate([np.where(np.isnan(x), 0, x) for x in arrays], axis=1)
+    return np.where(gone[:, None], np.nan, wide).astype(np.float32)
+
+
+def knows_causes(store: Store) -> bool:
+    """Whether the clips come from the narrated world, where it is known what modalities share."""
+    return all(name in store.factors for name in FACTORS)
+
+
+def label_column(clips: pd.DataFrame) -> np.ndarray | None:
+    """The clips' labels, when there is more than one class of them."""
+    return clips["label"].to_numpy() if clips["label"].nunique() > 1 else None
+
+
+def class_columns(clips: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The columns that clusters are compared with: the label, and the categorical factors of own media."""
+    found = {"label": clips["label"].to_numpy()} if clips["label"].notna().any() else {}
+    for column in clips.columns:
+        values = clips[column]
+        own = column.startswith("factor:") and "." not in column and values.dtype == object
+        if own and 2 <= values.nunique() <= MOST_CLASSES and not np.array_equal(values, found.get("label")):
+            found[column.removeprefix("factor:")] = values.to_numpy()
+    return found
+
+
+def cluster_rows(
+    known: Mapping[str, np.ndarray],
+    untrained: Mapping[str, np.ndarray],
+    clips: pd.DataFrame,
+    *,
+    clusters: int | None,
+    seed: int,
+) -> list[ResultRow]:
+    """Purity, NMI and ARI of every subject against every class column; subjects say `video:command` for a factor."""
+    rows: list[ResultRow] = []
+    for column, classes in class_columns(clips).items():
+        ending = "" if column == "label" else f":{column}"
+        named, named_before = ({f"{s}{ending}": x for s, x in group.items()} for group in (known, untrained))
+        rows += evaluate_clusters(
+            named, classes, untrained=named_before, column=column, clusters=clusters, seed=seed
+        ).rows
+    return rows
+
+
+def retention_rows(
+    known: Mapping[str, np.ndarray], untrained: Mapping[str, np.ndarray], clips: pd.DataFrame, *, seed: int
+) -> Sequence[ResultRow]:
+    """How much of every factor can be read back; folds keep a recording together."""
+    factors = {c.removeprefix("factor:"): clips[c].to_numpy() for c in clips.columns if c.startswith("factor:")}
+    if not factors:
+        return []
+    return evaluate_retention(known, factors, clips["recording"].to_numpy(), untrained=untrained, seed=seed).rows
+
+
+def geometry_parts(
+    graph: Graph, arrays: Arrays, trained: Sequence[str]
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]:
+    """The pairs and the modalities whose places in space are described."""
+    pairs = {}
+    for a, b in itertools.combinations([m for m in MODALITIES if m in trained], 2):
+        space = common_space(graph, a, b)
+        if space is not None:
+            pairs[f"{a}-{b}"] = (arrays[a, space], arrays[b, space])
+    own = {graph.subject(m, space): x for (m, space), x in arrays.items() if m in trained}
+    return pairs, own
+
+
+def clip_table(source: ClipSource) -> pd.DataFrame:
+    """The evaluated clips as the reports show them, with a small picture each."""
+    table = source.clips.copy()
+    table["thumbnail"] = [_png(source.store.thumbnail(int(place))) for place in table.index]
+    return table.reset_index(drop=True)
+
+
+def _png(picture: np.ndarray | None) -> bytes | None:
+    """A picture as PNG."""
+    if picture is None:
+        return None
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def write_embeddings(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Put embeddings in place, as float16: what pictures need; every metric was computed before, in float32."""
+    write_bytes_atomically(path, save({name: x.astype(np.float16) for name, x in arrays.items()}))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Put a Parquet file in place."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_bytes_atomically(path, buffer.getvalue())
