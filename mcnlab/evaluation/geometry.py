@@ -14,7 +14,7 @@ TASK = "geometry"
 
 
 def evaluate_geometry(
-    pairs: Mapping[str, tuple[Float[np.ndarray, "clips width"], Float[np.ndarray, "clips width"]]],
+    pairs: Mapping[str, tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_ _"]]],
     modalities: Mapping[str, Float[np.ndarray, "clips _"]],
 ) -> tuple[ResultRow, ...]:
     """Alignment and gap of each pair, uniformity of each modality, on unit-length embeddings.

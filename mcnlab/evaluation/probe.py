@@ -12,12 +12,25 @@ PENALTIES = 10.0 ** np.linspace(-4, 4, 13)
 """Candidates for the ridge penalty per clip, on features of variance 1."""
 
 
+class Predictions(NamedTuple):
+    """What a probe says about clips that it never saw."""
+
+    rise: Float[np.ndarray, "clips columns"]
+    """Prediction minus `means`. A mean over training clips alone already says something about who was held out."""
+    means: Float[np.ndarray, "clips columns"]
+    """Mean of each target over the clips that the prediction was learned from."""
+    explained: Float[np.ndarray, "clips columns"]
+    """Variance of the target that the features explain in training, adjusted for the degrees of freedom. For an
+    indicator divided by its share, the mean rise among the clips of the class."""
+
+
 class _Fit(NamedTuple):
-    """A ridge path: the prediction at penalty a is held_out @ (targets / (curvature + a)), plus the means."""
+    """A ridge path: the rise at penalty a is held_out @ (targets / (curvature + a))."""
 
     curvature: Float[np.ndarray, " rank"]
     held_out: Float[np.ndarray, "clips rank"]
     targets: Float[np.ndarray, "rank columns"]
+    strength: Float[np.ndarray, "rank columns"]  # explained variance at penalty a is strength / (curvature + a)
     means: Float[np.ndarray, " columns"]
 
 
@@ -27,7 +40,7 @@ def held_out_predictions(
     fold: Int[np.ndarray, " folds"],
     *,
     tied: Int[np.ndarray, " ties"] | None = None,
-) -> tuple[Float[np.ndarray, "clips columns"], Float[np.ndarray, "clips columns"]]:
+) -> Predictions:
     """Prediction of every clip by a ridge regression that never saw its fold.
 
     The penalty of a target is the one with the smallest squared error over the other folds, each predicted by a fit
@@ -41,8 +54,7 @@ def held_out_predictions(
         tied: (T,), targets with the same number share one penalty. None: one penalty each.
 
     Returns:
-        (N, T) predictions and (N, T) means of the clips that each was learned from, both float64. What the features
-        tell is the difference: a mean over training clips alone says something about who was held out.
+        Three (N, T) arrays, float64; `rise + means` is the prediction.
 
     Raises:
         ShapeError: Lengths do not fit.
@@ -54,13 +66,13 @@ def held_out_predictions(
 
     Example:
         >>> x = np.linspace(-1, 1, 60)[:, None]
-        >>> predicted, means = held_out_predictions(x, 3 * x, np.arange(60) % 5)
-        >>> round(float(np.abs(predicted - 3 * x).max()), 2)
+        >>> found = held_out_predictions(x, 3 * x, np.arange(60) % 5)
+        >>> round(float(np.abs(found.rise + found.means - 3 * x).max()), 2)
         0.0
     """
     if not len(features) == len(targets) == len(fold):
         raise ShapeError(f"{len(features)} clips but {len(targets)} targets and {len(fold)} folds")
-    names = np.unique(fold)
+    names = np.unique(fold).tolist()
     if len(names) < 3:
         raise DataError(f"a probe needs at least three folds, got {len(names)}")
     tied = np.arange(targets.shape[1]) if tied is None else np.unique(tied, return_inverse=True)[1]
@@ -70,12 +82,14 @@ def held_out_predictions(
         of_one, of_other = _errors(solver, held_out=(one, other), tied=tied)
         errors[other] += of_one  # for the final fit without `other`, `one` is a fold to choose by
         errors[one] += of_other
-    predictions, means = np.empty(targets.shape), np.empty(targets.shape)
+    found = Predictions(*(np.empty(targets.shape) for _ in Predictions._fields))
     for name in names:
         penalty = PENALTIES[errors[name].argmin(axis=0)][tied]  # (T,)
-        (fit,) = solver.fits((name,), [fold == name])
-        predictions[fold == name], means[fold == name] = _predict(fit, penalty), fit.means
-    return predictions, means
+        test = fold == name
+        (fit,) = solver.fits((name,), [test])
+        found.rise[test], found.means[test] = _rise(fit, penalty), fit.means
+        found.explained[test] = _explained(fit, penalty, solver.targets[~test])
+    return found
 
 
 class _Solver:
@@ -104,7 +118,7 @@ class _Solver:
         curvature, axes = np.linalg.eigh(square / clips - np.outer(mean, mean))
         rotated = axes.T @ (cross / clips - np.outer(mean, means))
         curvature = np.maximum(curvature, 0.0)
-        return [_Fit(curvature, (self.features[test] - mean) @ axes, rotated, means) for test in tests]
+        return [_Fit(curvature, (self.features[test] - mean) @ axes, rotated, rotated**2, means) for test in tests]
 
     def _fits_by_clips(self, train: np.ndarray, tests: list[np.ndarray]) -> list[_Fit]:
         """From the products between clips, centered on the training clips."""
@@ -115,11 +129,12 @@ class _Solver:
         curvature, axes = np.linalg.eigh((among - column - column[:, None] + column.mean()) / clips)
         curvature = np.maximum(curvature, 0.0)
         rotated = axes.T @ (self.targets[train] - means) / clips
+        strength = clips * curvature[:, None] * rotated**2
         found = []
         for test in tests:
             across = self.products[np.ix_(test, train)]
             centered = across - column - across.mean(axis=1, keepdims=True) + column.mean()
-            found.append(_Fit(curvature, centered @ axes, rotated, means))
+            found.append(_Fit(curvature, centered @ axes, rotated, strength, means))
         return found
 
 
@@ -128,17 +143,26 @@ def _errors(solver: _Solver, *, held_out: tuple[int, int], tied: np.ndarray) -> 
     tests = [solver.fold == name for name in held_out]
     both = []
     for fit, test in zip(solver.fits(held_out, tests), tests, strict=True):
-        truth, of_tie = solver.targets[test], np.zeros((len(PENALTIES), int(tied.max()) + 1))
+        truth, of_tie = solver.targets[test] - fit.means, np.zeros((len(PENALTIES), int(tied.max()) + 1))
         for place, penalty in enumerate(PENALTIES):
-            squared = ((_predict(fit, penalty) - truth) ** 2).sum(axis=0)  # (T,)
+            squared = ((_rise(fit, penalty) - truth) ** 2).sum(axis=0)  # (T,)
             of_tie[place] = np.bincount(tied, weights=squared, minlength=of_tie.shape[1])
         both.append(of_tie)
     return both
 
 
-def _predict(fit: _Fit, penalty: float | np.ndarray) -> np.ndarray:
-    """(clips, T) predictions at one penalty, or at one penalty per target."""
-    return fit.held_out @ (fit.targets / (fit.curvature[:, None] + penalty)) + fit.means
+def _rise(fit: _Fit, penalty: float | np.ndarray) -> np.ndarray:
+    """(clips, T) predictions above the mean, at one penalty, or at one penalty per target."""
+    return fit.held_out @ (fit.targets / (fit.curvature[:, None] + penalty))
+
+
+def _explained(fit: _Fit, penalty: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """(T,) variance explained in training, less what as many degrees of freedom explain of noise."""
+    shrunk = fit.curvature[:, None] + penalty
+    free = (fit.curvature[:, None] / shrunk).sum(axis=0) / len(targets)
+    spread = targets.var(axis=0)
+    adjusted = ((fit.strength / shrunk).sum(axis=0) - free * spread) / np.maximum(1 - free, 1e-9)
+    return np.clip(adjusted, 0.0, spread)
 
 
 def _moments(features: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -17,6 +17,13 @@ Values = Sequence[float | str | None] | np.ndarray | pd.Series
 
 
 @dataclass(frozen=True)
+class RetentionResult:
+    """Rows for the results."""
+
+    rows: tuple[ResultRow, ...]
+
+
+@dataclass(frozen=True)
 class _Factor:
     """A factor as the probe sees it, on the clips where it is known."""
 
@@ -41,18 +48,20 @@ def evaluate_retention(
     folds: int = 5,
     seed: int = 0,
     draws: int = 1000,
-) -> tuple[ResultRow, ...]:
+) -> RetentionResult:
     """Cross-validated score of a linear probe for every factor and every group of factors, by embedding.
 
     Numbers are continuous factors: R² of the held-out predictions. Words (and truth values) are categorical ones:
-    balanced accuracy above chance, (b - 1/C)/(1 - 1/C), predicting the class that rises most above its share. Both
-    are 0 at chance and 1 when perfect, and are reported as they come, slightly below 0 too: cutting there would lift
-    factors that are not retained above chance. A group's score is the mean over its factors.
+    balanced accuracy above chance, (b - 1/C)/(1 - 1/C), predicting the class whose center is nearest in the space of
+    predictions, whatever its size. Both are 0 at chance and 1 when perfect, and are reported as they come, slightly
+    below 0 too: cutting there would lift factors that are not retained above chance. A group's score is the mean over
+    its factors.
 
     Args:
         embeddings: Name (`video`, `video@va`) -> (N, D), any D; rows of NaN are missing clips and left out.
         factors: `GROUP.NAME` (or `NAME`) -> (N,) numbers or words; None or NaN where unknown, left out there.
-            Classes that occur in fewer recordings than there are folds are left out too.
+            Classes that occur in a single recording are left out too: nobody could have learned them. A class of few
+            recordings may by chance be missing in training; it counts as missed.
         recordings: (N,), recording of each clip. Clips of one recording are never on both sides of a fold.
         untrained: The same names from a model before training, possibly of other width; adds rows `untrained`.
         folds: At least three.
@@ -69,13 +78,14 @@ def evaluate_retention(
         ConfigError: `folds` below 3.
 
     Source:
-        Linear evaluation of frozen features; ridge on values and on indicators of classes (see `probe`). Differs from
-        logistic regression by sharing one decomposition between all factors.
+        Linear evaluation of frozen features: ridge on values and on indicators of classes (see `probe`), the latter
+        read as a discriminant analysis with equal priors (Hastie et al. 1994, Flexible discriminant analysis). Differs
+        from logistic regression by sharing one decomposition between all factors.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(200, 3))
-        >>> rows = evaluate_retention({"video": x}, {"va.rate": x[:, 0]}, np.arange(200))
-        >>> [(row.subject, round(row.value, 2)) for row in rows]
+        >>> found = evaluate_retention({"video": x}, {"va.rate": x[:, 0]}, np.arange(200))
+        >>> [(row.subject, round(row.value, 2)) for row in found.rows]
         [('video:va', 1.0), ('video:va.rate', 1.0)]
     """
     if folds < 3:
@@ -88,7 +98,7 @@ def evaluate_retention(
             scored["untrained"] = _scores(name, untrained[name], factors, groups, folds, seed, draws)
         for subject in scored["score"]:
             rows += [ResultRow(TASK, f"{name}:{subject}", metric, *found[subject]) for metric, found in scored.items()]
-    return tuple(rows)
+    return RetentionResult(tuple(rows))
 
 
 def check_factors(
@@ -180,16 +190,17 @@ def _scores_of_alike(
     widths = [factor.targets.shape[1] for factor in factors]
     targets = np.concatenate([factor.targets for factor in factors], axis=1)
     tied = np.repeat(np.arange(len(factors)), widths)
-    predicted, means = held_out_predictions(vectors, targets, fold, tied=tied)
+    found = held_out_predictions(vectors, targets, fold, tied=tied)
     starts = np.cumsum(widths)[:-1]
-    both = zip(factors, np.split(predicted, starts, axis=1), np.split(predicted - means, starts, axis=1), strict=True)
+    nearness = np.split(found.rise - found.explained / 2, starts, axis=1)  # to the center of each class
+    values = np.split(found.rise + found.means, starts, axis=1)
     recording = np.unique(groups, return_inverse=True)[1]
     weights = _weights(int(recording.max()) + 1, generator, draws)
     return {
-        factor.name: _weighted_accuracy(factor, rise.argmax(axis=1), recording, weights)
+        factor.name: _weighted_accuracy(factor, near.argmax(axis=1), recording, weights)
         if factor.classes
-        else _weighted_r2(factor.truth, values[:, 0], recording, weights)
-        for factor, values, rise in both
+        else _weighted_r2(factor.truth, value[:, 0], recording, weights)
+        for factor, value, near in zip(factors, values, nearness, strict=True)
     }
 
 
@@ -244,12 +255,13 @@ def _prepared(name: str, values: Values, here: np.ndarray, groups: np.ndarray, f
 def _categorical(name: str, series: pd.Series, known: np.ndarray, groups: np.ndarray, folds: int) -> _Factor:
     """Indicators of the classes, each divided by the share of its class."""
     spread = pd.Series(groups[known]).groupby(series[known].to_numpy()).nunique()  # recordings per class
-    kept = sorted(spread.index[spread >= folds], key=str)
+    kept = sorted(spread.index[spread > 1], key=str)
     if len(kept) < 2:
-        found = f"{len(spread)} classes, of which {len(kept)} occur in {folds} recordings or more"
+        found = f"{len(spread)} classes, of which {len(kept)} occur in two recordings or more"
         got = f"only {spread.index[0]!r}" if len(spread) == 1 else found
         raise DataError(f"factor {name}: at least two classes are needed, got {got}, in {known.sum()} clips")
     known = known & series.isin(kept).to_numpy()
+    _check_recordings(name, groups[known], folds)
     truth = pd.Categorical(series[known], categories=kept).codes.astype(np.int64)
     indicator = np.eye(len(kept))[truth]
     return _Factor(name, known, truth, indicator / indicator.mean(axis=0), classes=len(kept))

@@ -24,8 +24,8 @@ class Direction:
     subject: str
     """As in the results: `text->video`, `text->video+audio`."""
     queries: Float[np.ndarray, "clips width"]
-    gallery: Float[np.ndarray, "clips width"]
-    keys: Shaped[np.ndarray, " clips"] | None = None
+    gallery: Float[np.ndarray, "candidates gallery_width"]
+    keys: Shaped[np.ndarray, " keys"] | None = None
     """What query and candidate have in common, as one hashable value per clip. Clips with the same key cannot be told
     apart in this direction by anybody. None: no ceiling is known."""
 

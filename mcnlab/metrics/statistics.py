@@ -238,9 +238,9 @@ def _variance_of_mean(d: np.ndarray) -> tuple[float, float]:
     seeds, queries = d.shape
     of_seed, of_query = d.mean(axis=1, keepdims=True), d.mean(axis=0, keepdims=True)
     if queries == 1:
-        return float(of_seed.var(ddof=1)) / seeds, seeds - 1
+        return float(of_seed.var(ddof=1)) / seeds, float(seeds - 1)
     if seeds == 1:
-        return float(of_query.var(ddof=1)) / queries, queries - 1
+        return float(of_query.var(ddof=1)) / queries, float(queries - 1)
     rest = d - of_seed - of_query + d.mean()
     ms_rest = float((rest**2).sum()) / ((seeds - 1) * (queries - 1))
     ms_seed = max(queries * float(of_seed.var(ddof=1)), ms_rest)
