@@ -7,4 +7,6 @@ os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
 
 from jaxtyping import install_import_hook
 
-install_import_hook("mcnlab", "beartype.beartype")
+import tests.shape_check  # noqa: F401  the hook finds it by this name
+
+install_import_hook("mcnlab", "tests.shape_check.check")

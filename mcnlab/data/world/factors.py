@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mcnlab.errors import ConfigError
+
 SPLITS = ("train", "val", "test")
 PURPOSES = ("factors", "frames", "sounds", "sentence", "other_narration", "missing")
 CARRIERS = {"v": "video", "a": "audio", "t": "text"}
@@ -96,10 +98,15 @@ def carried_groups(modality: str) -> tuple[str, ...]:
     Returns:
         Group names.
 
+    Raises:
+        ConfigError: there is no such modality.
+
     Example:
         >>> carried_groups("text")
         ('vat', 'vt', 'at', 't')
     """
+    if modality not in CARRIERS.values():
+        raise ConfigError(f"expected video, audio or text, got {modality!r}")
     return tuple(group for group in GROUPS if modality in {CARRIERS[letter] for letter in group})
 
 
