@@ -1,5 +1,14 @@
 """Losses: pure functions of matrices; none asks which process it runs in."""
 
+from mcnlab.losses.clustering import centroid_contrast
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, max_margin_ranking, mil_nce
+from mcnlab.losses.reconstruction import reconstruction_error
 
-__all__ = ["info_nce", "masked_margin_softmax", "max_margin_ranking", "mil_nce"]
+__all__ = [
+    "centroid_contrast",
+    "info_nce",
+    "masked_margin_softmax",
+    "max_margin_ranking",
+    "mil_nce",
+    "reconstruction_error",
+]

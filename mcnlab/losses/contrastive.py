@@ -8,9 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mcnlab.errors import ConfigError, ShapeError
-
-NORM_FLOOR = 1e-6
-"""Norms below this are not inflated to 1 when embeddings are normalized."""
+from mcnlab.numerics import l2_normalize
 
 
 def masked_margin_softmax(similarity: Float[Tensor, "first second"], *, margin: float = 0.001) -> Float[Tensor, ""]:
@@ -199,7 +197,7 @@ def _scores(x: Tensor, y: Tensor, temperature: float | None) -> Tensor:
         x, y = _widened(x), _widened(y)
         if temperature is None:
             return x @ y.T
-        return F.normalize(x, dim=1, eps=NORM_FLOOR) @ F.normalize(y, dim=1, eps=NORM_FLOOR).T / temperature
+        return l2_normalize(x) @ l2_normalize(y).T / temperature
 
 
 def _widened(x: Tensor) -> Tensor:
