@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from mcnlab.errors import DataError
 _BATCH = 256
 
 
+@runtime_checkable
 class VisualBackbone(Protocol):
     """Turns the frames of a clip into rows of raw features."""
 
@@ -124,7 +125,8 @@ class SeededMotion:
         from torch.nn import functional
 
         with torch.inference_mode():
-            gray = torch.from_numpy(resized(frames, self.size_px).mean(axis=3, keepdims=True)).permute(0, 3, 1, 2) - 0.5
+            color = torch.from_numpy(resized(frames, self.size_px)).permute(0, 3, 1, 2)  # (n, 3, size, size)
+            gray = color.mean(dim=1, keepdim=True) - 0.5
             maps = functional.conv2d(gray, torch.from_numpy(self._filters), stride=2, padding=2)
             return functional.adaptive_avg_pool2d(maps, self.grid).flatten(1).numpy()
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".mkv", ".mov", ".avi", ".mpg", ".m
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif"})
 MAX_CLIP_S = 600.0
-_MAX_PIXELS = 80_000_000
 _MEMBER = re.compile(r"^(?P<file>.+\.npz)#(?P<name>[^\[\]]+)(?:\[(?P<row>\d+)\])?$")
 
 
@@ -105,6 +105,8 @@ def read_picture(
         return _from_image(path, size_px)
     if is_video_file(source):
         return _from_video(path, start_s, end_s, frames_per_s, size_px)
+    if path.suffix.lower() == ".npz":
+        raise DataError("an npz file needs the name of its array: FILE.npz#NAME or FILE.npz#NAME[ROW]")
     raise DataError(f"unknown kind of file {path.suffix!r}")
 
 
@@ -148,6 +150,8 @@ def _array(folder: Path, source: str) -> np.ndarray:
         return read_npy(folder / source)
     _require_file(folder / member["file"])
     array = read_npz_member(folder / member["file"], member["name"])
+    if array.ndim == 0:
+        raise DataError("a single number is neither frames nor an image")
     if member["row"] is None:
         return array
     if int(member["row"]) >= len(array):
@@ -182,18 +186,23 @@ def _from_image(path: Path, size_px: int) -> Picture:
     from PIL import Image, ImageOps  # late: start-up time
 
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise DataError(f"{image.width} x {image.height} pixels are too many")
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG", "JPEG")) as image:
+                upright = ImageOps.exif_transpose(image).convert("RGB")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError("an image of too many pixels") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"not a readable image ({' '.join(str(error).split())})") from error
+        raise DataError(f"not a readable image ({_one_line(error)})") from error
     small = upright.resize((size_px, size_px), Image.Resampling.BILINEAR)
     return Picture(np.asarray(small)[None], upright.width / upright.height, None)
 
 
 def _from_video(path: Path, start_s: float, end_s: float | None, frames_per_s: float, size_px: int) -> Picture:
     """Decode a window of a video file; damage inside the window is an error, not a shorter clip."""
+    from av.video.reformatter import VideoReformatter  # late: start-up time
+
+    reformatter = VideoReformatter()  # shared by all frames: setting one up costs more than a frame
     times: list[float] = []
     frames: list[np.ndarray] = []
     aspect, step_s = 1.0, 0.04
@@ -208,7 +217,7 @@ def _from_video(path: Path, start_s: float, end_s: float | None, frames_per_s: f
                 aspect = frame.width / frame.height * float(stream.sample_aspect_ratio or 1)
                 aspect = 1 / aspect if frame.rotation % 180 else aspect
             times.append(frame.time - origin_s)
-            frames.append(_small_upright(frame, size_px))
+            frames.append(_small_upright(reformatter, frame, size_px))
             if len(frames) > 2 * MAX_CLIP_S / step_s:
                 raise DataError(f"longer than {MAX_CLIP_S:.0f} s; give start and end")
     if not frames:
@@ -218,10 +227,10 @@ def _from_video(path: Path, start_s: float, end_s: float | None, frames_per_s: f
     return Picture(np.stack([frames[place] for place in order[chosen]]), aspect, duration_s)
 
 
-def _small_upright(frame, size_px: int) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _small_upright(reformatter, frame, size_px: int) -> np.ndarray:  # type: ignore[no-untyped-def]
     """(size, size, 3) uint8: a decoded frame resized by area and turned as its metadata says."""
-    small = frame.reformat(width=size_px, height=size_px, format="rgb24", interpolation="AREA").to_ndarray()
-    return np.rot90(small, k=round(frame.rotation / 90))
+    small = reformatter.reformat(frame, width=size_px, height=size_px, format="rgb24", interpolation="AREA")
+    return np.rot90(small.to_ndarray(), k=round(frame.rotation / 90))
 
 
 def _frames_of(container, stream, from_s: float, to_s: float | None) -> Iterator:  # type: ignore[no-untyped-def]
@@ -278,7 +287,7 @@ def _sound_of_file(path: Path, start_s: float, end_s: float | None) -> np.ndarra
             file.seek(begin)
             samples = file.read(wanted, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
-        raise DataError(f"not a readable sound file ({' '.join(str(error).split())})") from error
+        raise DataError(f"not a readable sound file ({_one_line(error)})") from error
     return resample(samples.mean(axis=1) if len(samples) else np.zeros(0, np.float32), rate_hz=rate_hz)
 
 
@@ -291,7 +300,7 @@ def _opened(path: Path) -> Iterator:
         with av.open(str(path)) as container:
             yield container
     except (av.FFmpegError, ValueError) as error:
-        raise DataError(f"cannot be decoded ({' '.join(str(error).split())})") from error
+        raise DataError(f"cannot be decoded ({_one_line(error)})") from error
 
 
 def _origin_s(container) -> float:  # type: ignore[no-untyped-def]
@@ -325,6 +334,12 @@ def _require_file(path: Path) -> None:
         raise DataError("no such file")
     if path.stat().st_size == 0:
         raise DataError("the file is empty")
+
+
+def _one_line(error: Exception) -> str:
+    """What a library says is wrong, without the file's name, so that equal reasons read the same."""
+    text = str(getattr(error, "strerror", None) or error)
+    return " ".join(re.sub(r"(Error opening|cannot identify image file) '[^']*':? ?", "unknown format ", text).split())
 
 
 def _between(start_s: float, end_s: float | None) -> str:

@@ -1,5 +1,6 @@
 """Someone's own media: from a CSV of video, image and sound files and captions to a store."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from mcnlab.errors import DataError
 
 CALIBRATION_CLIPS = 300
 _STILL_S = 1.0
+_WAITING_BYTES = 2**28
 
 
 @dataclass
@@ -70,7 +72,7 @@ def import_media(
     words: Path | None = None,
     name: str | None = None,
     frames_per_s: float = 25.0,
-    size_px: int = 64,
+    size_px: int = 48,
     video_dim: int = 512,
     word_dim: int = 64,
     categorical: Sequence[str] = (),
@@ -128,7 +130,7 @@ def import_media(
         calibration=extractor.arrays() if extractor else {},
     ) as writer:
         for id_, rows in table.recordings().items():
-            decoded = [_kept(decoder(row), report) for row in rows]
+            decoded = [_kept(decoder(row), vectors, report) for row in rows]
             ticks.advance(len(rows))
             clips = [clip for clip in decoded if clip is not None]
             if clips:
@@ -148,11 +150,13 @@ class _Decoder:
     folder: Path
     frames_per_s: float
     size_px: int
+    waiting: dict[str, Picture] = field(default_factory=dict)
+    """Pictures by row id that the calibration has decoded already, up to a quarter of a gigabyte."""
 
     def __call__(self, row: MediaRow) -> _Decoded:
         """Decode one row."""
         problems: list[str] = []
-        picture = self.picture(row, problems)
+        picture = self.waiting.pop(row.id, None) or self.picture(row, problems)
         waveform = self._waveform(row, problems)
         lengths = [len(waveform) / 16_000] if waveform is not None else []
         lengths += [picture.duration_s] if picture is not None and picture.duration_s is not None else []
@@ -174,8 +178,13 @@ class _Decoder:
                 size_px=self.size_px,
             )
         except DataError as error:
-            problems.append(f"video: {error}")
+            problems.append(f"video: {_without_path(error)}")
             return None
+
+    def keep(self, row: MediaRow, picture: Picture) -> None:
+        """Remember a picture until its row comes, while there is room."""
+        if (len(self.waiting) + 1) * picture.frames.nbytes < _WAITING_BYTES:
+            self.waiting[row.id] = picture
 
     def _waveform(self, row: MediaRow, problems: list[str]) -> np.ndarray | None:
         """The sound of a row: its own file, or that of its video."""
@@ -185,8 +194,13 @@ class _Decoder:
         try:
             return read_sound(self.folder, source, start_s=row.start_s, end_s=row.end_s)
         except DataError as error:
-            problems.append(f"audio: {error}")
+            problems.append(f"audio: {_without_path(error)}")
             return None
+
+
+def _without_path(error: DataError) -> str:
+    """An error's reason without the file that it begins with: the row's id says which file it was."""
+    return re.sub(r"^/\S*: ", "", str(error))
 
 
 class _Ticks:
@@ -270,6 +284,7 @@ def _calibrated(
             picture = decoder.picture(row, [])
             ticks.advance(1)
             if picture is not None:
+                decoder.keep(row, picture)
                 yield picture.frames
 
     samples = frames()
@@ -279,15 +294,17 @@ def _calibrated(
     return Extractor.fit(backbones, chain([first], samples), frames_per_s=decoder.frames_per_s, dim=video_dim)
 
 
-def _kept(decoded: _Decoded, report: ImportReport) -> _Decoded | None:
+def _kept(decoded: _Decoded, vectors: WordVectors, report: ImportReport) -> _Decoded | None:
     """The row when something of it is left; its problems go into the report either way."""
-    row = decoded.row
-    nothing_left = decoded.picture is None and decoded.waveform is None and not tokens(row.caption)
-    if nothing_left:
-        reason = "; ".join(decoded.problems) or "no video, audio or caption"
+    row, problems = decoded.row, list(decoded.problems)
+    has_text = len(vectors.ids(row.caption, max_words=1)) > 0
+    if row.caption and not has_text:
+        problems.append("text: no word of the caption has a vector")
+    if decoded.picture is None and decoded.waveform is None and not has_text:
+        reason = "; ".join(problems) or "no video, audio or caption"
         report.dropped.setdefault(reason, []).append(row.id)
         return None
-    for problem in decoded.problems:
+    for problem in problems:
         report.lost.setdefault(problem, []).append(row.id)
     return decoded
 
