@@ -2,8 +2,8 @@
 
 import functools
 import zipfile
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -75,7 +75,7 @@ def _npz_member(path: Path, name: str, _changed_ns: int) -> np.ndarray:
     return array
 
 
-def _checked_header(file: IO[bytes], total_bytes: int, name: str) -> None:
+def _checked_header(file: BufferedIOBase, total_bytes: int, name: str) -> None:
     """Raise when the array that a header promises is not what the bytes hold."""
     version = npy_format.read_magic(file)
     if version not in {(1, 0), (2, 0)}:

@@ -47,7 +47,7 @@ def log_mel(waveform: np.ndarray, *, rate_hz: int = SAMPLES_PER_S) -> np.ndarray
     power = _power_spectrum(signal) @ _mel_bands().T  # (frames, 40)
     loudest = max(float(power.max()), _POWER_FLOOR)
     decibel = 10 * (np.log10(np.maximum(power, _POWER_FLOOR)) - math.log10(loudest))
-    return np.maximum(decibel, FLOOR_DB).astype(np.float32)
+    return np.clip(decibel, FLOOR_DB, 0).astype(np.float32)
 
 
 def resample(waveform: np.ndarray, *, rate_hz: int, target_hz: int = SAMPLES_PER_S) -> np.ndarray:

@@ -56,8 +56,8 @@ class Calibration:
         raw = cls(mean, _directions(few - mean, dim // 2), np.zeros(dim, np.float32))
         maxima = np.stack([raw(clip).max(axis=0) for clip in clips if len(clip)])  # (clips, dim)
         center = maxima.mean(axis=0)
-        gain = 1 / max(float((maxima - center).std()), 1e-6)
-        return cls(mean, raw.directions * np.float32(gain), center * np.float32(gain))
+        gain = np.float32(1 / _spread(maxima - center, raw(rows)))
+        return cls(mean, raw.directions * gain, center * gain)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Calibrate raw features.
@@ -101,6 +101,15 @@ class Calibration:
         if absent:
             raise DataError(f"the store keeps no calibration {track}.{absent[0]}")
         return cls(*(arrays[f"{track}.{name}"] for name in names))
+
+
+def _spread(maxima: np.ndarray, rows: np.ndarray) -> float:
+    """Standard deviation of the clips' maxima; that of the rows where there are too few clips to tell."""
+    across_rows = float(rows.std())
+    across_clips = float(maxima.std())
+    if across_clips > 0.01 * across_rows:
+        return across_clips
+    return across_rows or 1.0
 
 
 def _directions(centered: np.ndarray, count: int) -> np.ndarray:

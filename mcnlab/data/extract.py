@@ -12,6 +12,8 @@ from mcnlab.data.records import Track
 from mcnlab.errors import DataError
 
 _BATCH = 256
+_LARGEST = 6e4
+"""Just inside float16: a clip far from all that was calibrated on stays finite."""
 
 
 @runtime_checkable
@@ -215,7 +217,8 @@ class Extractor:
         for name in self.backbones:
             rows = self.raw_rows(name, frames)
             calibration = self.calibrations.get(name)
-            tracks[name] = (rows if calibration is None else calibration(rows)).astype(np.float16)
+            values = rows if calibration is None else calibration(rows)
+            tracks[name] = np.clip(values, -_LARGEST, _LARGEST).astype(np.float16)
         return tracks
 
     def raw_rows(self, name: str, frames: np.ndarray) -> np.ndarray:

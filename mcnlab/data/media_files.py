@@ -339,7 +339,8 @@ def _require_file(path: Path) -> None:
 def _one_line(error: Exception) -> str:
     """What a library says is wrong, without the file's name, so that equal reasons read the same."""
     text = str(getattr(error, "strerror", None) or error)
-    return " ".join(re.sub(r"(Error opening|cannot identify image file) '[^']*':? ?", "unknown format ", text).split())
+    text = re.sub(r"Error opening '[^']*': ", "", text)
+    return " ".join(re.sub(r"cannot identify image file '[^']*'", "unknown format", text).split())
 
 
 def _between(start_s: float, end_s: float | None) -> str:

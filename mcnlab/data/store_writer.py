@@ -122,7 +122,7 @@ class StoreWriter:
         values = np.asarray(recording.tracks[name])
         if values.ndim != 2 or values.shape[1] != track.dim:
             raise DataError(f"{recording.id}: {name} has shape {values.shape}, expected (rows, {track.dim})")
-        limit = np.finfo(np.float16).max
+        limit = float(np.finfo(np.float16).max)
         if not np.isfinite(values).all() or (values.size and float(np.abs(values).max()) > limit):
             raise DataError(f"{recording.id}: {name} holds values that are not finite in float16")
         return np.ascontiguousarray(values, dtype=np.float16)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mcnlab.data.word_files import read_wanted_vectors
 from mcnlab.errors import ConfigError, DataError
 
 MAX_CAPTION_CHARACTERS = 10_000
@@ -145,13 +146,12 @@ def load_word_vectors(path: Path, vocabulary: Iterable[str]) -> WordVectors:
     Raises:
         DataError: the file is missing or unreadable, or knows none of the words.
     """
-    wanted = sorted(set(vocabulary))
-    keyed = _open_keyed_vectors(path)
-    known = tuple(word for word in wanted if word in keyed.key_to_index)
-    if not known:
+    wanted = set(vocabulary)
+    found = read_wanted_vectors(path, wanted)
+    if not found:
         raise DataError(f"{path}: knows none of the {len(wanted)} words of the captions")
-    vectors = np.stack([np.asarray(keyed[word], dtype=np.float32) for word in known])
-    return WordVectors(known, vectors, path.name)
+    known = tuple(sorted(found))
+    return WordVectors(known, np.stack([found[word] for word in known]), path.name)
 
 
 def _skip_gram(
@@ -190,21 +190,3 @@ def _spread_apart(vectors: np.ndarray) -> np.ndarray:
     if norm == 0:  # a single word has no direction of its own
         return np.ones_like(vectors) / np.sqrt(vectors.shape[1], dtype=np.float32)
     return (spread / norm).astype(np.float32)
-
-
-def _open_keyed_vectors(path: Path):  # type: ignore[no-untyped-def]
-    """gensim's view of a file of word vectors, whatever its layout."""
-    from gensim.models import KeyedVectors  # late: a second of start-up
-
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of word vectors")
-    if path.suffix in {".kv", ".model", ".pkl"}:
-        raise DataError(f"{path}: a pickle may run code when it is read; save the vectors in word2vec format")
-    try:
-        if path.suffix == ".bin":
-            return KeyedVectors.load_word2vec_format(path, binary=True)
-        with path.open(encoding="utf-8") as file:
-            has_header = len(file.readline().split()) == 2
-        return KeyedVectors.load_word2vec_format(path, binary=False, no_header=not has_header)
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path}: not a readable file of word vectors ({error})") from error
