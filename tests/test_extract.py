@@ -6,12 +6,11 @@ import pytest
 from mcnlab.data.calibration import Calibration
 from mcnlab.data.extract import (
     Extractor,
-    SeededConvolutions,
-    SeededMotion,
     extract_tracks,
     seeded_backbones,
     sliding_means,
 )
+from mcnlab.data.seeded import SeededConvolutions, SeededMotion
 from mcnlab.errors import DataError
 
 

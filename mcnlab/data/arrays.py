@@ -4,6 +4,7 @@ import functools
 import zipfile
 from io import BufferedIOBase
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -68,7 +69,7 @@ def _npz_member(path: Path, name: str, _changed_ns: int) -> np.ndarray:
         if member.file_size > _MAX_RATIO * max(member.compress_size, 1):
             raise ValueError(f"{member.compress_size} bytes that unpack to {member.file_size}")
         with archive.open(member) as file:
-            _checked_header(file, member.file_size, name)
+            _checked_header(cast(BufferedIOBase, file), member.file_size, name)
         with archive.open(member) as file:
             array = npy_format.read_array(file, allow_pickle=False)
     array.flags.writeable = False

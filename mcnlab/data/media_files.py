@@ -12,7 +12,7 @@ import numpy as np
 
 from mcnlab.data.arrays import read_npy, read_npz_member
 from mcnlab.data.audio import SAMPLES_PER_S, resample
-from mcnlab.data.extract import resized
+from mcnlab.data.seeded import resized
 from mcnlab.errors import DataError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".mkv", ".mov", ".avi", ".mpg", ".mpeg", ".flv", ".m4v", ".ogv"})

@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mcnlab.data.records import MODALITIES, Clip, Recording, Track
 from mcnlab.data.shards import file_checksum, mapped_tensors, shard_file
-from mcnlab.data.store_writer import FORMAT, StoreWriter
+from mcnlab.data.store_checks import CLIP_COLUMNS, check_rows, read_info, read_manifest
+from mcnlab.data.store_writer import StoreWriter
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
 
 __all__ = ["Clip", "Recording", "Store", "StoreWriter", "Track", "describe", "open_store"]
-
-_CLIP_COLUMNS = ("clip_start_s", "clip_end_s", "caption", "label", "missing", "known_words")
 
 
 class Store:
@@ -168,7 +166,7 @@ class Store:
     @cached_property
     def _clip_values(self) -> dict[str, list[Any]]:
         """The manifest columns that have one value per clip, flattened."""
-        names = [*_CLIP_COLUMNS, *(f"factor:{name}" for name in self.factors)]
+        names = [*CLIP_COLUMNS, *(f"factor:{name}" for name in self.factors)]
         return {name: self._manifest[name].combine_chunks().flatten().to_pylist() for name in names}
 
     @cached_property
@@ -253,15 +251,15 @@ def open_store(path: Path | str) -> Store:
         (75, 512)
     """
     path = Path(path)
-    info = _read_info(path)
+    info = read_info(path)
     for name, known in info["files"].items():
         file = path / name
         if not file.is_file():
             raise DataError(f"{file}: missing from the store")
         if file.stat().st_size != known["bytes"]:
             raise DataError(f"{file}: {file.stat().st_size} bytes, expected {known['bytes']}")
-    manifest = _read_manifest(path / "manifest.parquet", [track["name"] for track in info["tracks"]])
-    _check_rows(path, info, manifest)
+    manifest = read_manifest(path / "manifest.parquet", [track["name"] for track in info["tracks"]])
+    check_rows(path, info, manifest)
     return Store(path, info, manifest)
 
 
@@ -295,7 +293,8 @@ def describe(store: Store) -> dict[str, Any]:
         "factors": {name: _factor_summary(clips[f"factor:{name}"]) for name in store.factors},
         "words": {**store.info["words"]},
         "visual": store.info.get("visual", {}),
-        "dropped": {key: len(ids) for key, ids in store.import_report.get("dropped", {}).items()},
+        "dropped": {reason: len(ids) for reason, ids in store.import_report.get("dropped", {}).items()},
+        "lost": {reason: len(ids) for reason, ids in store.import_report.get("lost", {}).items()},
         "checksums": problems or "as recorded",
     }
 
@@ -307,58 +306,3 @@ def _factor_summary(values: pd.Series) -> dict[str, Any]:
         span = [float(known.min()), float(known.max())] if len(known) else []
         return {"kind": "continuous", "clips": len(known), "range": span}
     return {"kind": "categorical", "clips": len(known), "categories": int(known.nunique())}
-
-
-def _read_info(path: Path) -> dict[str, Any]:
-    """The checked content of `store.json`."""
-    if not path.is_dir():
-        raise DataError(f"{path}: no such store")
-    file = path / "store.json"
-    try:
-        info = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: not a store (it has no store.json)") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: not readable JSON ({error})") from error
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        found = info.get("format") if isinstance(info, dict) else type(info).__name__
-        raise DataError(f"{file}: format {found!r}, expected {FORMAT}")
-    absent = [name for name in ("name", "fingerprint", "tracks", "files", "words") if name not in info]
-    if absent:
-        raise DataError(f"{file}: the field {absent[0]!r} is missing")
-    return info
-
-
-def _read_manifest(file: Path, tracks: list[str]) -> pa.Table:
-    """The manifest with all the columns that a store must have."""
-    try:
-        manifest = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file}: not a readable Parquet file ({error})") from error
-    wanted = ["id", "split", "duration_s", "shard", "media", "checksum", *_CLIP_COLUMNS]
-    wanted += [f"{track}_{what}" for track in tracks for what in ("start", "rows")]
-    absent = [name for name in wanted if name not in manifest.column_names]
-    if absent:
-        raise DataError(f"{file}: the column {absent[0]!r} is missing")
-    if manifest.num_rows == 0:
-        raise DataError(f"{file}: the store is empty")
-    return manifest
-
-
-def _check_rows(path: Path, info: Mapping[str, Any], manifest: pa.Table) -> None:
-    """Raise when the manifest points outside its shards or a shard has another width than its track."""
-    shards = manifest["shard"].to_numpy()
-    for shard in np.unique(shards):
-        tensors = mapped_tensors(path / shard_file(int(shard)))
-        rows = np.flatnonzero(shards == shard)
-        for track in info["tracks"]:
-            name = track["name"]
-            if name not in tensors or tensors[name].ndim != 2 or tensors[name].shape[1] != track["dim"]:
-                shape = tensors[name].shape if name in tensors else "missing"
-                raise DataError(f"{path / shard_file(int(shard))}: {name} is {shape}, expected (rows, {track['dim']})")
-            start = manifest[f"{name}_start"].to_numpy()[rows]
-            end = start + manifest[f"{name}_rows"].to_numpy()[rows]
-            outside = np.flatnonzero((start < 0) | (end < start) | (end > len(tensors[name])))
-            if len(outside):
-                culprit = manifest["id"][int(rows[outside[0]])].as_py()
-                raise DataError(f"{path / 'manifest.parquet'}: {culprit}: {name} rows lie outside the shard")

@@ -111,7 +111,7 @@ class StoreWriter:
         for name, values in tracks.items():
             self._open[name].append(values)
             self._open_rows[name] += len(values)
-        if sum(array.nbytes for arrays in self._open.values() for array in arrays) >= self._shard_bytes:
+        if sum(2 * track.dim * self._open_rows[name] for name, track in self.tracks.items()) >= self._shard_bytes:
             self._close_shard()
 
     def _checked_track(self, recording: Recording, name: str) -> np.ndarray:
