@@ -1,4 +1,4 @@
-"""What each object sounds like: ten calls that differ in band and in rhythm of their small parts."""
+"""What each object sounds like: ten calls of two voices each, in a band that belongs to them."""
 
 from dataclasses import dataclass
 
@@ -8,40 +8,35 @@ from jaxtyping import Float
 SAMPLES_PER_S = 16_000
 CLIP_SAMPLES = 20_480
 
-
-@dataclass(frozen=True)
-class Chirps:
-    """A row of short tones that glide from one frequency to another."""
-
-    from_hz: float
-    to_hz: float
-    per_s: float
-    spread: float = 0.0
-    """Random detuning of each tone, as a share of its frequency."""
+VOICES_HZ = (2600.0, 3000.0, 3460.0, 4000.0, 4600.0)
+"""Pitches of the voices; two of five make ten calls."""
 
 
 @dataclass(frozen=True)
-class Rush:
-    """Noise in a band, swelling and fading."""
+class Call:
+    """Two voices that swell together, again and again."""
 
-    low_hz: float
-    high_hz: float
+    voices: tuple[int, int]
+    """Which of `VOICES_HZ` sound."""
     per_s: float
-    depth: float
-    """0 steady, 1 falling to silence between the swells."""
+    """Swells per second."""
+    glide: float = 0.0
+    """Share of its frequency by which a voice rises (falls, if negative) during a swell."""
+    rough: float = 0.0
+    """Random detuning from swell to swell, as a share of the frequency."""
 
 
-CALLS: dict[str, Chirps | Rush] = {
-    "ball": Chirps(1500.0, 2300.0, 9.0),  # squeaks
-    "box": Rush(1500.0, 6700.0, 24.0, 1.0),  # rattles
-    "cross": Rush(5700.0, 6800.0, 11.0, 0.0),  # hisses
-    "fish": Chirps(900.0, 1700.0, 13.0, spread=0.25),  # bubbles
-    "heart": Rush(1200.0, 1900.0, 18.0, 1.0),  # purrs
-    "hourglass": Chirps(6300.0, 4200.0, 11.0),  # trickles
-    "moon": Chirps(2050.0, 2050.0, 7.0),  # hoots
-    "ring": Chirps(2700.0, 3300.0, 17.0),  # trills
-    "star": Chirps(5600.0, 5600.0, 14.0, spread=0.15),  # twinkles
-    "tree": Rush(3000.0, 4800.0, 8.0, 0.6),  # rustles
+CALLS = {
+    "ball": Call((0, 2), 9.0, glide=0.06),  # squeaks
+    "box": Call((1, 2), 24.0, rough=0.04),  # rattles
+    "cross": Call((3, 4), 31.0, rough=0.04),  # hisses
+    "fish": Call((0, 1), 13.0, glide=0.08),  # bubbles
+    "heart": Call((0, 3), 18.0),  # purrs
+    "hourglass": Call((2, 4), 11.0, glide=-0.08),  # trickles
+    "moon": Call((0, 4), 7.0),  # hoots
+    "ring": Call((1, 3), 17.0, glide=0.03),  # trills
+    "star": Call((1, 4), 14.0, rough=0.03),  # twinkles
+    "tree": Call((2, 3), 27.0, rough=0.05),  # rustles
 }
 """Object name to call."""
 
@@ -58,26 +53,14 @@ def call(name: str, random: np.random.Generator) -> Float[np.ndarray, "samples"]
     """
     kind = CALLS[name]
     beats = np.arange(CLIP_SAMPLES) * (kind.per_s / SAMPLES_PER_S) + random.random()
-    if isinstance(kind, Chirps):
-        return _chirps(kind, beats, random)
-    swell = 1.0 - kind.depth * np.cos(np.pi * beats) ** 4
-    return (swell * _rush(kind, random)).astype(np.float32)
-
-
-def _chirps(kind: Chirps, beats: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Gliding tones, one per beat."""
     number = beats.astype(np.int64)
     progress = beats - number
-    detuned = 1.0 + kind.spread * random.uniform(-1.0, 1.0, size=number[-1] + 1)
-    frequency = (kind.from_hz + (kind.to_hz - kind.from_hz) * progress) * detuned[number]
-    phase = np.cumsum(frequency) * (2.0 * np.pi / SAMPLES_PER_S)
-    return (np.sin(np.mod(phase, 2.0 * np.pi).astype(np.float32)) * np.sin(np.pi * progress)).astype(np.float32)
+    detuned = 1.0 + kind.rough * random.uniform(-1.0, 1.0, size=number[-1] + 1)
+    turns = np.cumsum((1.0 + kind.glide * (progress - 0.5)) * detuned[number]) / SAMPLES_PER_S
+    first, second = (np.sin(_angle(turns * VOICES_HZ[voice])) for voice in kind.voices)
+    return 0.6 * (first + second) * np.sin(np.pi * progress).astype(np.float32)
 
 
-def _rush(kind: Rush, random: np.random.Generator) -> np.ndarray:
-    """Noise in the call's band, of mean square 1/2."""
-    frequency = np.fft.rfftfreq(CLIP_SAMPLES, 1.0 / SAMPLES_PER_S)
-    inside = (frequency >= kind.low_hz) & (frequency <= kind.high_hz)
-    spectrum = np.where(inside, np.exp(2j * np.pi * random.random(len(frequency))), 0.0)
-    noise = np.fft.irfft(spectrum)
-    return noise / np.sqrt(2.0 * np.mean(noise**2))
+def _angle(turns: np.ndarray) -> np.ndarray:
+    """Turns as radians in [0, 2π), float32: the sine of a large float32 would be inexact."""
+    return (np.mod(turns, 1.0) * (2.0 * np.pi)).astype(np.float32)

@@ -38,7 +38,7 @@ FACTORS: dict[str, tuple[str, ...] | Range] = {
     "v.texture": ("bricks", "dots", "fog", "grid", "waves"),
     "v.tint": ("blue", "gray", "green", "olive", "purple", "rose"),
     "v.light": Range(0.45, 1.0),  # brightness of the whole picture
-    "a.level": Range(-48.0, -24.0),  # dB of the background noise
+    "a.level": Range(-54.0, -36.0),  # dB of the background noise
     "a.color": Range(-1.2, 0.6),  # slope of its spectrum: exponent of frequency in power
     "a.hum": ("hum", "none"),
     "t.opening": ("Behold", "Here", "Look", "Now", "Today", "Well"),

@@ -17,19 +17,22 @@ GRAIN_SAMPLES = 3_200
 CALL_LEVEL = 0.11
 TONE_LEVEL = 0.15
 TICK_LEVEL = 0.6
-TICK_HZ = (7200.0, 7950.0)
+TICK_HZ = (7400.0, 7950.0)
 """The band that belongs to the ticks alone, whatever the floor."""
-FLOOR_LEVEL = 0.4
+FLOOR_LEVEL = 0.2
 HIT_DB_PER_PX = 2.0
 HUM_LEVEL = 0.04
 
-MODES_HZ = {
-    "glass": (3100.0, 4500.0, 5900.0),
-    "metal": (1050.0, 1700.0, 2450.0),
-    "rubber": (70.0, 110.0),
-    "wood": (430.0, 700.0),
+RINGS_HZ = (5000.0, 5500.0, 6100.0, 6700.0)
+FLOORS = {
+    "glass": (2, 3),
+    "gravel": (0, 3),
+    "metal": (1, 3),
+    "rubber": (0, 1),
+    "water": (0, 2),
+    "wood": (1, 2),
 }
-"""What rings when a floor is hit; gravel is noise and water a rising drop."""
+"""Floor to the two of `RINGS_HZ` that ring when it is hit."""
 
 
 def render_sound(
@@ -73,21 +76,12 @@ def _hit(factors: Mapping[str, float | str], random: np.random.Generator) -> np.
     height, squash, material = float(factors["va.height"]), float(factors["va.squash"]), str(factors["va.floor"])
     time_s = np.arange(GRAIN_SAMPLES, dtype=np.float32) / SAMPLES_PER_S
     decay_s = 0.008 * 10.0**squash  # 8 ms to 80 ms
-    shape = np.minimum(time_s / 0.002, 1.0) * np.exp(-time_s / decay_s) * np.minimum((0.2 - time_s) / 0.01, 1.0)
+    shape = np.minimum(time_s / 0.002, 1.0) * np.exp(-time_s / decay_s)
     loudness = 10.0 ** (HIT_DB_PER_PX * (height - 12.0) / 20.0)
     sound = TICK_LEVEL * loudness * band_noise(GRAIN_SAMPLES, *TICK_HZ, random)
-    sound += FLOOR_LEVEL * loudness**0.5 * _ringing(material, time_s, random)
-    return (shape * sound).astype(np.float32)
-
-
-def _ringing(material: str, time_s: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """What a floor sounds like, before its decay."""
-    if material == "gravel":
-        return band_noise(len(time_s), 1800.0, 6500.0, random)
-    if material == "water":
-        return np.sin(2.0 * np.pi * (250.0 * time_s + 3500.0 * time_s**2))
-    modes = MODES_HZ[material]
-    return np.sum([np.sin(2.0 * np.pi * mode * time_s) for mode in modes], axis=0) / len(modes) ** 0.5
+    ring = np.sum([np.sin(2.0 * np.pi * RINGS_HZ[ring] * time_s) for ring in FLOORS[material]], axis=0)
+    ringing = FLOOR_LEVEL * loudness**0.5 * np.minimum(time_s / 0.002, 1.0) * np.exp(-time_s / 0.05)
+    return ((shape * sound + ringing * ring) * np.minimum((0.2 - time_s) / 0.01, 1.0)).astype(np.float32)
 
 
 def _place(factors: Mapping[str, float | str], random: np.random.Generator) -> np.ndarray:

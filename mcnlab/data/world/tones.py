@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -11,19 +12,37 @@ CLIP_SAMPLES = 20_480
 
 NOTES = 6
 """Notes in a clip; each glides like the others, so that the contour is heard everywhere."""
-GLIDE_OCTAVES = 0.5
-REGISTERS_HZ = {"deep": 140.0, "low": 270.0, "high": 520.0, "shrill": 1000.0}
+GLIDE_OCTAVES = 0.75
+REGISTERS_HZ = {"deep": 200.0, "low": 350.0, "high": 610.0, "shrill": 1060.0}
+BODIES_HZ = (1550.0, 1770.0, 2020.0, 2300.0)
+"""Resonances of the instruments' bodies; two of four make six instruments."""
+HIGHEST_HZ = 1450.0
+"""No partial above this: the bands higher up belong to the bodies, the calls and the hits."""
 TABLE_SAMPLES = 4096
 
-PARTIALS: dict[str, dict[float, float]] = {
-    "banjo": {1: 1.0, 2: 0.8, 3: 0.7, 4: 0.5, 5: 0.45, 6: 0.3, 7: 0.3, 8: 0.2},
-    "bell": {1: 1.0, 2.4: 0.8, 3: 0.5, 4.2: 0.6, 5.4: 0.4},
-    "clarinet": {1: 1.0, 3: 0.75, 5: 0.5, 7: 0.35, 9: 0.2},
-    "flute": {1: 1.0, 2: 0.12},
-    "organ": {1: 0.8, 2: 0.8, 4: 0.8, 8: 0.7},
-    "violin": {k: 1.0 / k**0.6 for k in range(1, 13)},
+
+@dataclass(frozen=True)
+class Instrument:
+    """What makes an instrument sound like itself."""
+
+    bodies: tuple[int, int]
+    """Which of `BODIES_HZ` ring along."""
+    partials: dict[float, float]
+    """Multiple of the fundamental to amplitude."""
+    decay: float = 0.0
+    """How fast a note dies away: 0 not at all."""
+    notes_per_stroke: float = 1.0
+
+
+INSTRUMENTS = {
+    "banjo": Instrument((0, 1), {1: 1.0, 2: 0.3, 3: 0.2, 4: 0.1}, decay=2.0),
+    "bell": Instrument((2, 3), {1: 1.0, 2.4: 0.25, 3: 0.15}, decay=0.7, notes_per_stroke=3.0),
+    "clarinet": Instrument((0, 2), {1: 1.0, 3: 0.3, 5: 0.15}),
+    "flute": Instrument((1, 3), {1: 1.0, 2: 0.08}),
+    "organ": Instrument((0, 3), {1: 0.8, 2: 0.3, 4: 0.2}),
+    "violin": Instrument((1, 2), {1: 1.0, 2: 0.3, 3: 0.2, 4: 0.15, 5: 0.1, 6: 0.1}),
 }
-"""Instrument to its partials: multiple of the fundamental and amplitude."""
+"""Instrument by name."""
 
 
 def tone(factors: Mapping[str, float | str], random: np.random.Generator) -> Float[np.ndarray, "samples"]:
@@ -36,14 +55,14 @@ def tone(factors: Mapping[str, float | str], random: np.random.Generator) -> Flo
     Returns:
         (20480,) float32 of mean square 1/2.
     """
-    instrument, register = str(factors["at.instrument"]), str(factors["at.register"])
-    base_hz = REGISTERS_HZ[register] * 2.0 ** random.uniform(-1 / 12, 1 / 12)
+    instrument, register = INSTRUMENTS[str(factors["at.instrument"])], str(factors["at.register"])
+    base_hz = REGISTERS_HZ[register] * 2.0 ** random.uniform(-0.5 / 12, 0.5 / 12)
     beats = np.arange(CLIP_SAMPLES) * (NOTES / CLIP_SAMPLES) + random.random()
     octaves = _contour(str(factors["at.contour"]), beats)
     turns = np.cumsum(base_hz * 2.0**octaves) / SAMPLES_PER_S
-    table = _wave_table(instrument, register)
+    table = _wave_table(str(factors["at.instrument"]), register)
     index = np.mod(turns * (TABLE_SAMPLES / 5.0), TABLE_SAMPLES).astype(np.int64)
-    return _loudness(instrument, beats) * table[index]
+    return _loudness(instrument, beats) * (table[index] + _body(instrument))
 
 
 def _contour(contour: str, beats: np.ndarray) -> np.ndarray:
@@ -58,24 +77,34 @@ def _contour(contour: str, beats: np.ndarray) -> np.ndarray:
     return np.zeros_like(beats)
 
 
-def _loudness(instrument: str, beats: np.ndarray) -> np.ndarray:
-    """Amplitude over time: the banjo is plucked at every note, the bell struck at every third."""
-    if instrument == "banjo":
-        envelope = np.exp(-3.5 * np.mod(beats, 1.0))
-    elif instrument == "bell":
-        envelope = np.exp(-0.7 * np.mod(beats, 3.0))
-    else:
+def _loudness(instrument: Instrument, beats: np.ndarray) -> np.ndarray:
+    """Amplitude over time: 1 for what is blown or bowed, falling after every stroke for what is struck."""
+    if instrument.decay == 0.0:
         return np.ones(len(beats), dtype=np.float32)
+    since_stroke = np.mod(beats, instrument.notes_per_stroke)
+    envelope = np.exp(-instrument.decay * since_stroke) * np.minimum(since_stroke / 0.04, 1.0)
     return (envelope / np.sqrt(np.mean(envelope**2))).astype(np.float32)
+
+
+def _body(instrument: Instrument) -> np.ndarray:
+    """The resonances that do not move with the pitch."""
+    return np.sum([_resonance(BODIES_HZ[body]) for body in instrument.bodies], axis=0)
+
+
+@functools.cache
+def _resonance(frequency_hz: float) -> np.ndarray:
+    """One resonance through a clip."""
+    time_s = np.arange(CLIP_SAMPLES) / SAMPLES_PER_S
+    return (0.3 * np.sin(2.0 * np.pi * frequency_hz * time_s)).astype(np.float32)
 
 
 @functools.cache
 def _wave_table(instrument: str, register: str) -> np.ndarray:
-    """Five turns of the instrument's wave, free of partials in the band of the ticks."""
-    highest_hz = REGISTERS_HZ[register] * 2.0 ** (GLIDE_OCTAVES / 2 + 1 / 12)
+    """Five turns of the instrument's wave, with the partials that stay low enough."""
+    top_hz = REGISTERS_HZ[register] * 2.0 ** (GLIDE_OCTAVES / 2 + 0.5 / 12)
     turns = np.arange(TABLE_SAMPLES) * (5.0 / TABLE_SAMPLES)
     wave = np.zeros(TABLE_SAMPLES)
-    for multiple, amplitude in PARTIALS[instrument].items():
-        if multiple * highest_hz < 6900.0:
+    for multiple, amplitude in INSTRUMENTS[instrument].partials.items():
+        if multiple == 1 or multiple * top_hz < HIGHEST_HZ:
             wave += amplitude * np.sin(2.0 * np.pi * multiple * turns + multiple**2)
     return (wave / np.sqrt(2.0 * np.mean(wave**2))).astype(np.float32)
