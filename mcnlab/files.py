@@ -81,7 +81,7 @@ def new_folder_atomically(path: Path) -> Iterator[Path]:
         StorageError: the folder exists and holds something, or the disk does not allow it.
     """
     path = path.absolute()
-    _refuse_occupied(path)
+    refuse_occupied(path)
     lock = _locked_beside(path)
     try:
         for stale in path.parent.glob(f".{path.name}.partial-*"):
@@ -91,7 +91,7 @@ def new_folder_atomically(path: Path) -> Iterator[Path]:
             temporary.mkdir()
             yield temporary
             _sync_tree(temporary)
-            _refuse_occupied(path)
+            refuse_occupied(path)
             temporary.replace(path)
             sync_folder(path.parent)
         except OSError as error:
@@ -116,8 +116,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _refuse_occupied(path: Path) -> None:
-    """Raise when a path is taken by a file or by a folder that holds something."""
+def refuse_occupied(path: Path) -> None:
+    """Say early that a new folder cannot be made there.
+
+    Args:
+        path: where it is to be.
+
+    Raises:
+        StorageError: a file is there, or a folder that holds something.
+    """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StorageError(f"{path}: exists already; remove it or choose another name")
 

@@ -433,3 +433,15 @@ def test_clips_on_one_timeline_begin_on_whole_rows_with_a_row_of_rest_between():
     np.testing.assert_array_equal(joined["video_2d"].ravel(), [1, 1, 1, 1, 2, 2, 2])
     assert joined["audio_mel"].shape == (64 + 48, 1)
     assert (joined["audio_mel"][64:] == -80).all()
+
+
+def test_more_media_go_through_the_extraction_of_an_earlier_store(folder):
+    path = manifest(folder, good_rows())
+    import_media(path, folder / "first", video_dim=8, word_dim=8, size_px=32, frames_per_s=10.0)
+    one = manifest(folder, [{"id": "new", "video": "a.mp4", "caption": "fry meat", "split": "test"}], name="one.csv")
+    import_media(one, folder / "second", like=folder / "first")
+    first, second = open_store(folder / "first"), open_store(folder / "second")
+    for name, rows in first[0].tracks.items():
+        np.testing.assert_array_equal(second[0].tracks[name], rows)
+    assert second.word_vectors.words == first.word_vectors.words
+    assert second.info["visual"] == first.info["visual"]

@@ -136,9 +136,16 @@ class Extractor:
         return [Track(name, "video", self._dim(name), self._rate_hz(name)) for name in self.backbones]
 
     def info(self) -> dict[str, Any]:
-        """Plain values for `store.json`: per track the backbone's name and whether it was trained."""
+        """Plain values for `store.json`: per track its backbone, whether that was trained, and how it was used."""
         return {
-            name: {"backbone": backbone.name, "trained": backbone.trained, "mean_s": self.mean_s}
+            name: {
+                "backbone": backbone.name,
+                "trained": backbone.trained,
+                "size_px": backbone.size_px,
+                "frames_per_row": backbone.frames_per_row,
+                "frames_per_s": self.frames_per_s,
+                "mean_s": self.mean_s,
+            }
             for name, backbone in self.backbones.items()
         }
 

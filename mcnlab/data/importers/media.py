@@ -1,28 +1,34 @@
 """Someone's own media: from a CSV of video, image and sound files and captions to a store."""
 
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mcnlab.data.extract import AUDIO_TRACK, Extractor, VisualBackbone, extract_tracks, seeded_backbones
+from mcnlab.data.extract import AUDIO_TRACK, Extractor, extract_tracks
+from mcnlab.data.importers.media_decoding import Decoded, Decoder
+from mcnlab.data.importers.media_features import (
+    backbones_for,
+    calibrated,
+    calibration_rows,
+    decode_size,
+    notes_on_words,
+    parts_of,
+    word_vectors,
+)
 from mcnlab.data.importers.media_manifest import MediaManifest, MediaRow, read_media_manifest
-from mcnlab.data.media_files import Picture, is_array, is_image, is_video_file, read_picture, read_sound
+from mcnlab.data.media_files import Picture
 from mcnlab.data.records import Clip, Recording, Track
+from mcnlab.data.store import open_store
 from mcnlab.data.store_writer import StoreWriter
-from mcnlab.data.text import MAX_CAPTION_CHARACTERS, WordVectors, load_word_vectors, tokens, train_word_vectors
+from mcnlab.data.text import MAX_CAPTION_CHARACTERS, WordVectors
 from mcnlab.data.thumbnails import HEIGHT_PX, WIDTH_PX, thumbnail_of
 from mcnlab.data.timeline import on_one_timeline
 from mcnlab.errors import DataError
-
-CALIBRATION_CLIPS = 300
-_STILL_S = 1.0
-_WAITING_BYTES = 2**28
+from mcnlab.files import refuse_occupied
 
 
 @dataclass
@@ -53,17 +59,6 @@ class ImportReport:
         return lines + self.notes
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    """What could be read of one row."""
-
-    row: MediaRow
-    picture: Picture | None
-    waveform: np.ndarray | None
-    duration_s: float
-    problems: tuple[str, ...]
-
-
 def import_media(
     manifest: Path | str,
     out: Path | str,
@@ -77,6 +72,7 @@ def import_media(
     word_dim: int = 64,
     categorical: Sequence[str] = (),
     seed: int = 0,
+    like: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Make a store from media files and captions.
@@ -98,6 +94,8 @@ def import_media(
         word_dim: width of trained word vectors.
         categorical: factors whose numbers are names.
         seed: of the untrained backbones and the word vectors.
+        like: an existing store whose backbones, calibration and words are taken as they are: for more media of the
+            same kind. `video`, `words`, `frames_per_s`, `size_px` and the widths are then those of that store.
         progress: called with rows done and rows in all.
 
     Returns:
@@ -108,14 +106,22 @@ def import_media(
         StorageError: the store cannot be written, or exists.
     """
     began_s = time.monotonic()
+    refuse_occupied(Path(out))
     table = read_media_manifest(Path(manifest), categorical=categorical)
     report = ImportReport(Path(out), notes=list(table.notes))
     table = _with_cut_captions(table, report)
-    vectors = _word_vectors(table, words, dim=word_dim, seed=seed)
-    backbones = _backbones(table, video, frames_per_s, size_px, seed)
-    decoder = _Decoder(table.folder, frames_per_s, _decode_size(backbones, size_px))
-    ticks = _Ticks(progress, (len(_calibration_rows(table)) if backbones else 0) + len(table.rows))
-    extractor = _calibrated(table, decoder, backbones, video_dim, ticks)
+    if like is None:
+        vectors = word_vectors(table, words, dim=word_dim, seed=seed)
+        backbones = backbones_for(table, video, frames_per_s, size_px, seed)
+        decoder = Decoder(table.folder, frames_per_s, decode_size(backbones, size_px))
+        ticks = _Ticks(progress, (len(calibration_rows(table)) if backbones else 0) + len(table.rows))
+        extractor = calibrated(table, decoder, backbones, video_dim, ticks.advance)
+    else:
+        vectors, extractor = parts_of(open_store(like), table)
+        frames_per_s = extractor.frames_per_s if extractor else frames_per_s
+        decoder = Decoder(table.folder, frames_per_s, decode_size(extractor.backbones if extractor else {}, size_px))
+        ticks = _Ticks(progress, len(table.rows))
+    report.notes += notes_on_words(table, vectors)
     tracks = [*(extractor.tracks() if extractor else []), AUDIO_TRACK]
     with StoreWriter(
         out,
@@ -143,66 +149,6 @@ def import_media(
     return report
 
 
-@dataclass(frozen=True)
-class _Decoder:
-    """Reads what a row points to; what cannot be read becomes a problem in words."""
-
-    folder: Path
-    frames_per_s: float
-    size_px: int
-    waiting: dict[str, Picture] = field(default_factory=dict)
-    """Pictures by row id that the calibration has decoded already, up to a quarter of a gigabyte."""
-
-    def __call__(self, row: MediaRow) -> _Decoded:
-        """Decode one row."""
-        problems: list[str] = []
-        picture = self.waiting.pop(row.id, None) or self.picture(row, problems)
-        waveform = self._waveform(row, problems)
-        lengths = [len(waveform) / 16_000] if waveform is not None else []
-        lengths += [picture.duration_s] if picture is not None and picture.duration_s is not None else []
-        wanted_s = row.end_s - row.start_s if row.end_s is not None else _STILL_S
-        return _Decoded(row, picture, waveform, max(lengths, default=wanted_s), tuple(problems))
-
-    def picture(self, row: MediaRow, problems: list[str]) -> Picture | None:
-        """The frames of a row, or None and a problem."""
-        if not row.video:
-            return None
-        try:
-            return read_picture(
-                self.folder,
-                row.video,
-                start_s=row.start_s,
-                end_s=row.end_s,
-                fps=row.fps,
-                frames_per_s=self.frames_per_s,
-                size_px=self.size_px,
-            )
-        except DataError as error:
-            problems.append(f"video: {_without_path(error)}")
-            return None
-
-    def keep(self, row: MediaRow, picture: Picture) -> None:
-        """Remember a picture until its row comes, while there is room."""
-        if (len(self.waiting) + 1) * picture.frames.nbytes < _WAITING_BYTES:
-            self.waiting[row.id] = picture
-
-    def _waveform(self, row: MediaRow, problems: list[str]) -> np.ndarray | None:
-        """The sound of a row: its own file, or that of its video."""
-        source = row.audio or (row.video if is_video_file(row.video) else "")
-        if not source or (problems and not row.audio):
-            return None
-        try:
-            return read_sound(self.folder, source, start_s=row.start_s, end_s=row.end_s)
-        except DataError as error:
-            problems.append(f"audio: {_without_path(error)}")
-            return None
-
-
-def _without_path(error: DataError) -> str:
-    """An error's reason without the file that it begins with: the row's id says which file it was."""
-    return re.sub(r"^/\S*: ", "", str(error))
-
-
 class _Ticks:
     """Counts rows for a progress callback."""
 
@@ -226,75 +172,7 @@ def _with_cut_captions(table: MediaManifest, report: ImportReport) -> MediaManif
     return replace(table, rows=rows)
 
 
-def _word_vectors(table: MediaManifest, words: Path | None, *, dim: int, seed: int) -> WordVectors:
-    """Vectors from a file, or trained on the train split's captions; an empty vocabulary without captions."""
-    captions = [row.caption for row in table.rows if row.split == "train" and tokens(row.caption)]
-    everything = {word for row in table.rows for word in tokens(row.caption)}
-    if not everything or (words is None and not captions):
-        return WordVectors((), np.zeros((0, dim), np.float32), "no captions")
-    if words is not None:
-        return load_word_vectors(words, everything)
-    return train_word_vectors(captions, dim=dim, seed=seed)
-
-
-def _backbones(
-    table: MediaManifest, video: str, frames_per_s: float, size_px: int, seed: int
-) -> dict[str, VisualBackbone]:
-    """The frozen backbones that a manifest's pictures need."""
-    sources = [row.video for row in table.rows if row.video]
-    if not sources:
-        return {}
-    backbones = seeded_backbones(seed, size_px=size_px)
-    if video != "seeded":
-        from mcnlab.data.resnet import ResNetFeatures  # late: transformers is an extra and heavy
-
-        backbones["video_2d"] = ResNetFeatures(video, frames_per_row=max(1, round(frames_per_s)))
-    if all(_is_still(row) for row in table.rows if row.video):
-        del backbones["video_3d"]
-    return backbones
-
-
-def _is_still(row: MediaRow) -> bool:
-    """Whether a row's picture is one image: an image file, or an array without a rate."""
-    return is_image(row.video) or (is_array(row.video) and row.fps is None)
-
-
-def _decode_size(backbones: Mapping[str, VisualBackbone], size_px: int) -> int:
-    """Side of the square in which frames are kept: the largest that a backbone wants."""
-    return max((backbone.size_px for backbone in backbones.values()), default=size_px)
-
-
-def _calibration_rows(table: MediaManifest) -> list[MediaRow]:
-    """Train rows with a picture, evenly spread over the manifest; any rows where train has none."""
-    rows = [row for row in table.rows if row.video and row.split == "train"]
-    rows = rows or [row for row in table.rows if row.video]
-    places = np.unique(np.linspace(0, len(rows) - 1, min(CALIBRATION_CLIPS, len(rows))).astype(int))
-    return [rows[place] for place in places]
-
-
-def _calibrated(
-    table: MediaManifest, decoder: _Decoder, backbones: dict[str, VisualBackbone], video_dim: int, ticks: _Ticks
-) -> Extractor | None:
-    """The extractor, calibrated on train rows; None where no picture can be read."""
-    if not backbones:
-        return None
-
-    def frames() -> Iterator[np.ndarray]:
-        for row in _calibration_rows(table):
-            picture = decoder.picture(row, [])
-            ticks.advance(1)
-            if picture is not None:
-                decoder.keep(row, picture)
-                yield picture.frames
-
-    samples = frames()
-    first = next(samples, None)
-    if first is None:
-        return None
-    return Extractor.fit(backbones, chain([first], samples), frames_per_s=decoder.frames_per_s, dim=video_dim)
-
-
-def _kept(decoded: _Decoded, vectors: WordVectors, report: ImportReport) -> _Decoded | None:
+def _kept(decoded: Decoded, vectors: WordVectors, report: ImportReport) -> Decoded | None:
     """The row when something of it is left; its problems go into the report either way."""
     row, problems = decoded.row, list(decoded.problems)
     has_text = len(vectors.ids(row.caption, max_words=1)) > 0
@@ -309,9 +187,7 @@ def _kept(decoded: _Decoded, vectors: WordVectors, report: ImportReport) -> _Dec
     return decoded
 
 
-def _recording(
-    id_: str, decoded: Sequence[_Decoded], extractor: Extractor | None, tracks: Sequence[Track]
-) -> Recording:
+def _recording(id_: str, decoded: Sequence[Decoded], extractor: Extractor | None, tracks: Sequence[Track]) -> Recording:
     """The store's recording of some decoded rows."""
     features = [
         extract_tracks(one.picture.frames if one.picture else None, one.waveform, extractor=extractor)
@@ -331,7 +207,7 @@ def _recording(
     )
 
 
-def _clip(decoded: _Decoded, start_s: float) -> Clip:
+def _clip(decoded: Decoded, start_s: float) -> Clip:
     """The store's clip of a decoded row."""
     row = decoded.row
     absent = {"video": decoded.picture is None, "audio": decoded.waveform is None}
