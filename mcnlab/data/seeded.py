@@ -122,7 +122,15 @@ class SeededMotion:
 
 
 def resized(frames: np.ndarray, size_px: int) -> np.ndarray:
-    """(frames, height, width, 3) uint8 -> (frames, size, size, 3) float32 in 0 to 1, by area."""
+    """Frames as a stack of small squares.
+
+    Args:
+        frames: (frames, height, width, 3), uint8.
+        size_px: side of the square; the frame is stretched to it, each pixel averaging the area that it covers.
+
+    Returns:
+        (frames, size_px, size_px, 3), float32 in 0 to 1.
+    """
     import torch  # late: start-up time
     from torch.nn import functional
 
@@ -135,7 +143,17 @@ def resized(frames: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def smooth_filters(random: np.random.Generator, count: int, *, channels: int, size: int) -> np.ndarray:
-    """(count, channels, size, size) float32: smooth random filters of unit norm; all but a quarter have zero sum."""
+    """Smooth random filters of unit norm.
+
+    Args:
+        random: where the numbers come from.
+        count: how many filters.
+        channels: input channels.
+        size: side of a filter.
+
+    Returns:
+        (count, channels, size, size), float32. All but the first quarter have zero sum: they see edges, not level.
+    """
     raw = random.normal(size=(count, channels, size, size))
     blur = np.exp(-0.5 * (np.subtract.outer(np.arange(size), np.arange(size)) / 0.7) ** 2)
     filters = np.einsum("ab,ncbd,de->ncae", blur, raw, blur)
@@ -144,14 +162,28 @@ def smooth_filters(random: np.random.Generator, count: int, *, channels: int, si
 
 
 def cosines(length: int) -> np.ndarray:
-    """(length - 1, length) float32: the cosine waves of a window without the constant one, unit norm."""
+    """The cosine waves of a window, without the constant one.
+
+    Args:
+        length: frames of the window.
+
+    Returns:
+        (length - 1, length), float32, unit norm, slowest first.
+    """
     time = (np.arange(length) + 0.5) / length
     waves_ = np.cos(np.pi * np.outer(np.arange(1, length), time))
     return (waves_ / np.linalg.norm(waves_, axis=1, keepdims=True)).astype(np.float32)
 
 
 def waves(length: int) -> np.ndarray:
-    """(rates, 2, length) float32: windowed cosine and sine pairs from one to length / 2 - 1 periods, zero mean."""
+    """Pairs of cosine and sine under a bell, whose joint amplitude tells a rate whatever its phase.
+
+    Args:
+        length: frames of the window.
+
+    Returns:
+        (length // 2 - 1, 2, length), float32, zero mean, unit norm; from one period per window upward.
+    """
     time = np.arange(length) / length
     taper = np.hanning(length + 2)[1:-1]
     angle = 2 * np.pi * np.outer(np.arange(1, length // 2), time)

@@ -18,7 +18,17 @@ CLIP_COLUMNS = ("clip_start_s", "clip_end_s", "caption", "label", "missing", "kn
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """The checked content of `store.json`."""
+    """The checked content of `store.json`.
+
+    Args:
+        path: folder of the store.
+
+    Returns:
+        Its plain values.
+
+    Raises:
+        DataError: there is no store, or its `store.json` is damaged, of another format, or lacks a field.
+    """
     if not path.is_dir():
         raise DataError(f"{path}: no such store")
     file = path / "store.json"
@@ -38,7 +48,18 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def read_manifest(file: Path, tracks: list[str]) -> pa.Table:
-    """The manifest with all the columns that a store must have."""
+    """The manifest with all the columns that a store must have.
+
+    Args:
+        file: `manifest.parquet`.
+        tracks: names of the tracks of the store.
+
+    Returns:
+        One row per recording, at least one.
+
+    Raises:
+        DataError: the file is damaged or empty, or a column is missing.
+    """
     try:
         manifest = pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
@@ -54,7 +75,16 @@ def read_manifest(file: Path, tracks: list[str]) -> pa.Table:
 
 
 def check_rows(path: Path, info: Mapping[str, Any], manifest: pa.Table) -> None:
-    """Raise when the manifest points outside its shards or a shard has another width than its track."""
+    """Compare the manifest with the shards.
+
+    Args:
+        path: folder of the store.
+        info: content of `store.json`.
+        manifest: one row per recording.
+
+    Raises:
+        DataError: a row points outside its shard, or a shard has another width than its track.
+    """
     shards = manifest["shard"].to_numpy()
     for shard in np.unique(shards):
         tensors = mapped_tensors(path / shard_file(int(shard)))

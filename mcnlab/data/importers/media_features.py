@@ -120,7 +120,18 @@ def word_vectors(table: MediaManifest, words: Path | None, *, dim: int, seed: in
 def backbones_for(
     table: MediaManifest, video: str, frames_per_s: float, size_px: int, seed: int
 ) -> dict[str, VisualBackbone]:
-    """The frozen backbones that a manifest's pictures need."""
+    """The frozen backbones that a manifest's pictures need.
+
+    Args:
+        table: the manifest.
+        video: `seeded`, or a folder or hub id of a ResNet.
+        frames_per_s: rate of the frames; a ResNet looks at one per second.
+        size_px: side of the square that untrained backbones see.
+        seed: of the untrained backbones.
+
+    Returns:
+        By track; empty without pictures, without `video_3d` where all of them are still.
+    """
     sources = [row.video for row in table.rows if row.video]
     if not sources:
         return {}
@@ -140,12 +151,27 @@ def _is_still(row: MediaRow) -> bool:
 
 
 def decode_size(backbones: Mapping[str, VisualBackbone], size_px: int) -> int:
-    """Side of the square in which frames are kept: the largest that a backbone wants."""
+    """Side of the square in which frames are kept.
+
+    Args:
+        backbones: by track; may be empty.
+        size_px: the answer when there are none.
+
+    Returns:
+        The largest that a backbone wants.
+    """
     return max((backbone.size_px for backbone in backbones.values()), default=size_px)
 
 
 def calibration_rows(table: MediaManifest) -> list[MediaRow]:
-    """Train rows with a picture, evenly spread over the manifest; any rows where train has none."""
+    """The rows that untrained backbones are calibrated on.
+
+    Args:
+        table: the manifest.
+
+    Returns:
+        At most 300 train rows with a picture, evenly spread; rows of any split where train has no picture.
+    """
     rows = [row for row in table.rows if row.video and row.split == "train"]
     rows = rows or [row for row in table.rows if row.video]
     places = np.unique(np.linspace(0, len(rows) - 1, min(CALIBRATION_CLIPS, len(rows))).astype(int))
@@ -159,7 +185,18 @@ def calibrated(
     video_dim: int,
     advance: Callable[[int], None],
 ) -> Extractor | None:
-    """The extractor, calibrated on train rows; None where no picture can be read."""
+    """The extractor, calibrated on train rows.
+
+    Args:
+        table: the manifest.
+        decoder: reads the pictures, and keeps some for later.
+        backbones: by track; may be empty.
+        video_dim: width of each untrained track.
+        advance: told of every row.
+
+    Returns:
+        The extractor; None where no picture can be read.
+    """
     if not backbones:
         return None
 
