@@ -50,7 +50,7 @@ def as_good_as_best(summary: StudySummary, column: Column) -> tuple[str | None, 
         column: what is compared.
 
     Returns:
-        Name of the best by its mean (None when no experiment has the column), and the others without a clear difference.
+        Name of the best by its mean (None when nobody has the column), and the others without a clear difference.
     """
     means = {experiment: interval.value for experiment, interval in summary.intervals(column).items()}
     if not means:

@@ -191,12 +191,9 @@ def key_columns(summary: StudySummary) -> list[Column]:
 
 def retention_columns(summary: StudySummary) -> list[Column]:
     """One column per factor group: the mean score over the trained modalities that carry it."""
-    subjects = summary.subjects("retention")
     return [
-        Column(
-            group, "retention", tuple(f"{modality}:{group}" for modality in carriers(group)), "score", trained_only=True
-        )
-        for group in factor_groups(subjects)
+        Column(group, "retention", tuple(f"{name}:{group}" for name in carriers(group)), "score", trained_only=True)
+        for group in factor_groups(summary.subjects("retention"))
     ]
 
 

@@ -1,0 +1,36 @@
+"""Three tiny runs to look at, for notebooks that are opened without a study."""
+
+import tempfile
+from pathlib import Path
+
+from mcnlab.experiment import run_experiment
+from mcnlab.reporting.notebooks import settings_path
+from mcnlab.runs import RunFolder
+
+EXPERIMENTS = {"V+A": "VA", "V+T": "VT", "V+A+T": "VAT"}
+
+
+def demo_runs(folder: str | Path | None = None) -> Path:
+    """Train three combinations on a small narrated world, by the contrast term alone; about a minute.
+
+    Args:
+        folder: where the runs go; runs that are there already are kept. A fresh temporary folder when None.
+
+    Returns:
+        Folder of three finished runs.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    runs = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="mcnlab-demo-")) / "runs"
+    for name, stages in EXPERIMENTS.items():
+        run = runs / f"{name.replace('+', '-').lower()}-s0"
+        if not RunFolder(run).finished:
+            alone = ["terms.cluster=null", "terms.reconstruct=null", "training.epochs=10"]
+            run_experiment(
+                settings_path("studies/tiny_experiment.yaml"),
+                run,
+                overrides=[f"experiment={name}", f"stages={stages}", *alone],
+                stores=runs.parent / "stores",
+            )
+    return runs

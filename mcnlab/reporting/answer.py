@@ -1,0 +1,229 @@
+"""The answer of a study in sentences with numbers: what each combination retained, and what more terms and stages add."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mcnlab.reporting.comparison import differences_from
+from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, STAGED, Recipe
+from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
+
+RECALL = ("retrieval", ("text->video",), "recall_at_1")
+PRIVATE = {"v": "video", "a": "audio", "t": "text"}
+"""Factor groups of the world that one modality alone carries."""
+NOTICEABLE = 0.005
+"""Differences below this are called none."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One paragraph of the answer."""
+
+    heading: str
+    lead: str
+    points: tuple[str, ...] = ()
+
+
+def answer(summary: StudySummary) -> list[Part]:
+    """What the study found, as far as its experiments allow.
+
+    Args:
+        summary: the study.
+
+    Returns:
+        Paragraphs; the first one is the answer in a sentence.
+    """
+    if not summary.finished():
+        return [Part("", "No run has finished yet, so there is no answer.")]
+    parts = [_retained(summary), _added(summary), _outcomes(summary), _control(summary)]
+    return [part for part in parts if part is not None] or [Part("", "The runs were not evaluated.")]
+
+
+def _retained(summary: StudySummary) -> Part | None:
+    """What each combination retained by contrast alone."""
+    alone = [name for name in summary.experiments if _recipe(summary, name).family in (ONE_PAIR, ALL_PAIRS)]
+    alone = [name for name in alone if _usual(_recipe(summary, name))]
+    recall = _means(summary, Column("", *RECALL), alone)
+    if len(alone) < 2:
+        return None
+    points = [*_pair_points(summary, alone), *_private_points(summary, alone)]
+    lead = "With the contrast term alone, each combination keeps what its pairs share and forgets the rest."
+    if recall:
+        ordered = sorted(recall, key=lambda name: -recall[name])
+        chance, ceiling = (
+            summary.level("retrieval", "text->video", f"{level}_at_1") for level in ("chance", "ceiling")
+        )
+        beside = f" (chance {_n(chance, 3)}" + (f", ceiling {_n(ceiling)})" if ceiling is not None else ")")
+        listed = ", ".join(f"{name} {_with_interval(summary, Column('', *RECALL), name)}" for name in ordered)
+        lead = f"By contrast alone, the right clip comes first for a caption (T→V recall at 1) with {listed}{beside}."
+    return Part("What each combination retained", lead, tuple(points))
+
+
+def _pair_points(summary: StudySummary, names: Sequence[str]) -> list[str]:
+    """Where factors that two or three modalities share are held best and worst, in the first modality that has them."""
+    points = []
+    for group in factor_groups(summary.subjects("retention")):
+        modality = carriers(group)[0]
+        column = Column(group, "retention", (f"{modality}:{group}",), "score")
+        trained = [name for name in names if summary.trains(name, modality)]
+        means = _means(summary, column, trained)
+        before = summary.level("retention", f"{modality}:{group}", "untrained")
+        if len(means) > 1 and group not in PRIVATE:
+            ordered = sorted(means, key=lambda name: -means[name])
+            points.append(
+                f"{group} factors in the {modality} embedding: {ordered[0]} keeps {_n(means[ordered[0]])}, "
+                f"{ordered[-1]} {_n(means[ordered[-1]])}"
+                + (f" (before training {_n(before)})." if before is not None else ".")
+            )
+    return points
+
+
+def _private_points(summary: StudySummary, names: Sequence[str]) -> list[str]:
+    """What becomes of factors that one modality has for itself."""
+    words = []
+    for group, modality in PRIVATE.items():
+        means = _means(summary, Column(group, "retention", (f"{modality}:{group}",), "score"), names)
+        means = {name: value for name, value in means.items() if summary.trains(name, modality)}
+        before = summary.level("retention", f"{modality}:{group}", "untrained")
+        if means and before is not None:
+            words.append(f"{modality} {_n(before)} → {_range(list(means.values()))}")
+    return [f"Private factors, before → after training: {'; '.join(words)}."] if words else []
+
+
+def _added(summary: StudySummary) -> Part | None:
+    """What clustering, reconstruction and the order of stages add to the reference."""
+    base = summary.reference
+    more = [name for name in summary.experiments if _recipe(summary, name).family in (MORE_TERMS, STAGED)]
+    if base is None or not more:
+        return None
+    same_form = [name for name in more if _form(_recipe(summary, name)) == _form(_recipe(summary, base))] or more
+    joint = [name for name in same_form if _recipe(summary, name).family == MORE_TERMS]
+    staged = [name for name in same_form if _recipe(summary, name).family == STAGED]
+    points = [_change(summary, name, base) for name in joint]
+    if staged:
+        stayed = joint[-1] if joint else base
+        points += _stage_points(summary, staged, stayed)
+    lead = f"Measured against {base}: all pairs in one space, contrast alone."
+    return Part("What more terms and the order of stages add", lead, tuple(point for point in points if point))
+
+
+def _change(summary: StudySummary, name: str, base: str) -> str:
+    """What the terms of one experiment change."""
+    extra = [term for term in _recipe(summary, name).terms if term not in _recipe(summary, base).terms]
+    words = [_moved(summary, Column("T→V recall at 1", *RECALL), name, base)]
+    words.append(_moved(summary, Column("video purity", "clusters", ("video",), "purity"), name, base))
+    for group, modality in PRIVATE.items():
+        column = Column(f"{group} in {modality}", "retention", (f"{modality}:{group}",), "score")
+        words.append(_moved(summary, column, name, base))
+    listed = "; ".join(word for word in words if word)
+    return f"{name} (adds {' and '.join(extra) or 'nothing'}): {listed}." if listed else ""
+
+
+def _stage_points(summary: StudySummary, staged: Sequence[str], joint: str) -> list[str]:
+    """Recall and retention of each order of stages beside training all at once."""
+    column = Column("", *RECALL)
+    means = _means(summary, column, [joint, *staged])
+    words = ", ".join(f"{name} {_with_interval(summary, column, name)}" for name in [joint, *staged] if name in means)
+    points = [f"The order of stages, T→V recall at 1: {words}."] if means else []
+    for group in retention_columns(summary):
+        values = _means(summary, group, [joint, *staged])
+        if joint in values and len(values) > 1:
+            best = max(values, key=lambda name: values[name])
+            gain = values[best] - values[joint]
+            if best != joint and gain > 0.05:
+                points.append(
+                    f"{group.title} factors: {best} keeps {_n(values[best])}, all at once {_n(values[joint])}."
+                )
+    return points
+
+
+def _outcomes(summary: StudySummary) -> Part | None:
+    """Which runs ended with a loss that is not finite, if any did or if the study varies precision or mode."""
+    known = [row for row in summary.runs if row.finite is not None]
+    broken = sorted({row.experiment for row in known if row.finite is False}, key=summary.experiments.index)
+    forms = {_form(recipe) for recipe in summary.recipes.values()}
+    if not known or (not broken and len(forms) < 2):
+        return None
+    if not broken:
+        return Part("Finite or not", f"The loss stayed finite in all {len(known)} runs.")
+    lead = f"The loss became NaN or infinite in {len(broken)} of {len({row.experiment for row in known})} experiments: "
+    safe_ones = [name for name in summary.experiments if name not in broken and _recipe(summary, name).mode == "sound"]
+    points = (
+        (f"Every sound experiment stayed finite ({len(safe_ones)}).",) if _all_sound_finite(summary, broken) else ()
+    )
+    return Part("Finite or not", lead + ", ".join(broken) + ".", points)
+
+
+def _all_sound_finite(summary: StudySummary, broken: Sequence[str]) -> bool:
+    """Whether only faithful experiments broke."""
+    modes = {recipe.mode for recipe in summary.recipes.values()}
+    return len(modes) > 1 and all(_recipe(summary, name).mode != "sound" for name in broken)
+
+
+def _control(summary: StudySummary) -> Part | None:
+    """Whether the shuffled control is at chance."""
+    controls = [name for name in summary.experiments if _recipe(summary, name).family == CONTROL]
+    has = [one for one in ("text->video", "text->audio", "video->audio") if one in summary.subjects("retrieval")]
+    words = []
+    for name in controls:
+        for direction in has:
+            column = Column("", "retrieval", (direction,), "recall_at_1")
+            chance = summary.level("retrieval", direction, "chance_at_1")
+            if name in summary.intervals(column):
+                value = summary.intervals(column)[name].value
+                words.append(f"{short_direction(direction)} {_n(value, 3)} (chance {_n(chance, 3)})")
+    return Part("Control", f"With shuffled pairs, recall at 1 is {', '.join(words)}.") if words else None
+
+
+def _moved(summary: StudySummary, column: Column, name: str, base: str) -> str:
+    """A change in words, with a star where the test finds it clear; empty when one of the two lacks the column."""
+    means = _means(summary, column, [name, base])
+    if len(means) < 2:
+        return ""
+    change = means[name] - means[base]
+    clear = any(one.experiment == name and one.clear for one in differences_from(summary, [column], base))
+    sign = "±0" if abs(change) < NOTICEABLE else f"{change:+.2f}".replace("-", "−")
+    return f"{column.title} {_n(means[base])} → {_n(means[name])} ({sign}{'*' * clear})"
+
+
+def _means(summary: StudySummary, column: Column, names: Sequence[str]) -> dict[str, float]:
+    """Mean of a column in some experiments, where they have it."""
+    intervals = summary.intervals(column)
+    return {name: intervals[name].value for name in names if name in intervals}
+
+
+def _with_interval(summary: StudySummary, column: Column, name: str) -> str:
+    """A mean with its half width."""
+    interval = summary.intervals(column)[name]
+    if interval.low is None or interval.high is None:
+        return _n(interval.value)
+    return f"{_n(interval.value)} ± {_n((interval.high - interval.low) / 2)}"
+
+
+def _recipe(summary: StudySummary, name: str) -> Recipe:
+    """The recipe of an experiment; an empty one when its settings cannot be read."""
+    return summary.recipes.get(name, Recipe(()))
+
+
+def _usual(recipe: Recipe) -> bool:
+    """Sound and in float32."""
+    return _form(recipe) == ("sound", "float32")
+
+
+def _form(recipe: Recipe) -> tuple[str, str]:
+    """Mode and precision."""
+    return recipe.mode, recipe.precision
+
+
+def _range(values: Sequence[float]) -> str:
+    """One number, or the smallest and the largest."""
+    low, high = min(values), max(values)
+    return _n(low) if high - low < NOTICEABLE else f"{_n(low)} to {_n(high)}"
+
+
+def _n(value: float | None, digits: int = 2) -> str:
+    """A number as text, without a minus before zero."""
+    return (
+        "unknown"
+        if value is None
+        else f"{value if abs(value) >= 0.5 * 10**-digits else 0.0:.{digits}f}".replace("-", "−")
+    )

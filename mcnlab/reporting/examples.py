@@ -1,0 +1,181 @@
+"""Retrieval clip by clip: which queries find their clip, and what comes first when they do not."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from mcnlab.errors import DataError
+from mcnlab.reporting.figures import family
+from mcnlab.reporting.style import FAMILY_COLORS, QUIET, Figure, safe, shortened, styled
+from mcnlab.reporting.summary import StudySummary, short_direction
+from mcnlab.runs import RunFolder
+
+LINES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One clip that was retrieved."""
+
+    caption: str
+    picture: str
+    """Data address of its thumbnail; empty without one."""
+    right: bool
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """One query and what came first."""
+
+    query: str
+    rank: int
+    found: tuple[Found, ...]
+
+
+def retrieved_examples(run: RunFolder, direction: str, *, queries: int = 6, shown: int = 5) -> list[Retrieved]:
+    """A few queries of one run with the clips that came first, from easy to hard.
+
+    Args:
+        run: an evaluated run.
+        direction: from one modality to another, `text->video`.
+        queries: how many queries, evenly spread over the ranks.
+        shown: how many clips of each.
+
+    Returns:
+        Queries by rank of their right clip.
+
+    Raises:
+        DataError: the run has no space for the direction.
+    """
+    clips = run.clips()
+    query, gallery = compared_embeddings(run.embeddings(), direction)
+    asked = np.flatnonzero(np.isfinite(query).all(axis=1) & np.isfinite(gallery).all(axis=1))
+    score = np.where(np.isfinite(gallery).all(axis=1), np.nan_to_num(query[asked]) @ np.nan_to_num(gallery).T, -np.inf)
+    rank = (score >= score[np.arange(len(asked)), asked][:, None]).sum(axis=1)
+    by_rank = np.argsort(rank, kind="stable")
+    chosen = by_rank[np.linspace(0, len(by_rank) - 1, min(queries, len(by_rank))).round().astype(int)]
+    return [
+        Retrieved(
+            _words(clips, asked[row]),
+            int(rank[row]),
+            tuple(_found(clips, place, asked[row]) for place in np.argsort(-score[row], kind="stable")[:shown]),
+        )
+        for row in chosen
+    ]
+
+
+def compared_embeddings(
+    embeddings: Mapping[str, np.ndarray], direction: str
+) -> tuple[Float[np.ndarray, "clips dim"], Float[np.ndarray, "clips dim"]]:
+    """The two sides of a direction, in the space where they can be compared.
+
+    Args:
+        embeddings: as a run has them.
+        direction: from one modality to another.
+
+    Returns:
+        Query and gallery, float32.
+
+    Raises:
+        DataError: there is no such space.
+    """
+    query, _, gallery = direction.partition("->")
+    spaces = [name.split("@")[1] for name in embeddings if name.startswith(f"{query}@")]
+    common = [f"@{space}" for space in spaces if f"{gallery}@{space}" in embeddings]
+    for ending in [*common, ""]:
+        first, second = embeddings.get(query + ending), embeddings.get(gallery + ending)
+        if first is not None and second is not None and first.shape == second.shape and (ending or not spaces):
+            return first.astype(np.float32), second.astype(np.float32)
+    raise DataError(f"{direction}: no space where both were embedded; there are {', '.join(embeddings)}")
+
+
+def hardest_queries(summary: StudySummary, direction: str, *, shown: int = 8) -> pd.DataFrame:
+    """Queries by how often their clip comes first, over all experiments and seeds but the control.
+
+    Args:
+        summary: the study.
+        direction: `text->video`.
+        shown: rows of each end.
+
+    Returns:
+        The easiest and the hardest queries with their caption.
+    """
+    own = {key: table for key, table in summary.ranks.items() if direction in table and not _control(summary, key[0])}
+    if not own:
+        return pd.DataFrame()
+    ranks = pd.DataFrame({key: table[direction] for key, table in own.items()}).dropna()
+    clips = RunFolder(summary.finished()[0].folder).clips().set_index("id")
+    table = pd.DataFrame({"first in (share of runs)": (ranks <= 1).mean(axis=1), "median rank": ranks.median(axis=1)})
+    table.insert(0, "caption", [shortened(str(clips["caption"].get(clip, ""))) for clip in table.index])
+    table = table.sort_values(["first in (share of runs)", "median rank"], ascending=[False, True], kind="stable")
+    return pd.concat([table.head(shown), table.tail(shown)]).round(3).rename_axis(index="clip")
+
+
+def rank_figure(summary: StudySummary, direction: str) -> Figure:
+    """Share of queries found within the first k, for every k and experiment.
+
+    Args:
+        summary: the study.
+        direction: `text->video`.
+
+    Returns:
+        Rising lines, from recall at 1 on the left to everything on the right.
+    """
+    plot, halves = go.Figure(), {}
+    count = 1
+    for number, name in enumerate(summary.experiments):
+        tables = [
+            table[direction].dropna() for key, table in summary.ranks.items() if key[0] == name and direction in table
+        ]
+        if not tables:
+            continue
+        ranks = np.sort(np.concatenate([table.to_numpy() for table in tables]))
+        count = max(count, int(max(len(table) for table in tables)))
+        k = np.unique(np.geomspace(1, count, 60).round().astype(int))
+        share = np.searchsorted(ranks, k, side="right") / len(ranks)
+        line = {
+            "color": FAMILY_COLORS.get(family(summary, name), QUIET),
+            "dash": LINES[number % len(LINES)],
+            "width": 1.8,
+        }
+        hover = f"{safe(name)}: %{{y:.2f}} among the first %{{x}}<extra></extra>"
+        plot.add_trace(go.Scatter(x=k, y=share, mode="lines", name=safe(name), line=line, hovertemplate=hover))
+        halves[name] = float(np.median(ranks))
+    chance = np.unique(np.geomspace(1, count, 60).round().astype(int))
+    dotted = {"color": QUIET, "dash": "dot", "width": 1}
+    plot.add_trace(go.Scatter(x=chance, y=chance / count, mode="lines", name="chance", line=dotted, hoverinfo="skip"))
+    plot.update_xaxes(type="log", title_text="k (clips looked at)").update_yaxes(
+        title_text="found within k (share of queries)"
+    )
+    plot.update_layout(legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"})
+    return Figure(
+        name="ranks",
+        title=f"How far down one has to look, {short_direction(direction)}",
+        caption="Share of queries whose right clip is among the first k; higher and further left is better. All seeds.",
+        alt="; ".join(f"{name}: median rank {rank:.0f}" for name, rank in halves.items()),
+        plot=styled(plot, height=400),
+        numbers=pd.DataFrame({"median rank": halves}).rename_axis(index="experiment"),
+    )
+
+
+def _control(summary: StudySummary, experiment: str) -> bool:
+    """Whether an experiment is the shuffled control."""
+    return experiment in summary.recipes and summary.recipes[experiment].shuffled
+
+
+def _found(clips: pd.DataFrame, place: int, right: int) -> Found:
+    """A retrieved clip."""
+    content = clips["thumbnail"].iloc[place] if "thumbnail" in clips else None
+    picture = "" if content is None else "data:image/png;base64," + base64.b64encode(content).decode()
+    return Found(_words(clips, place), picture, bool(place == right))
+
+
+def _words(clips: pd.DataFrame, place: int) -> str:
+    """Caption of a clip, else its id."""
+    caption = clips["caption"].iloc[place]
+    return shortened(str(caption or clips["id"].iloc[place]), longest=80)

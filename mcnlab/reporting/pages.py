@@ -1,0 +1,251 @@
+"""The report of a study: an index that answers its question, a page per run, a page per notebook, and all numbers as CSV."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mcnlab.files import write_text_atomically
+from mcnlab.reporting.answer import answer
+from mcnlab.reporting.curves import curves_figure
+from mcnlab.reporting.export import export_html, run_facts
+from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
+from mcnlab.reporting.heatmaps import additions_figure, retention_figure
+from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
+from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
+from mcnlab.reporting.summary import StudySummary, key_columns, retention_columns, summarize
+from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, outcome_table
+
+MAP_CACHE = ".maps"
+"""Folder beside the runs where positions on maps are kept."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the index page."""
+
+    anchor: str
+    title: str
+    sentences: tuple[str, ...] = ()
+    comparisons: tuple[ComparisonView, ...] = ()
+    figures: tuple[FigureView, ...] = ()
+    tables: tuple[tuple[str, TableView], ...] = field(default=())
+    open: bool = False
+
+
+def write_report(
+    study_dir: str | Path,
+    report_dir: str | Path,
+    *,
+    title: str = "",
+    question: str = "",
+    order: Sequence[str] | None = None,
+) -> Path:
+    """Write all pages of a study from its run folders alone: same runs, same numbers, same order.
+
+    Args:
+        study_dir: folder of run folders; executed notebooks of the study in its `notebooks`.
+        report_dir: where the pages go; what an earlier report left there is replaced.
+        title: headline; the folder's name when empty.
+        question: what the study asks.
+        order: experiments in the order to show; by recipe when None.
+
+    Returns:
+        Path of `index.html`.
+
+    Raises:
+        DataError: there are no runs.
+        StorageError: a page cannot be written.
+    """
+    study, report = Path(study_dir), Path(report_dir)
+    summary = summarize(study, title=title, question=question, order=order)
+    report.mkdir(parents=True, exist_ok=True)
+    for folder in ("runs", "notebooks"):
+        shutil.rmtree(report / folder, ignore_errors=True)
+        (report / folder).mkdir()
+    links = _write_run_pages(summary, report)
+    notebooks = _write_notebook_pages(study, report)
+    write_text_atomically(report / "results.csv", quoted(summary.results).to_csv(index=False))
+    maps = study_maps(summary, cache=study / MAP_CACHE)
+    page = index_page(summary, maps=maps, links=links, notebooks=notebooks)
+    write_text_atomically(report / "index.html", page)
+    return report / "index.html"
+
+
+def index_page(
+    summary: StudySummary,
+    *,
+    maps: StudyMaps | None = None,
+    links: dict[Path, str] | None = None,
+    notebooks: Sequence[tuple[str, str]] = (),
+) -> str:
+    """The index page as text.
+
+    Args:
+        summary: the study.
+        maps: the maps of its spaces; None leaves them out.
+        links: run folder → address of its page.
+        notebooks: (address, words) of the study's notebooks.
+
+    Returns:
+        HTML.
+    """
+    sections = [section for section in _sections(summary, maps) if section is not None]
+    contents = [
+        ("answer", "Answer"),
+        *((one.anchor, one.title) for one in sections),
+        ("runs", "Runs"),
+        ("provenance", "Provenance"),
+    ]
+    failed = [row for row in summary.runs if row.state != "finished"]
+    return render(
+        "index.html.j2",
+        title=summary.title,
+        has_figures=True,
+        question=summary.question,
+        contents=contents,
+        answer=answer(summary),
+        problems=f"{len(failed)} of {len(summary.runs)} runs did not finish." if failed else "",
+        legend=legend_of_families(summary),
+        groups=sections,
+        runs=[_run_view(summary, row, links or {}) for row in summary.runs],
+        notebooks=list(notebooks),
+        provenance=study_facts(summary),
+        thumbnails=sprite(maps.clips) if maps is not None else None,
+    )
+
+
+def quoted(results: pd.DataFrame) -> pd.DataFrame:
+    """Results whose text cells no spreadsheet takes for a formula: those that begin with = + - @ get a quote before them.
+
+    Args:
+        results: the eight columns.
+
+    Returns:
+        A copy.
+    """
+    safe = results.copy()
+    for column in ("experiment", "task", "subject", "metric"):
+        text = safe[column].astype(str)
+        safe[column] = text.where(~text.str.match(r"[=+\-@\t\r]"), "'" + text)
+    return safe
+
+
+def study_facts(summary: StudySummary) -> list[tuple[str, str]]:
+    """Where the numbers of a study come from, in the order of the page's foot.
+
+    Args:
+        summary: the study.
+
+    Returns:
+        Names and values.
+    """
+    facts = run_facts(summary.provenance)
+    finished = summary.finished()
+    seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in summary.runs}))
+    own = [("runs", f"{len(finished)} finished of {len(summary.runs)}; seeds {seeds}"), *_seconds(summary)]
+    return [*own, *(fact for fact in facts if fact[0] != "seed")]
+
+
+def _seconds(summary: StudySummary) -> list[tuple[str, str]]:
+    """Training time, and the share of everything that is neither training nor evaluation."""
+    finished = summary.finished()
+    train, evaluate = (sum(getattr(row, name) or 0.0 for row in finished) for name in ("train_s", "evaluate_s"))
+    facts = [("training", f"{train:.0f} s in all runs; evaluation {evaluate:.0f} s")]
+    run_s = summary.record.get("run_s") or {}
+    spent = sum(seconds for seconds in run_s.values())
+    if spent > 0 and all(row.folder.name in run_s for row in finished):
+        share = max(0.0, spent - train - evaluate) / spent
+        facts.append(("notebook and kernel overhead", f"{share:.0%} of {spent:.0f} s in run notebooks"))
+    if "wall_s" in summary.record:
+        workers = summary.record.get("workers", "unknown")
+        facts.append(("wall time", f"{summary.record['wall_s']:.0f} s with {workers} worker processes"))
+    return facts
+
+
+def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | None]:
+    """All parts of the page that the study has something for."""
+    if not len(summary.results):
+        return [_training(summary)]
+    tasks = set(summary.results.task)
+    return [
+        _comparison(summary),
+        _retention(summary) if "retention" in tasks else None,
+        _figure_section("retrieval", "Retrieval", recall_figure(summary)) if "retrieval" in tasks else None,
+        _figure_section("clusters", "Clusters", purity_figure(summary)) if "clusters" in tasks else None,
+        _figure_section("spaces", "Spaces", maps_figure(maps), clips=True) if maps is not None else None,
+        _training(summary),
+    ]
+
+
+def _comparison(summary: StudySummary) -> Section:
+    """The main tables."""
+    recall, kept = key_columns(summary), retention_columns(summary)
+    views = [comparison_view(summary, recall, recipes=True)] if recall else []
+    views += [comparison_view(summary, kept, recipes=False)] if kept else []
+    sentences = (
+        "First recall and purity; then retention per factor group, mean over the trained modalities that carry it.",
+    )
+    tables = (("All tested differences", table_view(differences_table(summary, [*recall, *kept]))),)
+    return Section("comparison", "Comparison", sentences if kept else (), tuple(views), (), tables)
+
+
+def _retention(summary: StudySummary) -> Section:
+    """The retention map, and what more terms add to it."""
+    figures = [retention_figure(summary), additions_figure(summary)]
+    return Section("kept", "Retention", figures=tuple(figure_view(one) for one in figures if one is not None))
+
+
+def _training(summary: StudySummary) -> Section | None:
+    """Curves and outcomes."""
+    curves = curves_figure(summary)
+    if curves is None:
+        return None
+    outcomes = (("How the training ended", table_view(outcome_table(summary))),)
+    varied = any(row.finite is False for row in summary.runs)
+    return Section("training", "Training", figures=(figure_view(curves),), tables=outcomes, open=varied)
+
+
+def _figure_section(anchor: str, title: str, figure: Any, *, clips: bool = False) -> Section:
+    """A part with one figure."""
+    return Section(anchor, title, figures=(figure_view(figure, clips=clips),))
+
+
+def _run_view(summary: StudySummary, row: Any, links: dict[Path, str]) -> dict[str, Any]:
+    """One line of the table of runs."""
+    return {
+        "experiment": row.experiment,
+        "seed": row.seed,
+        "state": row.state,
+        "steps": row.steps,
+        "train": "" if row.train_s is None else f"{row.train_s:.1f} s",
+        "evaluate": "" if row.evaluate_s is None else f"{row.evaluate_s:.1f} s",
+        "reason": row.reason,
+        "link": links.get(row.folder, ""),
+    }
+
+
+def _write_run_pages(summary: StudySummary, report: Path) -> dict[Path, str]:
+    """A page for every run that has an executed notebook, failed or not."""
+    links = {}
+    for row in summary.runs:
+        notebook = row.folder / "notebook.ipynb"
+        if notebook.exists():
+            page = report / "runs" / f"{row.folder.name}.html"
+            title = f"{row.experiment}, seed {row.seed}"
+            export_html(notebook, page, title=title, back="../index.html", run=row.folder)
+            links[row.folder] = f"runs/{page.name}"
+    return links
+
+
+def _write_notebook_pages(study: Path, report: Path) -> list[tuple[str, str]]:
+    """A page for every executed notebook of the study."""
+    pages = []
+    for notebook in sorted((study / "notebooks").glob("*.ipynb")):
+        words = notebook.stem.lstrip("0123456789_").replace("_", " ").capitalize()
+        export_html(notebook, report / "notebooks" / f"{notebook.stem}.html", title=words, back="../index.html")
+        pages.append((f"notebooks/{notebook.stem}.html", words))
+    return pages

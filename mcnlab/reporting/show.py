@@ -1,0 +1,76 @@
+"""Showing our figures and tables in a notebook: live in JupyterLab, and readable on the exported page."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from IPython.display import HTML, display
+
+from mcnlab.reporting.examples import Retrieved
+from mcnlab.reporting.export import PLOTLY
+from mcnlab.reporting.render import fragment, table_view
+from mcnlab.reporting.style import Figure, safe
+
+TITLE_PX = 34
+
+
+def show(figure: Figure, *, thumbnails: dict[str, Any] | None = None) -> None:
+    """Display a figure with its title, words and numbers.
+
+    JupyterLab draws the plotly part; the exporter takes words and numbers from beside it.
+
+    Args:
+        figure: what to show.
+        thumbnails: as `maps.sprite` gives them, when its points are clips; shown on hover on the exported page.
+    """
+    display(bundle(figure, thumbnails=thumbnails), raw=True)
+
+
+def bundle(figure: Figure, *, thumbnails: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A figure in the forms that a notebook keeps: plotly's JSON, its numbers as HTML, its title as text.
+
+    Args:
+        figure: what to show.
+        thumbnails: see `show`.
+
+    Returns:
+        MIME type → content.
+    """
+    plot = go.Figure(figure.plot)
+    top = plot.layout.margin.t if plot.layout.margin.t is not None else 28
+    height = plot.layout.height or 400
+    told = {"alt": figure.alt, "caption": figure.caption, "margin_t": top, "height": height}
+    if thumbnails is not None:
+        told |= {"clips": True, "thumbnails": thumbnails}
+    plot.update_layout(title={"text": safe(figure.title), "x": 0.01, "font": {"size": 15}}, meta=told)
+    plot.update_layout(margin_t=top + TITLE_PX, height=height + TITLE_PX)
+    numbers = str(fragment("numbers", table_view(figure.numbers))) if len(figure.numbers) else ""
+    return {PLOTLY: plot.to_plotly_json(), "text/html": numbers, "text/plain": figure.title}
+
+
+def show_table(table: pd.DataFrame) -> None:
+    """Display a table; everything in it is escaped.
+
+    Args:
+        table: any table.
+    """
+    display(HTML(str(fragment("table", table_view(table)))))
+
+
+def show_retrieved(rows: Sequence[Retrieved]) -> None:
+    """Display queries with the clips that came first.
+
+    Args:
+        rows: as `examples.retrieved_examples` gives them.
+    """
+    display(HTML(str(fragment("retrieved", rows))))
+
+
+def say(*sentences: str) -> None:
+    """Display sentences as text: the answer of a notebook, with its numbers.
+
+    Args:
+        sentences: plain text; escaped.
+    """
+    display(HTML(str(fragment("sentences", sentences))))

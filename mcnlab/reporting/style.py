@@ -1,0 +1,121 @@
+"""How all figures look: colors that color-blind readers tell apart, a quiet template, text made safe for plotly."""
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, STAGED
+
+INK, QUIET, GRID = "#1d2733", "#5d6b7a", "#e3e7ec"
+FAMILY_COLORS = {
+    ONE_PAIR: "#0072B2",
+    ALL_PAIRS: "#56B4E9",
+    MORE_TERMS: "#E69F00",
+    STAGED: "#D55E00",
+    CONTROL: "#8c959f",
+}
+"""Okabe and Ito 2008."""
+FAMILY_WORDS = {
+    ONE_PAIR: "one pair, contrast alone",
+    ALL_PAIRS: "several pairs, contrast alone",
+    MORE_TERMS: "with more terms",
+    STAGED: "with more terms, in stages",
+    CONTROL: "control: shuffled pairs",
+}
+TERM_COLORS = {"loss": INK, "contrast": "#0072B2", "cluster": "#E69F00", "reconstruct": "#009E73"}
+CLASS_COLORS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+    "#332288",
+    "#8c959f",
+    "#000000",
+)
+"""Okabe and Ito, with two more; repeated when there are more classes."""
+SEQUENTIAL = ((0.0, "#f7f9fb"), (0.25, "#c6dbef"), (0.5, "#6baed6"), (0.75, "#2171b5"), (1.0, "#08306b"))
+"""One hue from light to dark: 0 is nearly the page."""
+DIVERGING = ((0.0, "#b35806"), (0.25, "#fdb863"), (0.5, "#f7f7f7"), (0.75, "#8073ac"), (1.0, "#2d004b"))
+"""Brown below, violet above, white at zero."""
+FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": FONT, "size": 12, "color": INK},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "colorway": list(CLASS_COLORS),
+        "xaxis": {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True},
+        "yaxis": {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True},
+        "margin": {"l": 8, "r": 12, "t": 28, "b": 40},
+        "hoverlabel": {"align": "left", "font": {"family": FONT, "size": 12}},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0},
+    }
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with all that makes it readable: what to see, what it says without eyes, and its numbers."""
+
+    name: str
+    """Its anchor on a page."""
+    title: str
+    """What to see, in a sentence."""
+    caption: str
+    """What is drawn, with unit and direction."""
+    alt: str
+    """What a reader who cannot see it should know."""
+    plot: go.Figure
+    numbers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """The drawn values, for the table beside it."""
+
+
+def safe(text: object) -> str:
+    """Text that plotly draws as it is: no markup, no TeX, no control characters.
+
+    Example:
+        >>> safe("a <b> & $x$")
+        'a &lt;b&gt; &amp; &#36;x&#36;'
+    """
+    plain = "".join(letter if letter.isprintable() else " " for letter in str(text))
+    for letter, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("$", "&#36;")):
+        plain = plain.replace(letter, written)
+    return plain
+
+
+def shortened(text: str, *, longest: int = 90) -> str:
+    """Text of at most so many characters, with an ellipsis where it was cut."""
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def class_scale(count: int) -> list[tuple[float, str]]:
+    """A color scale of flat steps, one for each of `count` classes numbered from 0.
+
+    Args:
+        count: number of classes, at least 1.
+
+    Returns:
+        Pairs of (place between 0 and 1, color), to be used from -0.5 to count - 0.5.
+    """
+    colors = [CLASS_COLORS[number % len(CLASS_COLORS)] for number in range(count)]
+    steps = [((place + end) / count, color) for place, color in enumerate(colors) for end in (0, 1)]
+    return steps
+
+
+def styled(plot: go.Figure, *, height: int) -> go.Figure:
+    """A figure in our style.
+
+    Args:
+        plot: the figure; it is changed.
+        height: in px; the width is that of the page.
+
+    Returns:
+        The same figure.
+    """
+    for title in plot.layout.annotations:
+        title.font.size = 13
+    return plot.update_layout(template=TEMPLATE, height=height)
