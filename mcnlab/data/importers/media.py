@@ -116,6 +116,8 @@ def import_media(
         decoder = Decoder(table.folder, frames_per_s, decode_size(backbones, size_px))
         ticks = _Ticks(progress, (len(calibration_rows(table)) if backbones else 0) + len(table.rows))
         extractor = calibrated(table, decoder, backbones, video_dim, ticks.advance)
+        if extractor and not any(row.video for row in table.rows if row.split == "train"):
+            report.notes.append("no train row has a picture: the visual features are calibrated on other splits")
     else:
         vectors, extractor = parts_of(open_store(like), table)
         frames_per_s = extractor.frames_per_s if extractor else frames_per_s
