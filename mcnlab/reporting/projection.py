@@ -100,6 +100,12 @@ def aligned_maps(
     return maps
 
 
+def compile_ahead() -> None:
+    """Compile what the first map on a machine has to wait for, about half a minute; for a set-up step."""
+    random = np.random.default_rng(0)
+    aligned_maps({name: random.normal(size=(4 * FEWEST_CLIPS, 4)) for name in "ab"})
+
+
 def stratified_sample(labels: list[str | None], *, most: int, seed: int = 0) -> Int[np.ndarray, " chosen"]:
     """Rows to draw when there are too many: every class keeps its share.
 
@@ -137,9 +143,7 @@ def _fit(
     arrays: Mapping[str, np.ndarray], ids: Mapping[str, Sequence[str]], settings: MapSettings
 ) -> dict[str, np.ndarray]:
     """Positions by aligned UMAP; clips that lack a modality take no part in its map."""
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(_numba_cache()))  # read when numba is first imported
-    import umap  # two seconds, and only a cold cache needs it
-
+    umap = _umap()
     rows = {name: np.flatnonzero(np.isfinite(values).all(axis=1)) for name, values in arrays.items()}
     names = list(arrays)
     neighbors = min(settings.neighbors, min(len(found) for found in rows.values()) - 1)
@@ -155,6 +159,21 @@ def _fit(
             found = aligned.fit(present, relations=_relations(ids, rows)).embeddings_
     placed = zip(names, found, strict=True)
     return {name: _placed(np.asarray(places), rows[name], len(arrays[name])) for name, places in placed}
+
+
+def _umap() -> ModuleType:
+    """The library, told to keep on disk what it compiles: two seconds to load, twenty to compile without that."""
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(_numba_cache()))  # read when numba is first imported
+    # only maps that are not on disk yet need them
+    import umap
+    import umap.aligned_umap
+    from numba.core.dispatcher import Dispatcher
+
+    for module in (umap.umap_, umap.aligned_umap, umap.utils):
+        for function in vars(module).values():
+            if isinstance(function, Dispatcher) and not function.signatures:
+                function.enable_caching()
+    return umap
 
 
 def _graphs_only(umap: ModuleType) -> AbstractContextManager[object]:
