@@ -65,5 +65,4 @@ def pair_modalities(pair: str) -> tuple[str, str]:
         ('audio', 'text')
     """
     by_initial = {modality[0]: modality for modality in MODALITIES}
-    first, second = pair
-    return by_initial[first], by_initial[second]
+    return by_initial[pair[0]], by_initial[pair[1]]

@@ -98,7 +98,9 @@ def _first_problem(error: ValidationError, settings: type[BaseModel]) -> str:
         return f"{name}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r:.200}"
     known = _field_names(settings, place[:-1])
     close = difflib.get_close_matches(place[-1], known, n=1)
-    return f"unknown setting {name!r}" + (f", did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}")
+    return f"unknown setting {name!r}" + (
+        f", did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"
+    )
 
 
 def _field_names(settings: type[BaseModel], path: list[str]) -> list[str]:

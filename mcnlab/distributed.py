@@ -16,7 +16,7 @@ def rank() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
-def gather_rows(rows: Shaped[Tensor, "local *rest"]) -> Shaped[Tensor, "total *rest"]:
+def gather_rows(rows: Shaped[Tensor, "local ..."]) -> Shaped[Tensor, "total ..."]:
     """The rows of all processes, in the order of their ranks; gradients flow back to where the rows came from.
 
     Args:
@@ -30,4 +30,5 @@ def gather_rows(rows: Shaped[Tensor, "local *rest"]) -> Shaped[Tensor, "total *r
     # pulled in late: importing the functional collectives costs time that one process never needs
     from torch.distributed._functional_collectives import all_gather_tensor_autograd
 
-    return all_gather_tensor_autograd(rows.contiguous(), gather_dim=0, group=torch.distributed.group.WORLD)
+    everybody = torch.distributed.distributed_c10d._get_default_group()
+    return all_gather_tensor_autograd(rows.contiguous(), gather_dim=0, group=everybody)

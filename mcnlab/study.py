@@ -26,7 +26,8 @@ from mcnlab.experiment.run import prepared_store, same_run
 from mcnlab.experiment.settings import ExperimentSettings, with_store_beside
 from mcnlab.files import write_json_atomically, write_text_atomically
 from mcnlab.progress import bar, console
-from mcnlab.reporting.notebooks import execute, export_html, notebook_path
+from mcnlab.reporting.export import export_html
+from mcnlab.reporting.notebooks import execute, notebook_path
 from mcnlab.reporting.pages import write_report
 from mcnlab.runs import RunFolder, run_folders
 
@@ -189,8 +190,8 @@ def laid_over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     merged = dict(base)
     for name, value in own.items():
         before = merged.get(name)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        merged[name] = laid_over(before, value) if both else value
+        nested = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[name] = laid_over(before, value) if nested else value  # type: ignore[arg-type]
     return merged
 
 
@@ -308,7 +309,6 @@ def execute_run(parameters: dict[str, str | int]) -> tuple[float, str]:
     folder = Path(str(parameters["run_dir"]))
     try:
         execute(notebook_path(RUN_NOTEBOOK), folder / "notebook.ipynb", parameters)
-        export_html(folder / "notebook.ipynb", folder / "notebook.html")
     except RunError as error:
         if RunFolder(folder).status["state"] not in ("failed", "interrupted"):
             write_json_atomically(folder / "status.json", {"state": "failed", "reason": str(error)})
@@ -343,7 +343,9 @@ def write_study_report(folders: StudyFolders, *, began: float | None = None) -> 
             execute(notebook_path(name), out, {"study_dir": str(folders.runs)})
     with console.status("writing the report"):
         record = json.loads((folders.runs / "study.json").read_text(encoding="utf-8"))
-        return write_report(folders.runs, folders.report, title=record["title"], question=record["question"])
+        return write_report(
+            folders.runs, folders.report, title=record["title"], question=record["question"], order=record["order"]
+        )
 
 
 def report_again(folder: Path, out: Path | None) -> Path:
@@ -366,8 +368,8 @@ def report_again(folder: Path, out: Path | None) -> Path:
         return target
     if not folder.is_dir() or not run_folders(folder):
         raise DataError(f"{folder}: no runs here")
-    title, question = folder.name, ""
-    if (folder / "study.json").exists():
-        record = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-        title, question = record["title"], record["question"]
-    return write_report(folder, out or folder.parent.parent / "reports" / folder.name, title=title, question=question)
+    target = out or folder.parent.parent / "reports" / folder.name
+    if not (folder / "study.json").exists():
+        return write_report(folder, target, title=folder.name)
+    record = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    return write_report(folder, target, title=record["title"], question=record["question"], order=record["order"])

@@ -39,8 +39,7 @@ def published_to_ours(name):
         rest = pieces[1:]
         if rest[0].startswith("layer"):
             inner = {"conv1": "body.0", "bn1": "body.1", "conv2": "body.3", "bn2": "body.4"}.get(rest[2], "shortcut")
-            tail = rest[3:] if inner != "shortcut" else rest[3:]
-            return ".".join(["backbones.audio.stages", str(int(rest[0][5:]) - 1), rest[1], inner, *tail])
+            return ".".join(["backbones.audio.stages", str(int(rest[0][5:]) - 1), rest[1], inner, *rest[3:]])
         return ".".join(["backbones.audio", parts[rest[0]], *rest[1:]])
     if pieces[0].startswith("recon_"):
         modality = {"v": "video", "a": "audio", "t": "text"}[pieces[0][-1]]

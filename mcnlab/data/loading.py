@@ -54,7 +54,7 @@ class ClipSource:
         self.store = store
         self.window = window
         self.clips: pd.DataFrame = store.clips(split)
-        self._words = store.word_vectors if "text" in store.modalities else None
+        self._words = store.word_vectors
         self._video_tracks = [track for track in store.tracks.values() if track.modality == "video"]
         columns: dict[str, list[np.ndarray]] = {modality: [] for modality in store.modalities}
         lengths: dict[str, list[int]] = {modality: [] for modality in store.modalities}

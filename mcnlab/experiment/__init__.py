@@ -1,6 +1,15 @@
 """Experiments: their settings, their parts put together, and one run from data to results."""
 
-from mcnlab.experiment.run import Run, evaluate_run, load_run, run_experiment
+from mcnlab.experiment.run import Embeddings, Run, embed, evaluate_run, load_run, run_experiment
 from mcnlab.experiment.settings import ExperimentSettings, read_experiment
 
-__all__ = ["ExperimentSettings", "Run", "evaluate_run", "load_run", "read_experiment", "run_experiment"]
+__all__ = [
+    "Embeddings",
+    "ExperimentSettings",
+    "Run",
+    "embed",
+    "evaluate_run",
+    "load_run",
+    "read_experiment",
+    "run_experiment",
+]

@@ -194,8 +194,9 @@ def class_columns(clips: pd.DataFrame) -> dict[str, np.ndarray]:
     found = {"label": clips["label"].to_numpy()} if clips["label"].notna().any() else {}
     for column in clips.columns:
         values = clips[column]
-        own = column.startswith("factor:") and "." not in column and values.dtype == object
-        if own and 2 <= values.nunique() <= MOST_CLASSES and not np.array_equal(values, found.get("label")):
+        own = column.startswith("factor:") and "." not in column and not pd.api.types.is_numeric_dtype(values)
+        same = "label" in found and bool((values == clips["label"]).all())
+        if own and 2 <= values.nunique() <= MOST_CLASSES and not same:
             found[column.removeprefix("factor:")] = values.to_numpy()
     return found
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -20,8 +21,9 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from mcnlab.data.store import Store, open_store
-from mcnlab.data.world import build_world, world_fingerprint
+from mcnlab.data.world import WorldSettings, build_world, world_fingerprint
 from mcnlab.errors import BusyError, CheckpointError, ConfigError, DataError, McnlabError, NonFiniteError
+from mcnlab.evaluation.embed import embed_source
 from mcnlab.experiment.build import (
     build_loop,
     build_model,
@@ -40,7 +42,7 @@ from mcnlab.files import write_json_atomically, write_text_atomically
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.runs import RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
-from mcnlab.training.loop import Interrupted, Trainer
+from mcnlab.training.loop import StoppedError, Trainer
 from mcnlab.training.stages import PrefixCache
 from mcnlab.training.step import StepRecord
 
@@ -107,6 +109,44 @@ def load_run(path: str | Path) -> Run:
     if not (folder / "settings.yaml").exists():
         raise DataError(f"{folder}: no run here (settings.yaml is missing)")
     return Run(RunFolder(folder))
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of some clips, in the clips' order."""
+
+    ids: tuple[str, ...]
+    """Id of every clip."""
+    arrays: dict[tuple[str, str], np.ndarray]
+    """By (modality, space): (clips, dim), float32; NaN in the rows of clips without the modality."""
+
+    def __getitem__(self, key: tuple[str, str]) -> np.ndarray:
+        return self.arrays[key]
+
+
+def embed(run: Run | str | Path, store: Store | str | Path, split: str) -> Embeddings:
+    """All clips of a split through the towers of a run.
+
+    Args:
+        run: a run, or its folder.
+        store: the clips, or the folder of a store with the same tracks as the run's own.
+        split: which of them.
+
+    Returns:
+        One array per modality and space, and the clips' ids.
+
+    Raises:
+        DataError: the split is empty or does not exist.
+        CheckpointError: the run has no usable checkpoint.
+
+    Example:
+        >>> embed("runs/tiny", "stores/world", "test")["video", "joint"].shape  # doctest: +SKIP
+        (600, 64)
+    """
+    known = run if isinstance(run, Run) else load_run(run)
+    opened = store if isinstance(store, Store) else open_store(Path(store))
+    source = build_source(known.settings, opened, split, shuffle_seed=None)
+    return Embeddings(tuple(source.clips["id"]), embed_source(known.model(opened), source))
 
 
 def run_experiment(
@@ -214,7 +254,7 @@ def prepared_store(settings: ExperimentSettings, stores: Path) -> Store:
     """The experiment's store; a world that is not there yet is rendered, by one process while others wait."""
     if settings.data.store is not None:
         return open_store(settings.data.store)
-    world = settings.data.world
+    world = settings.data.world or WorldSettings()
     path = stores / f"world-{world_fingerprint(world)}"
     if not path.exists():
         stores.mkdir(parents=True, exist_ok=True)
@@ -358,7 +398,7 @@ def failure_on_record(folder: Path) -> Iterator[None]:
     """Write into the status how a run failed, and let the error go on."""
     try:
         yield
-    except (Interrupted, KeyboardInterrupt) as error:
+    except (StoppedError, KeyboardInterrupt) as error:
         write_json_atomically(folder / "status.json", {"state": "interrupted", "reason": str(error) or "interrupted"})
         raise
     except McnlabError as error:

@@ -19,7 +19,8 @@ from mcnlab.batch import MODALITIES, pair_modalities
 from mcnlab.config import Settings, read_yaml, with_overrides
 from mcnlab.data.world import WorldSettings
 
-PAIRS = ("va", "vt", "at")
+Pair = Literal["va", "vt", "at"]
+PAIRS: tuple[Pair, ...] = ("va", "vt", "at")
 """All pairs of modalities, in the order of results."""
 FIRST_STAGE_SHARE = 2 / 3
 """Part of the epochs that the first of two stages gets: 20 of 30, as in the study of MCN's stages."""
@@ -49,7 +50,7 @@ class ModelSettings(Settings):
 
     dim: PositiveInt = 64
     """Width of every space."""
-    audio_width: PositiveInt = Field(64, multiple_of=8)
+    audio_width: PositiveInt = Field(default=64, multiple_of=8)
     """Channels of DaveNet's last stage."""
     audio_blocks: PositiveInt = 2
     """Basic blocks in each of DaveNet's four stages."""
@@ -83,7 +84,7 @@ class ClusterSettings(Settings):
     """Number of clusters."""
     queue_batches: NonNegativeInt = 20
     """Length of the queue of past clips, in batches' shares."""
-    queue_share: PositiveFloat = Field(0.5, le=1.0)
+    queue_share: PositiveFloat = Field(default=0.5, le=1.0)
     """Part of each batch that enters the queue."""
     refit_every: PositiveInt = 20
     """Steps between two k-means fits."""
@@ -131,7 +132,7 @@ class StageSettings(Settings):
     """Passes over the clips."""
     modalities: tuple[Literal["video", "audio", "text"], ...]
     """Modalities that take part."""
-    pairs: tuple[Literal["va", "vt", "at"], ...] | None = None
+    pairs: tuple[Pair, ...] | None = None
     """Pairs that are compared; all pairs of the modalities when not given."""
     terms: tuple[Literal["contrast", "cluster", "reconstruct"], ...] | None = None
     """Terms that count; all when not given."""
@@ -169,7 +170,7 @@ class TrainingSettings(Settings):
     max_steps: PositiveInt | None = None
     """Most steps of a stage, whatever the epochs say."""
     on_non_finite: Literal["stop", "record"] = "stop"
-    """A term that is NaN or infinite stops the run with an error, or ends its training and is recorded as its outcome."""
+    """A term that is NaN or infinite stops the run with an error, or ends its training and is recorded."""
     threads: PositiveInt | None = None
     """CPU threads of torch; all cores when not given."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -207,7 +208,7 @@ class ExperimentSettings(Settings):
     """Sizes of the towers."""
     terms: TermSettings = TermSettings(contrast=ContrastSettings())
     """Summands of the objective."""
-    pairs: tuple[Literal["va", "vt", "at"], ...] = PAIRS
+    pairs: tuple[Pair, ...] = PAIRS
     """Pairs that may be compared at all."""
     stages: tuple[StageSettings, ...]
     """Stages in order; or a name: `VT`, `VAT`, `AV_T` (first audio and video, then text joins)."""

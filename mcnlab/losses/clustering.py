@@ -127,7 +127,11 @@ def faithful_kmeans(
 
 
 def sound_kmeans(
-    rows: Float[Tensor, "rows dim"], start: Float[Tensor, "clusters dim"], *, max_rounds: int = 10, tolerance: float = 1e-4
+    rows: Float[Tensor, "rows dim"],
+    start: Float[Tensor, "clusters dim"],
+    *,
+    max_rounds: int = 10,
+    tolerance: float = 1e-4,
 ) -> KMeansFit:
     """Spherical k-means in float32 whose clusters are never empty.
 
@@ -148,11 +152,13 @@ def sound_kmeans(
         NonFiniteError: a centroid is not finite; it names the cluster.
     """
     if len(rows) < len(start):
-        raise ShapeError(f"k-means needs at least as many rows as clusters, got {len(rows)} rows, {len(start)} clusters")
+        raise ShapeError(
+            f"k-means needs at least as many rows as clusters, got {len(rows)} rows, {len(start)} clusters"
+        )
     unit = l2_normalize(rows)  # (rows, dim)
     centroids = start.to(unit.dtype)
     assignment = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-    for done in range(1, max_rounds + 1):
+    for rounds in range(1, max_rounds + 1):
         scores = unit @ l2_normalize(centroids).T  # (rows, clusters)
         best, assignment = scores.max(dim=1)
         means = _refilled(unit, assignment, best, clusters=len(start))
@@ -163,7 +169,7 @@ def sound_kmeans(
     broken = (~centroids.isfinite()).any(dim=1).nonzero().flatten()
     if len(broken):
         raise NonFiniteError(f"cluster {int(broken[0])}: its centroid is not finite")
-    return KMeansFit(centroids, assignment, done)
+    return KMeansFit(centroids, assignment, rounds)
 
 
 def _refilled(unit: Tensor, assignment: Tensor, best: Tensor, *, clusters: int) -> Tensor:
@@ -192,9 +198,7 @@ def start_centroids(
     return rows[torch.randperm(len(rows), generator=generator)[:clusters].to(rows.device)].clone()
 
 
-def push_rows(
-    queue: Float[Tensor, "slots dim"], rows: Float[Tensor, "new dim"]
-) -> Float[Tensor, "slots dim"]:
+def push_rows(queue: Float[Tensor, "slots dim"], rows: Float[Tensor, "new dim"]) -> Float[Tensor, "slots dim"]:
     """The queue with new rows at its front; the oldest ones fall off its end.
 
     Args:

@@ -55,6 +55,7 @@ class MultimodalModel(nn.Module):
         self.backbones = nn.ModuleDict()
         self.heads = nn.ModuleDict()
         self.decoders = nn.ModuleDict()
+        self.feature_dims = {m: _feature_dim(m, width, sizes) for m, width in sizes.input_dims.items()}
         for modality, width in sizes.input_dims.items():
             with seeded(seed, "backbone", modality):
                 self.backbones[modality] = _backbone(modality, width, sizes)
@@ -102,7 +103,7 @@ class MultimodalModel(nn.Module):
         """Backbone features of the given rows of a batch."""
         backbone, inputs = self.backbones[modality], batch.inputs[modality][rows]
         if len(rows) == 0:
-            return inputs.new_zeros(0, feature_dim(self, modality))
+            return inputs.new_zeros(0, self.feature_dims[modality])
         if modality == "audio":
             return self._pooled_audio(backbone(inputs), inputs.shape[2], batch.lengths["audio"][rows])
         if modality == "text":
@@ -119,13 +120,6 @@ class MultimodalModel(nn.Module):
 def head_name(modality: str, space: str) -> str:
     """The name of a head or decoder among the model's parameters."""
     return f"{modality}_in_{space}"
-
-
-def feature_dim(model: MultimodalModel, modality: str) -> int:
-    """Width of a modality's backbone features."""
-    head = model.heads[head_name(modality, model.graph.spaces_of(modality)[0])]
-    unit = head[0] if isinstance(head, nn.Sequential) else head
-    return unit.linear.in_features
 
 
 def spread_rows(values: Float[Tensor, "present dim"], rows: Tensor, total: int) -> Float[Tensor, "total dim"]:
@@ -154,10 +148,14 @@ def _head(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
     return GatedUnit(sizes.dim, sizes.dim)
 
 
+def _feature_dim(modality: str, width: int, sizes: ModelSizes) -> int:
+    """Width of a modality's backbone features."""
+    return {"video": width, "audio": sizes.audio_width, "text": sizes.dim}[modality]
+
+
 def _decoder(modality: str, width: int, sizes: ModelSizes, *, faithful: bool) -> Decoder:
-    """The way back; audio and text features end in a ReLU, video features may be negative."""
-    target = {"video": width, "audio": sizes.audio_width, "text": sizes.dim}[modality]
-    return Decoder(sizes.dim, sizes.decoder_hidden, target, last_relu=faithful)
+    """The way back to a modality's features."""
+    return Decoder(sizes.dim, sizes.decoder_hidden, _feature_dim(modality, width, sizes), last_relu=faithful)
 
 
 def reconstruction_target(outputs: Outputs, batch: Batch, modality: str, *, detach: bool) -> Float[Tensor, "clips _"]:

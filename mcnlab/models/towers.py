@@ -29,7 +29,7 @@ class GatedUnit(nn.Module):
         in_dim: width of the input.
         out_dim: width of the output.
 
-    Source: Miech, Laptev, Sivic (2018), arXiv 1804.02516, equation 3; without their final L2 normalization, as MCN (2021) has it.
+    Source: Miech, Laptev, Sivic (2018), arXiv 1804.02516, equation 3; without their L2 normalization, as in MCN (2021).
 
     Example:
         >>> GatedUnit(4096, 6144)(torch.zeros(2, 4096)).shape

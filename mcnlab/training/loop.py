@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,7 +21,7 @@ from mcnlab.training.step import StepRecord, StepSettings, train_step
 from mcnlab.training.terms import Active, Term
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     """The run was asked to stop, and did so after a checkpoint."""
 
 
@@ -63,6 +64,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.step.precision == "float16", init_scale=1024.0
         )
+        self._order: list[np.ndarray] = []
+        self._order_of = ("", -1)
         self._renew_optimizer()
 
     @property
@@ -84,7 +87,7 @@ class Trainer:
 
         Raises:
             NonFiniteError: a term became NaN or infinite; the last good checkpoint stays.
-            Interrupted: `should_stop` said so; the checkpoint holds all that was done.
+            StoppedError: `should_stop` said so; the checkpoint holds all that was done.
             CheckpointError: there are checkpoints, and none can be used.
         """
         position = load_newest(self._checkpoints, self._state()) or Position()
@@ -120,7 +123,7 @@ class Trainer:
                     break
                 if self.should_stop():
                     self._save(position, log)
-                    raise Interrupted(f"stopped after step {position.step}")
+                    raise StoppedError(f"stopped after step {position.step}")
                 if position.step % self.settings.checkpoint_every == 0:
                     self._save(position, log)
             self._renew_optimizer()
@@ -167,10 +170,11 @@ class Trainer:
         """The epoch and the clips of a step; they depend on nothing but seed, stage and step."""
         per_epoch = max(1, len(self.source) // self.settings.batch)
         epoch, place = divmod(stage_step, per_epoch)
-        key = (self.settings.seed, stage.name, epoch)
-        return epoch, self.source.batch(epoch_order(len(self.source), key=key, batch=self.settings.batch)[place]).to(
-            self.device
-        )
+        if (stage.name, epoch) != self._order_of:
+            key = (self.settings.seed, stage.name, epoch)
+            self._order = epoch_order(len(self.source), key=key, batch=self.settings.batch)
+            self._order_of = (stage.name, epoch)
+        return epoch, self.source.batch(self._order[place]).to(self.device)
 
     def _save(self, position: Position, log: MetricsLog) -> Path:
         """A checkpoint, after the log lines that it relies on."""

@@ -79,7 +79,7 @@ class ContrastTerm(nn.Module):
             if int(both.sum()) >= FEWEST_CLIPS:
                 x, y = outputs.embeddings[first, space], outputs.embeddings[second, space]
                 parts[pair] = self.loss(x[both], y[both])
-        return TermValue(sum(parts.values()) if parts else None, parts)
+        return TermValue(torch.stack(list(parts.values())).sum() if parts else None, parts)
 
 
 class ReconstructTerm(nn.Module):
@@ -112,7 +112,7 @@ class ReconstructTerm(nn.Module):
                 for space, x in active_embeddings(model, outputs, modality, active.pairs)
             ]
             parts[modality] = torch.stack(errors).mean()
-        return TermValue(sum(parts.values()) if parts else None, parts)
+        return TermValue(torch.stack(list(parts.values())).sum() if parts else None, parts)
 
 
 def active_embeddings(
@@ -248,6 +248,6 @@ def fuse(embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> tup
 
     Source: MCN (Chen et al., 2021), arXiv 2104.12671, equation 3.
     """
-    total = sum(x * present[m][:, None].to(x.dtype) for m, x in embeddings.items())
-    count = sum(present[m].long() for m in embeddings)
+    total = torch.stack([x * present[m][:, None].to(x.dtype) for m, x in embeddings.items()]).sum(dim=0)
+    count = torch.stack([present[m].long() for m in embeddings]).sum(dim=0)
     return total / count.clamp_min(1)[:, None].to(total.dtype), count > 0

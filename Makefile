@@ -1,0 +1,41 @@
+# Every target makes .venv by itself. PYTHON=python3.12 make test takes another interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+
+.PHONY: help study test test-all check format lab clean
+
+help: ## Say what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,resnet,dev]'
+	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" >/dev/null 2>&1 || true
+	touch $@
+
+study: $(STAMP) ## Run the default study; ends with the path of its report
+	$(BIN)/mcnlab study studies/modality_combinations.yaml
+
+test: $(STAMP) ## Tests, under ten minutes on two cores
+	$(PYTEST) -q -n 2 --dist loadfile -m "not slow and not gpu"
+
+test-all: check ## All tests, also the long ones
+	$(PYTEST) -q -n 2 --dist loadfile
+
+check: $(STAMP) ## Lint, format, types
+	$(BIN)/ruff check mcnlab tests notebooks benchmarks
+	$(BIN)/ruff format --check mcnlab tests benchmarks
+	$(BIN)/mypy mcnlab
+
+format: $(STAMP) ## Put the code into its format
+	$(BIN)/ruff check --fix mcnlab tests notebooks benchmarks
+	$(BIN)/ruff format mcnlab tests benchmarks
+
+lab: $(STAMP) ## JupyterLab in notebooks/
+	$(BIN)/mcnlab lab
+
+clean: ## Remove the environment and caches; runs, stores and reports stay
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
