@@ -1,15 +1,21 @@
-"""The answer of a study in sentences with numbers: what each combination retained, and what more terms and stages add."""
+"""The answer of a study in sentences with numbers: what each combination retained, what more terms and stages add."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcnlab.reporting.comparison import differences_from
-from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, STAGED, Recipe
+from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, PAIRS, STAGED, Recipe
 from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
 
 RECALL = ("retrieval", ("text->video",), "recall_at_1")
 PRIVATE = {"v": "video", "a": "audio", "t": "text"}
 """Factor groups of the world that one modality alone carries."""
+GROUP_WORDS = {
+    "vat": "what all three share (vat)",
+    "va": "what video and audio share (va)",
+    "vt": "what video and text share (vt)",
+    "at": "what audio and text share (at)",
+}
 NOTICEABLE = 0.005
 """Differences below this are called none."""
 
@@ -45,21 +51,65 @@ def _retained(summary: StudySummary) -> Part | None:
     recall = _means(summary, Column("", *RECALL), alone)
     if len(alone) < 2:
         return None
-    points = [*_pair_points(summary, alone), *_private_points(summary, alone)]
-    lead = "With the contrast term alone, each combination keeps what its pairs share and forgets the rest."
-    if recall:
-        ordered = sorted(recall, key=lambda name: -recall[name])
-        chance, ceiling = (
-            summary.level("retrieval", "text->video", f"{level}_at_1") for level in ("chance", "ceiling")
-        )
-        beside = f" (chance {_n(chance, 3)}" + (f", ceiling {_n(ceiling)})" if ceiling is not None else ")")
-        listed = ", ".join(f"{name} {_with_interval(summary, Column('', *RECALL), name)}" for name in ordered)
-        lead = f"By contrast alone, the right clip comes first for a caption (T→V recall at 1) with {listed}{beside}."
-    return Part("What each combination retained", lead, tuple(points))
+    points = [*_recall_points(summary, recall), *_pair_points(summary, alone), *_private_points(summary, alone)]
+    lead = " ".join([*_cost_of_one_space(summary, alone), *_kept_with_partner(summary, alone)])
+    return Part("What each combination retained", lead or "Contrast alone, by combination:", tuple(points))
+
+
+def _cost_of_one_space(summary: StudySummary, names: Sequence[str]) -> list[str]:
+    """What one space for all modalities costs text to video retrieval, and whether a space per pair helps."""
+    column = Column("", *RECALL)
+    wanted = (("vt", "shared"), ("", "shared"), ("", "disjoint"))
+    alone, shared, apart = (_first(summary, names, pair, graph) for pair, graph in wanted)
+    found = summary.intervals(column)
+    if alone not in found or shared not in found:
+        return []
+    change = found[shared].value - found[alone].value
+    verb = "costs" if change < -NOTICEABLE else "helps" if change > NOTICEABLE else "does not change"
+    sentence = (
+        f"By contrast alone, pulling all three modalities into one space {verb} finding the video of a caption: "
+        f"T→V recall at 1 is {_with_interval(summary, column, alone)} for {alone} and "
+        f"{_with_interval(summary, column, shared)} for {shared}"
+    )
+    apart_too = f"; with a space for each pair it is {_with_interval(summary, column, apart)}" if apart in found else ""
+    return [f"{sentence}{apart_too}."]
+
+
+def _kept_with_partner(summary: StudySummary, names: Sequence[str]) -> list[str]:
+    """Whether the video embedding keeps what its partner shares."""
+    kept = {group: summary.intervals(Column("", "retention", (f"video:{group}",), "score")) for group in ("va", "vt")}
+    audio, text = (_first(summary, names, pair, "shared") for pair in ("va", "vt"))
+    if any(name not in kept[group] for name in (audio, text) for group in kept):
+        return []
+    of = {(name, group): _n(kept[group][name].value) for name in (audio, text) for group in kept}
+    return [
+        f"The video embedding keeps what its partner shares with it: of the factors shared with audio "
+        f"{of[audio, 'va']} in {audio} and {of[text, 'va']} in {text}, of those shared with text {of[audio, 'vt']} "
+        f"and {of[text, 'vt']}."
+    ]
+
+
+def _first(summary: StudySummary, names: Sequence[str], pair: str, graph: str) -> str:
+    """The experiment that trains one pair, or all three for an empty one; empty when there is none."""
+    wanted = (pair,) if pair else PAIRS
+    fits = [n for n in names if _recipe(summary, n).pairs == wanted and (pair or _recipe(summary, n).graph == graph)]
+    return fits[0] if fits else ""
+
+
+def _recall_points(summary: StudySummary, recall: Mapping[str, float]) -> list[str]:
+    """Recall of all combinations, best first, beside chance and ceiling."""
+    if not recall:
+        return []
+    ordered = sorted(recall, key=lambda name: -recall[name])
+    chance = summary.level("retrieval", "text->video", "chance_at_1")
+    ceiling = summary.level("retrieval", "text->video", "ceiling_at_1")
+    beside = f" (chance {_n(chance, 3)}" + (f", ceiling {_n(ceiling)})" if ceiling is not None else ")")
+    listed = ", ".join(f"{name} {_with_interval(summary, Column('', *RECALL), name)}" for name in ordered)
+    return [f"T→V recall at 1: {listed}{beside}."]
 
 
 def _pair_points(summary: StudySummary, names: Sequence[str]) -> list[str]:
-    """Where factors that two or three modalities share are held best and worst, in the first modality that has them."""
+    """How much of shared factors each combination holds, in the first modality that has them."""
     points = []
     for group in factor_groups(summary.subjects("retention")):
         modality = carriers(group)[0]
@@ -68,12 +118,10 @@ def _pair_points(summary: StudySummary, names: Sequence[str]) -> list[str]:
         means = _means(summary, column, trained)
         before = summary.level("retention", f"{modality}:{group}", "untrained")
         if len(means) > 1 and group not in PRIVATE:
-            ordered = sorted(means, key=lambda name: -means[name])
-            points.append(
-                f"{group} factors in the {modality} embedding: {ordered[0]} keeps {_n(means[ordered[0]])}, "
-                f"{ordered[-1]} {_n(means[ordered[-1]])}"
-                + (f" (before training {_n(before)})." if before is not None else ".")
-            )
+            listed = ", ".join(f"{name} {_n(means[name])}" for name in sorted(means, key=lambda name: -means[name]))
+            what = GROUP_WORDS.get(group, f"{group} factors")
+            beside = "" if before is None else f" (before training {_n(before)})"
+            points.append(f"Of {what}, the {modality} embedding keeps: {listed}{beside}.")
     return points
 
 

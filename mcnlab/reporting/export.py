@@ -108,7 +108,7 @@ def _in_words(value: Any) -> str:
 
 
 def _draw_figure(output: nbformat.NotebookNode) -> dict[str, Any] | None:
-    """Replace plotly's JSON in an output by what `page.js` draws; gives what the figure tells about itself, if it is one."""
+    """Replace plotly's JSON in an output by what `page.js` draws; gives what the figure tells about itself."""
     data = output.get("data", {})
     data.pop(WIDGET, None)  # a live widget has no life on a page
     if PLOTLY not in data:
@@ -120,9 +120,9 @@ def _draw_figure(output: nbformat.NotebookNode) -> dict[str, Any] | None:
     margin = figure.layout.margin.t if told.get("margin_t") is None else told["margin_t"]
     figure.update_layout(title_text=None, meta=None, height=height, margin_t=margin)
     drawn = fragment("plot", plot_json(figure), height, told.get("alt", title), bool(told.get("clips")))
-    head = Markup("<h3>{}</h3>").format(Markup(title)) if title else ""  # noqa: S704  escaped by `safe`
+    head = Markup("<h3>{}</h3>").format(Markup(title)) if title else ""
     words = Markup("<figcaption>{}</figcaption>").format(told["caption"]) if told.get("caption") else ""
-    beside = Markup(data.get("text/html", ""))  # noqa: S704  the table that `show` made, escaped there
+    beside = Markup(data.get("text/html", ""))
     data["text/html"] = str(Markup("<figure>{}{}{}{}</figure>").format(head, drawn, words, beside))
     return {"title": title, **told}
 

@@ -115,8 +115,8 @@ def tradeoff_figure(summary: StudySummary) -> Figure | None:
     return Figure(
         name="tradeoff",
         title="Finding the clip against keeping what is private",
-        caption="Right: found more often. Up: more is left of the factors that one modality has for itself, mean over the "
-        "trained modalities. Whiskers: 95 % interval over seeds.",
+        caption="Right: found more often. Up: more is left of the factors that one modality has for itself, mean over "
+        "the trained modalities. Whiskers: 95 % interval over seeds.",
         alt="; ".join(f"{name}: found {row.found:.2f}, kept {row.kept:.2f}" for name, row in table.iterrows()),
         plot=styled(plot, height=440),
         numbers=table.round(3),
@@ -143,8 +143,8 @@ def private_figure(summary: StudySummary) -> Figure | None:
     return Figure(
         name="private",
         title="What is left of private factors",
-        caption="Score of a linear probe for factors that one modality has for itself: 0 is chance, 1 perfect. Diamond: the "
-        "same tower before training.",
+        caption="Score of a linear probe for factors that one modality has for itself: 0 is chance, 1 perfect. Diamond: "
+        "the same tower before training.",
         alt=_bars_in_words(summary, columns),
         plot=_bars(summary, columns, unit="score (R² or accuracy above chance)", suffix=""),
         numbers=interval_table(summary, columns),
@@ -245,9 +245,12 @@ def _down(interval: Interval) -> float:
 
 
 def _reach(summary: StudySummary, columns: Sequence[Column]) -> float:
-    """Right end of the common x axis."""
+    """Right end of the common x axis: room for bars, whiskers and ceilings."""
     tops = [interval.high or interval.value for column in columns for interval in summary.intervals(column).values()]
-    return min(1.02, 1.08 * max([0.05, *tops]))
+    for column in columns:
+        metric = column.metric.replace("recall_at", "ceiling_at")
+        tops += [summary.level(column.task, column.subjects[0], metric) or 0.0]
+    return min(1.02, 1.05 * max([0.05, *tops]))
 
 
 def family(summary: StudySummary, experiment: str) -> str:

@@ -45,7 +45,7 @@ def retention_figure(summary: StudySummary) -> Figure:
         title="What each combination retained",
         caption="Score of a linear probe on frozen embeddings: R² or balanced accuracy above chance; 0 is chance, 1 is "
         "perfect, larger is better. Columns are factor groups, named by the modalities that carry them (v: video "
-        "alone, va: video and audio, …). Mean over seeds. In brackets: a modality that the experiment did not train. "
+        "alone, va: video and audio, …). Mean over seeds. Empty cells: a modality that the experiment did not train. "
         "Last row: the same towers before training.",
         alt=_retention_in_words(summary, scores),
         plot=plot,
@@ -85,7 +85,7 @@ def additions_figure(summary: StudySummary) -> Figure | None:
     where = best.idxmax()
     return Figure(
         name="additions",
-        title=f"What more terms and stages bring back, against {summary.reference}",
+        title=f"What more terms and stages change, against {summary.reference}",
         caption=f"Difference of the score above from that of {summary.reference} (contrast alone, one space). Violet: "
         "retained more, brown: retained less. Mean over seeds.",
         alt=f"Largest gain: {best.max():+.2f} for {where[1]} in {where[0]}.",

@@ -109,8 +109,8 @@ def whole_embeddings(embeddings: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     """One embedding per modality: those of several spaces are set side by side.
 
     Example:
-        >>> sorted(whole_embeddings({"video@va": np.zeros((2, 3)), "video@vt": np.zeros((2, 3)), "text": np.zeros((2, 3))}))
-        ['text', 'video']
+        >>> list(whole_embeddings({"video@va": np.zeros((2, 3)), "video@vt": np.zeros((2, 3))}))
+        ['video']
     """
     whole: dict[str, np.ndarray] = {}
     for modality in (*MODALITIES, "joint"):
@@ -140,8 +140,8 @@ def maps_figure(maps: StudyMaps, *, modality: str | None = None, name: str = "sp
     return Figure(
         name=name,
         title="The same clips in every space",
-        caption=f"Aligned UMAP of {len(maps.clips)} held-out clips, cosine distance; one run per experiment. Axes have no "
-        "unit, and only neighborhoods mean something. Menus: which embedding, which color. Hover for the caption; the "
+        caption=f"Aligned UMAP of {len(maps.clips)} held-out clips, cosine distance; one run per experiment. Axes have "
+        "no unit, and only neighborhoods mean something. Menus: which embedding, which color. Hover for the caption; the "
         "same clip lights up in all maps. Numbers are never computed on these maps.",
         alt="Maps of the same clips, one per experiment; the table says how far each can be trusted.",
         plot=plot,
@@ -168,7 +168,7 @@ def cluster_figure(maps: StudyMaps) -> Figure:
     return Figure(
         name="clusters-on-maps",
         title="K-means clusters of the full space, on the maps",
-        caption=f"The same maps; color: one of {count} clusters of the full embedding. Colors mean nothing across maps.",
+        caption=f"Color: one of {count} clusters of the full embedding. Colors differ in meaning between maps.",
         alt="Maps colored by cluster.",
         plot=plot,
     )
@@ -445,4 +445,8 @@ def _menus(modalities: Sequence[str], owners: Sequence[str], colorings: Sequence
         for one in colorings
     ]
     menus = [{**look, "x": 0.0, "buttons": which}] if len(which) > 1 else []
-    return [*menus, {**look, "x": 0.17 if menus else 0.0, "buttons": colors}] if len(colors) > 1 else menus
+    return (
+        [*menus, {**look, "x": 1.0 if menus else 0.0, "xanchor": "right" if menus else "left", "buttons": colors}]
+        if len(colors) > 1
+        else menus
+    )

@@ -62,7 +62,7 @@ def settings_path(path: str | Path) -> Path:
 
 
 def record(out: str | Path, values: Mapping[str, Any]) -> pd.DataFrame:
-    """Keep the numbers of a notebook, as its last cell.
+    """Keep the numbers of a notebook; its last cell.
 
     Args:
         out: JSON file to write; empty to write none.
@@ -77,7 +77,7 @@ def record(out: str | Path, values: Mapping[str, Any]) -> pd.DataFrame:
     plain = {name: _plain(value) for name, value in values.items()}
     if str(out):
         write_text_atomically(Path(out).absolute(), json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
-    return pd.DataFrame({"recorded": plain.keys(), "value": plain.values()}).set_index("recorded")
+    return pd.DataFrame({"recorded": plain.values()}, index=pd.Index(plain))
 
 
 def declared_parameters(notebook: str | Path) -> dict[str, str]:

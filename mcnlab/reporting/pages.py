@@ -1,4 +1,4 @@
-"""The report of a study: an index that answers its question, a page per run, a page per notebook, and all numbers as CSV."""
+"""The report of a study: an index that answers its question, a page per run and notebook, and all numbers as CSV."""
 
 import shutil
 from collections.abc import Sequence
@@ -16,9 +16,20 @@ from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_f
 from mcnlab.reporting.heatmaps import additions_figure, retention_figure
 from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
-from mcnlab.reporting.summary import StudySummary, key_columns, retention_columns, summarize
+from mcnlab.reporting.summary import (
+    WORLD_GROUPS,
+    Column,
+    StudySummary,
+    key_columns,
+    retention_columns,
+    summarize,
+)
 from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, outcome_table
 
+RECALL_LEAD = (
+    "R@1: share of queries whose right clip comes first; T→V asks for a video by its caption. Purity: share of clips "
+    "in the majority class of their cluster. Larger is better everywhere."
+)
 MAP_CACHE = ".maps"
 """Folder beside the runs where positions on maps are kept."""
 
@@ -111,7 +122,8 @@ def index_page(
         problems=f"{len(failed)} of {len(summary.runs)} runs did not finish." if failed else "",
         legend=legend_of_families(summary),
         groups=sections,
-        runs=[_run_view(summary, row, links or {}) for row in summary.runs],
+        runs=[_runs_view(summary, name, links or {}) for name in summary.experiments],
+        failures=[row for row in summary.runs if row.reason],
         notebooks=list(notebooks),
         provenance=study_facts(summary),
         thumbnails=sprite(maps.clips) if maps is not None else None,
@@ -119,7 +131,7 @@ def index_page(
 
 
 def quoted(results: pd.DataFrame) -> pd.DataFrame:
-    """Results whose text cells no spreadsheet takes for a formula: those that begin with = + - @ get a quote before them.
+    """Results whose text cells no spreadsheet takes for a formula: a quote stands before a leading = + - @.
 
     Args:
         results: the eight columns.
@@ -184,13 +196,21 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
 def _comparison(summary: StudySummary) -> Section:
     """The main tables."""
     recall, kept = key_columns(summary), retention_columns(summary)
-    views = [comparison_view(summary, recall, recipes=True)] if recall else []
-    views += [comparison_view(summary, kept, recipes=False)] if kept else []
-    sentences = (
-        "First recall and purity; then retention per factor group, mean over the trained modalities that carry it.",
-    )
+    views = [comparison_view(summary, recall, lead=RECALL_LEAD, recipes=True)] if recall else []
+    views += [comparison_view(summary, kept, lead=_kept_lead(kept), recipes=False)] if kept else []
     tables = (("All tested differences", table_view(differences_table(summary, [*recall, *kept]))),)
-    return Section("comparison", "Comparison", sentences if kept else (), tuple(views), (), tables)
+    return Section("comparison", "Comparison", (), tuple(views), (), tables)
+
+
+def _kept_lead(columns: Sequence[Column]) -> str:
+    """What the retention columns are; the world's groups are named by who shares them."""
+    if any(column.title in WORLD_GROUPS for column in columns):
+        return (
+            "Retention: score of a linear probe (0 chance, 1 perfect), mean over the trained modalities that carry the "
+            "factors. vat: shared by all three; va: by video and audio; vt: by video and text; at: by audio and text; "
+            "v, a, t: private to one."
+        )
+    return "Retention: score of a linear probe for each factor (0 chance, 1 perfect), mean over the trained modalities."
 
 
 def _retention(summary: StudySummary) -> Section:
@@ -214,18 +234,22 @@ def _figure_section(anchor: str, title: str, figure: Any, *, clips: bool = False
     return Section(anchor, title, figures=(figure_view(figure, clips=clips),))
 
 
-def _run_view(summary: StudySummary, row: Any, links: dict[Path, str]) -> dict[str, Any]:
-    """One line of the table of runs."""
+def _runs_view(summary: StudySummary, name: str, links: dict[Path, str]) -> dict[str, Any]:
+    """One line of the table of runs: all seeds of an experiment."""
+    rows = [row for row in summary.runs if row.experiment == name]
     return {
-        "experiment": row.experiment,
-        "seed": row.seed,
-        "state": row.state,
-        "steps": row.steps,
-        "train": "" if row.train_s is None else f"{row.train_s:.1f} s",
-        "evaluate": "" if row.evaluate_s is None else f"{row.evaluate_s:.1f} s",
-        "reason": row.reason,
-        "link": links.get(row.folder, ""),
+        "experiment": name,
+        "seeds": [{"seed": row.seed, "state": row.state, "link": links.get(row.folder, "")} for row in rows],
+        "steps": max(row.steps for row in rows),
+        "train": _mean_seconds([row.train_s for row in rows]),
+        "evaluate": _mean_seconds([row.evaluate_s for row in rows]),
     }
+
+
+def _mean_seconds(values: Sequence[float | None]) -> str:
+    """Mean of the known values as text."""
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.1f} s" if known else ""
 
 
 def _write_run_pages(summary: StudySummary, report: Path) -> dict[Path, str]:

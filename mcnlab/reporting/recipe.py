@@ -46,9 +46,9 @@ class Recipe:
 
         Example:
             >>> Recipe(("va", "vt"), terms=("contrast", "cluster"), stages=("VA", "VAT")).in_words
-            'VA, VT · contrast + cluster · stages VA, VAT'
+            'VA VT · contrast + cluster · stages VA, VAT'
         """
-        parts = [", ".join(pair.upper() for pair in self.pairs), " + ".join(self.terms)]
+        parts = [" ".join(pair.upper() for pair in self.pairs), " + ".join(self.terms)]
         if len(self.pairs) > 1 and self.graph != "shared":
             parts.append(f"{self.graph} spaces")
         if len(self.stages) > 1:

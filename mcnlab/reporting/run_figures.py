@@ -1,4 +1,4 @@
-"""The figures of one run: how its training went, how well it retrieves, how clean its clusters are, what it retained."""
+"""The figures of one run: its training, how well it retrieves, how clean its clusters are, what it retained."""
 
 from collections.abc import Sequence
 
@@ -61,7 +61,7 @@ def run_recall(run: RunFolder) -> Figure:
         plot.add_trace(_bar(run, table, metric, names, color, words))
     for metric, symbol, words in (
         ("chance_at_1", "line-ns-open", "chance, first"),
-        ("ceiling_at_1", "star-triangle-up-open", "ceiling, first"),
+        ("ceiling_at_1", "square-open", "ceiling, first"),
         ("untrained_at_1", "diamond-open", "before training, first"),
     ):
         if metric in table:
@@ -74,8 +74,8 @@ def run_recall(run: RunFolder) -> Figure:
     return Figure(
         name="recall",
         title=f"The right clip comes first most often for {short_direction(best)}: {table['recall_at_1'].max():.2f}",
-        caption="Share of queries whose right clip comes first (dark) or among the first ten (light), larger is better; "
-        "whiskers: 95 % interval over clips.",
+        caption="Share of queries whose right clip comes first (dark) or among the first ten (light), larger is "
+        "better; whiskers: 95 % interval over clips.",
         alt="; ".join(f"{name} {value:.2f}" for name, value in zip(names, table["recall_at_1"], strict=True)),
         plot=styled(plot, height=len(names) * BAR_PX + FRAME_PX),
         numbers=table.round(4),
@@ -153,7 +153,7 @@ def run_retention(run: RunFolder) -> Figure | None:
     return Figure(
         name="retention",
         title=_most_kept(table["score"], shown, groups),
-        caption="Score of a linear probe on frozen embeddings: R² or balanced accuracy above chance; 0 is chance, 1 perfect.",
+        caption="Score of a linear probe on frozen embeddings: R² or balanced accuracy above chance; 0 chance, 1 perfect.",
         alt=_most_kept(table["score"], shown, groups),
         plot=styled(plot, height=len(shown) * 44 + FRAME_PX),
         numbers=pd.concat(grids, axis=1).round(3),
@@ -192,9 +192,8 @@ def _bar(run: RunFolder, table: pd.DataFrame, metric: str, names: Sequence[str],
         "width": 3,
     }
     hover = f"%{{y}} {words}: %{{x:.3f}}<extra></extra>"
-    return go.Bar(
-        orientation="h", y=names, x=rows["value"], marker_color=color, name=words, error_x=whiskers, hovertemplate=hover
-    )
+    bar = go.Bar(orientation="h", y=names, x=rows["value"], marker_color=color, name=words, hovertemplate=hover)
+    return bar.update(error_x=whiskers) if color == RUN_COLOR else bar
 
 
 def _marks(values: pd.Series, names: Sequence[str], symbol: str, words: str) -> go.Scatter:
@@ -219,4 +218,5 @@ def _most_kept(scores: pd.Series, modalities: Sequence[str], groups: Sequence[st
     if not len(own):
         return "No factor was probed"
     (best_in, best), (worst_in, worst) = carried[str(own.idxmax())], carried[str(own.idxmin())]
-    return f"Best kept: {best} in {best_in} ({own.max():.2f}); least: {worst} in {worst_in} ({own.min():.2f})"
+    low = f"{own.min():.2f}".replace("-", "−")
+    return f"Best kept: {best} in {best_in} ({own.max():.2f}); least: {worst} in {worst_in} ({low})"

@@ -37,19 +37,22 @@ class RowView:
 class ComparisonView:
     """A comparison table."""
 
+    lead: str
+    """What the columns are."""
     columns: tuple[str, ...]
     rows: tuple[RowView, ...]
     note: str
     recipes: bool
 
 
-def comparison_view(summary: StudySummary, columns: Sequence[Column], *, recipes: bool) -> ComparisonView:
+def comparison_view(summary: StudySummary, columns: Sequence[Column], *, lead: str, recipes: bool) -> ComparisonView:
     """Experiments × columns.
 
     Args:
         summary: the study.
         columns: what is compared.
-        recipes: whether a column says what each experiment trains.
+        lead: what the columns are, in a sentence.
+        recipes: whether each name comes with what the experiment trains.
 
     Returns:
         The table. A column's best mean is marked, and with a line those that no test can tell from it.
@@ -69,7 +72,7 @@ def comparison_view(summary: StudySummary, columns: Sequence[Column], *, recipes
         )
         for name in summary.experiments
     )
-    return ComparisonView(tuple(column.title for column in columns), rows, _note(summary), recipes)
+    return ComparisonView(lead, tuple(column.title for column in columns), rows, _note(summary), recipes)
 
 
 def means_table(summary: StudySummary, columns: Sequence[Column]) -> pd.DataFrame:
@@ -187,7 +190,7 @@ def _note(summary: StudySummary) -> str:
     against = f" Second line: difference from {summary.reference}; * it stands (p < 0.05)." if summary.reference else ""
     return (
         f"Mean ± half the {spread}. Green: best mean of the column; green underline: no test tells it from the best."
-        f"{against} Paired tests over the same seeds and, for recall, the same clips; corrected by Holm within a column."
+        f"{against} Paired tests over the same seeds and, for recall, the same clips; Holm's correction per column."
     )
 
 
