@@ -37,11 +37,11 @@ _ROWS, _COLUMNS = np.mgrid[0:SIZE_PX, 0:SIZE_PX].astype(np.float32)
 class Bounce:
     """Where the object is at each moment of a clip."""
 
-    height_px: Float[np.ndarray, "frames"]
+    height_px: Float[np.ndarray, " frames"]
     """Of its lowest point above the floor."""
-    stretch: Float[np.ndarray, "frames"]
+    stretch: Float[np.ndarray, " frames"]
     """Its height relative to rest; its width is the inverse."""
-    dust: Float[np.ndarray, "frames"]
+    dust: Float[np.ndarray, " frames"]
     """1 at the moment of a hit, fading after it; the softer the object, the more."""
 
 

@@ -40,7 +40,7 @@ class RenderedClip:
 
     frames: UInt8[np.ndarray, "frames height width 3"]
     """12.5 per second."""
-    waveform: Float[np.ndarray, "samples"]
+    waveform: Float[np.ndarray, " samples"]
     """float32, 16 kHz."""
     caption: str
     factors: Mapping[str, float | str]
@@ -89,7 +89,7 @@ def render_frames_of(
 
 def render_sound_of(
     settings: WorldSettings, split: str, recording: int, events: Sequence[Event]
-) -> Float[np.ndarray, "samples"]:
+) -> Float[np.ndarray, " samples"]:
     """The waveform of a recording.
 
     Args:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from mcnlab.config import Settings
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 """Raised whenever the same settings would render other bytes than before."""
 
 
@@ -16,7 +16,7 @@ class WorldSettings(Settings):
 
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of every random draw."""
-    train_recordings: int = Field(default=300, ge=2, le=1_000_000)
+    train_recordings: int = Field(default=600, ge=2, le=1_000_000)
     """Recordings to train on."""
     val_recordings: int = Field(default=30, ge=0, le=1_000_000)
     """Recordings to choose settings on."""
@@ -27,7 +27,7 @@ class WorldSettings(Settings):
     noise_video: float = Field(default=0.03, ge=0.0, le=0.5)
     """Standard deviation of the pixel noise; 1 is the whole range from black to white."""
     noise_audio: float = Field(default=1.0, ge=0.0, le=30.0)
-    """Factor on the amplitude of the background noise."""
+    """Factor on the amplitude of the microphone's hiss; 30 drowns the quieter sounds."""
     noise_text: float = Field(default=0.0, ge=0.0, le=1.0)
     """Probability that the narrator leaves out a word that describes a factor (the object is always named)."""
     narration_lag_s: float = Field(default=0.0, ge=0.0, le=1.0)

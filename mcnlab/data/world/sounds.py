@@ -1,5 +1,6 @@
 """The microphone: the object's call, the hits on the floor, one instrument's tone, and the noise of the place."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,17 +12,20 @@ from mcnlab.data.world.tones import tone
 SAMPLES_PER_S = 16_000
 CLIP_SAMPLES = 20_480
 """1.28 s: 128 mel frames."""
-GRAIN_SAMPLES = 3_200
-"""Longest sound of one hit, 0.2 s."""
+GRAIN_SAMPLES = 9_600
+"""Longest sound of one hit, 0.6 s."""
 
-CALL_LEVEL = 0.11
+CALL_LEVEL = 0.1
 TONE_LEVEL = 0.15
-TICK_LEVEL = 0.6
-TICK_HZ = (7400.0, 7950.0)
-"""The band that belongs to the ticks alone, whatever the floor."""
-FLOOR_LEVEL = 0.2
+TICK_LEVEL = 0.3
+TICK_HZ = (7150.0, 7350.0, 7550.0, 7750.0)
+"""What belongs to the ticks alone, whatever the floor."""
+FLOOR_LEVEL = 0.05
 HIT_DB_PER_PX = 2.0
+HISS_LEVEL = 0.0004
 HUM_LEVEL = 0.04
+DRONE_HZ = 100.0
+"""Pitch of the machine in the background: one turn per log-mel frame, so that its frames are alike."""
 
 RINGS_HZ = (5000.0, 5500.0, 6100.0, 6700.0)
 FLOORS = {
@@ -32,7 +36,7 @@ FLOORS = {
     "water": (0, 2),
     "wood": (1, 2),
 }
-"""Floor to the two of `RINGS_HZ` that ring when it is hit."""
+"""Floor to the two of `RINGS_HZ` that it rings with."""
 
 
 def render_sound(
@@ -41,14 +45,14 @@ def render_sound(
     randoms: Sequence[np.random.Generator],
     *,
     noise: float = 1.0,
-) -> Float[np.ndarray, "samples"]:
+) -> Float[np.ndarray, " samples"]:
     """The waveform of a recording; hits ring on from one clip into the next.
 
     Args:
         clips: factors of each clip in order; only the groups that audio carries are read.
         phases: of each clip, see `frames.bounce`.
         randoms: generator of each clip's sounds.
-        noise: factor on the amplitude of the background noise.
+        noise: factor on the amplitude of the hiss.
 
     Returns:
         (20480 × clips,) float32 in [-1, 1], 16 kHz.
@@ -57,8 +61,10 @@ def render_sound(
     for number, (factors, phase, random) in enumerate(zip(clips, phases, randoms, strict=True)):
         start = number * CLIP_SAMPLES
         steady = CALL_LEVEL * call(str(factors["vat.object"]), random) + TONE_LEVEL * tone(factors, random)
-        sound[start : start + CLIP_SAMPLES] += _faded(steady) + np.float32(noise) * _place(factors, random)
-        grain = _hit(factors, random)
+        steady += FLOOR_LEVEL * _floor(str(factors["va.floor"])) + _place(factors)
+        hiss = random.standard_normal(CLIP_SAMPLES, dtype=np.float32) * np.float32(noise * HISS_LEVEL)
+        sound[start : start + CLIP_SAMPLES] += _faded(steady) + hiss
+        grain = _hit(factors)
         for moment in _hit_samples(float(factors["va.rate"]), phase):
             sound[start + moment : start + moment + GRAIN_SAMPLES] += grain
     return np.clip(sound[: CLIP_SAMPLES * len(clips)], -1.0, 1.0)
@@ -71,53 +77,44 @@ def _hit_samples(rate: float, phase: float) -> np.ndarray:
     return moments[moments < CLIP_SAMPLES]
 
 
-def _hit(factors: Mapping[str, float | str], random: np.random.Generator) -> np.ndarray:
-    """One hit: a tick above all else and the ringing floor; louder from higher up, longer if the object is soft."""
-    height, squash, material = float(factors["va.height"]), float(factors["va.squash"]), str(factors["va.floor"])
+def _hit(factors: Mapping[str, float | str]) -> np.ndarray:
+    """One hit, a tick above all else: louder from higher up, longer if the object is soft."""
     time_s = np.arange(GRAIN_SAMPLES, dtype=np.float32) / SAMPLES_PER_S
-    decay_s = 0.008 * 10.0**squash  # 8 ms to 80 ms
-    shape = np.minimum(time_s / 0.002, 1.0) * np.exp(-time_s / decay_s)
-    loudness = 10.0 ** (HIT_DB_PER_PX * (height - 12.0) / 20.0)
-    sound = TICK_LEVEL * loudness * band_noise(GRAIN_SAMPLES, *TICK_HZ, random)
-    ring = np.sum([np.sin(2.0 * np.pi * RINGS_HZ[ring] * time_s) for ring in FLOORS[material]], axis=0)
-    ringing = FLOOR_LEVEL * loudness**0.5 * np.minimum(time_s / 0.002, 1.0) * np.exp(-time_s / 0.05)
-    return ((shape * sound + ringing * ring) * np.minimum((0.2 - time_s) / 0.01, 1.0)).astype(np.float32)
+    decay_s = 0.010 * 12.0 ** float(factors["va.squash"])  # 10 ms to 120 ms
+    shape = np.minimum(time_s / 0.002, 1.0) * np.exp(-time_s / decay_s) * np.minimum((0.6 - time_s) / 0.05, 1.0)
+    loudness = 10.0 ** (HIT_DB_PER_PX * (float(factors["va.height"]) - 12.0) / 20.0)
+    tick = np.sum([np.sin(2.0 * np.pi * frequency * time_s) for frequency in TICK_HZ], axis=0)
+    return (TICK_LEVEL * loudness * shape * tick).astype(np.float32)
 
 
-def _place(factors: Mapping[str, float | str], random: np.random.Generator) -> np.ndarray:
-    """Background noise, its level set at 1 kHz and its color around it, with or without a hum."""
+@functools.cache
+def _floor(material: str) -> np.ndarray:
+    """The floor, which rings on through the clip."""
+    return np.sum([_sine(RINGS_HZ[ring]) for ring in FLOORS[material]], axis=0)
+
+
+@functools.cache
+def _sine(frequency_hz: float) -> np.ndarray:
+    """A steady tone through a clip."""
+    return np.sin(2.0 * np.pi * frequency_hz * np.arange(CLIP_SAMPLES) / SAMPLES_PER_S).astype(np.float32)
+
+
+def _place(factors: Mapping[str, float | str]) -> np.ndarray:
+    """A machine's drone, its level set at 1 kHz and its color around it, with or without a hum."""
     level = 10.0 ** (float(factors["a.level"]) / 20.0)
-    frequency = np.fft.rfftfreq(CLIP_SAMPLES, 1.0 / SAMPLES_PER_S)
-    weight = (np.maximum(frequency, 50.0) / 1000.0) ** (float(factors["a.color"]) / 2.0)
-    time_s = np.arange(CLIP_SAMPLES, dtype=np.float32) / SAMPLES_PER_S
-    hum = HUM_LEVEL * np.sin(np.float32(2.0 * np.pi * 50.0) * time_s) if factors["a.hum"] == "hum" else 0.0
-    return (level * _noise(weight, random) + hum).astype(np.float32)
+    hum = HUM_LEVEL * _sine(50.0) if factors["a.hum"] == "hum" else 0.0
+    turn = _drone(float(factors["a.color"]))
+    return np.tile(np.float32(level) * turn, CLIP_SAMPLES // len(turn)) + hum
 
 
-def band_noise(
-    samples: int, low_hz: float, high_hz: float, random: np.random.Generator
-) -> Float[np.ndarray, "samples"]:
-    """Noise that fills one band evenly.
-
-    Args:
-        samples: length.
-        low_hz: lower edge.
-        high_hz: upper edge.
-        random: where it comes from.
-
-    Returns:
-        (samples,) of mean square 1/2, like a sine of amplitude 1.
-    """
+def _drone(color: float) -> np.ndarray:
+    """One turn of the machine: every multiple of its pitch, of a power that follows the color."""
+    samples = round(SAMPLES_PER_S / DRONE_HZ)
     frequency = np.fft.rfftfreq(samples, 1.0 / SAMPLES_PER_S)
-    inside = ((frequency >= low_hz) & (frequency <= high_hz)).astype(np.float64)
-    noise = _noise(inside, random)
-    return noise / np.sqrt(2.0 * np.mean(noise**2))
-
-
-def _noise(weight: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Noise with the given amplitude at each frequency; all ones give mean square 1."""
-    spectrum = weight * np.exp(2j * np.pi * random.random(len(weight)))
-    return np.fft.irfft(spectrum) * np.sqrt(2.0 * (len(weight) - 1))
+    weight = (np.maximum(frequency, 50.0) / 1000.0) ** (color / 2.0)
+    phase = np.pi * np.arange(len(weight)) ** 2 / len(weight)  # spreads the energy over the turn
+    weight[0] = 0.0
+    return (np.fft.irfft(weight * np.exp(1j * phase)) * np.sqrt(2.0 * len(weight))).astype(np.float32)
 
 
 def _faded(sound: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ INSTRUMENTS = {
 """Instrument by name."""
 
 
-def tone(factors: Mapping[str, float | str], random: np.random.Generator) -> Float[np.ndarray, "samples"]:
+def tone(factors: Mapping[str, float | str], random: np.random.Generator) -> Float[np.ndarray, " samples"]:
     """One instrument through the whole clip.
 
     Args:
@@ -61,13 +61,13 @@ def tone(factors: Mapping[str, float | str], random: np.random.Generator) -> Flo
     octaves = _contour(str(factors["at.contour"]), beats)
     turns = np.cumsum(base_hz * 2.0**octaves) / SAMPLES_PER_S
     table = _wave_table(str(factors["at.instrument"]), register)
-    index = np.mod(turns * (TABLE_SAMPLES / 5.0), TABLE_SAMPLES).astype(np.int64)
+    index = (turns * (TABLE_SAMPLES / 5.0)).astype(np.int64) % TABLE_SAMPLES
     return _loudness(instrument, beats) * (table[index] + _body(instrument))
 
 
 def _contour(contour: str, beats: np.ndarray) -> np.ndarray:
     """Octaves above the register's pitch at each sample."""
-    progress = np.mod(beats, 1.0)
+    progress = beats - np.floor(beats)
     if contour == "rising":
         return GLIDE_OCTAVES * (progress - 0.5)
     if contour == "falling":
