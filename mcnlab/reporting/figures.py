@@ -29,6 +29,7 @@ from mcnlab.reporting.summary import (
 PANELS_PER_ROW = 3
 ROW_PX, HEAD_PX, FOOT_PX, GAP_PX = 22, 40, 48, 62
 BAR_DIRECTIONS = ("text->video", "text->audio", "text->video+audio", "video->audio", "video->text", "audio->text")
+LABEL_PLACES = ("top right", "bottom right", "top left", "bottom left")
 LEVELS = {"chance": ("dash", "chance"), "ceiling": ("dot", "ceiling: an oracle that knows the shared factors")}
 
 
@@ -103,7 +104,7 @@ def tradeoff_figure(summary: StudySummary) -> Figure | None:
             y=table["kept"],
             mode="markers+text",
             text=[safe(shortened(name, longest=30)) for name in names],
-            textposition=[("top center", "bottom center")[number % 2] for number in range(len(names))],
+            textposition=[LABEL_PLACES[number % len(LABEL_PLACES)] for number in range(len(names))],
             marker={"color": [FAMILY_COLORS.get(family(summary, name), QUIET) for name in names], "size": 11},
             error_x={"array": [_up(found[name]) for name in names], "color": QUIET, "thickness": 1, "width": 2},
             error_y={"array": [_up(kept[name]) for name in names], "color": QUIET, "thickness": 1, "width": 2},
@@ -143,7 +144,7 @@ def private_figure(summary: StudySummary) -> Figure | None:
     return Figure(
         name="private",
         title="What is left of private factors",
-        caption="Score of a linear probe for factors that one modality has for itself: 0 is chance, 1 perfect. Diamond: "
+        caption="Score of a linear probe for factors that one modality alone has: 0 is chance, 1 perfect. Diamond: "
         "the same tower before training.",
         alt=_bars_in_words(summary, columns),
         plot=_bars(summary, columns, unit="score (R² or accuracy above chance)", suffix=""),

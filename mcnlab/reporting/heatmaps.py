@@ -15,7 +15,7 @@ from mcnlab.reporting.summary import MODALITIES, Column, StudySummary, carriers,
 
 CELLS_ABREAST = 24
 """Cells of heat maps that fit beside each other on a page."""
-ROW_PX, FRAME_PX = 28, 98
+ROW_PX, FRAME_PX, GAP_PX = 28, 98, 80
 UNTRAINED = "before training"
 Words = dict[str, Any]
 Quiet = Callable[[str, str], bool]
@@ -173,9 +173,12 @@ def _heat_maps(
     """Annotated heat maps, one per modality, beside each other where they fit."""
     abreast = not stacked and sum(table.shape[1] for table in tables.values()) <= CELLS_ABREAST
     rows, cols = (1, len(tables)) if abreast else (len(tables), 1)
+    count = max(len(table) for table in tables.values())
+    height = rows * (count * ROW_PX + FRAME_PX)
     plot = make_subplots(
         rows=rows,
         cols=cols,
+        vertical_spacing=GAP_PX / (height - FRAME_PX),
         shared_yaxes=abreast,
         subplot_titles=[f"{name} embedding" for name in tables],
         horizontal_spacing=0.025,
@@ -188,12 +191,18 @@ def _heat_maps(
         plot.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed", **place)
         groups = [safe(shortened(group, longest=14)) for group in table.columns]
         plot.update_xaxes(tickvals=list(range(len(groups))), ticktext=groups, side="bottom", **place)
-    count = max(len(table) for table in tables.values())
-    plot.update_xaxes(showgrid=False, ticks="", title_text="factor group", title_font_size=11, title_font_color=QUIET)
+    plot.update_xaxes(
+        showgrid=False,
+        ticks="",
+        title_text="factor" if stacked else "factor group",
+        title_font_size=11,
+        title_font_color=QUIET,
+    )
     plot.update_yaxes(showgrid=False, ticks="")
-    shown_bar = {"thickness": 12, "len": 0.9, "outlinewidth": 0, **bar}
+    size = {"lenmode": "pixels", "len": min(300, height - FRAME_PX), "y": 1, "yanchor": "top"}
+    shown_bar = {"thickness": 12, "outlinewidth": 0, **size, **bar}
     plot.update_layout(coloraxis={**colors, "colorbar": shown_bar})
-    return styled(plot, height=rows * (count * ROW_PX + FRAME_PX))
+    return styled(plot, height=height)
 
 
 def _heat_map(modality: str, table: pd.DataFrame, quiet: Quiet, signed: bool) -> go.Heatmap:

@@ -100,7 +100,8 @@ def study_maps(summary: StudySummary, *, seed: int | None = None, cache: Path | 
     }
     few = np.arange(0, len(rows), math.ceil(len(rows) / MOST_STACKED))
     stacks = {map_name(STACK, name): _stack(own, rows[few]) for name, own in found.items() if _one_space(own)}
-    ids = dict.fromkeys(single, list(drawn["id"])) | dict.fromkeys(stacks, _stack_ids(drawn["id"].iloc[few]))
+    ids = {key: list(drawn["id"]) for key in single}
+    ids |= {key: _stack_ids(drawn["id"].iloc[few]) for key in stacks}
     maps = aligned_maps({**single, **stacks}, ids=ids, cache=cache)
     return StudyMaps(drawn, panels, single, maps, few)
 
@@ -140,9 +141,9 @@ def maps_figure(maps: StudyMaps, *, modality: str | None = None, name: str = "sp
     return Figure(
         name=name,
         title="The same clips in every space",
-        caption=f"Aligned UMAP of {len(maps.clips)} held-out clips, cosine distance; one run per experiment. Axes have "
-        "no unit, and only neighborhoods mean something. Menus: which embedding, which color. Hover for the caption; the "
-        "same clip lights up in all maps. Numbers are never computed on these maps.",
+        caption=f"Aligned UMAP of {len(maps.clips)} held-out clips, cosine distance, one run per experiment. Axes "
+        "have no unit, and only neighborhoods mean something. Menus: which embedding, which color. Hover for the "
+        "caption; the same clip lights up in all maps. Numbers are never computed on these maps.",
         alt="Maps of the same clips, one per experiment; the table says how far each can be trusted.",
         plot=plot,
         numbers=trust_table(maps, modalities),

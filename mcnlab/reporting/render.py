@@ -29,6 +29,8 @@ class TableView:
     rows: tuple[tuple[str, ...], ...]
     names: int
     """Leading cells of a row that name it."""
+    words: tuple[bool, ...]
+    """Which columns hold words instead of numbers."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ def table_view(table: pd.DataFrame) -> TableView:
         tuple(map(_cell, (*(index if isinstance(index, tuple) else (index,)), *values)))
         for index, values in zip(table.index, table.itertuples(index=False, name=None), strict=True)
     ]
-    return TableView((*names, *head), tuple(rows), len(names))
+    words = [any(isinstance(value, str) for value in table.iloc[:, place]) for place in range(table.shape[1])]
+    return TableView((*names, *head), tuple(rows), len(names), (*(True for _ in names), *words))
 
 
 def _cell(value: Any) -> str:

@@ -153,7 +153,8 @@ def run_retention(run: RunFolder) -> Figure | None:
     return Figure(
         name="retention",
         title=_most_kept(table["score"], shown, groups),
-        caption="Score of a linear probe on frozen embeddings: R² or balanced accuracy above chance; 0 chance, 1 perfect.",
+        caption="Score of a linear probe on frozen embeddings: R² or balanced accuracy above chance; "
+        "0 is chance, 1 perfect.",
         alt=_most_kept(table["score"], shown, groups),
         plot=styled(plot, height=len(shown) * 44 + FRAME_PX),
         numbers=pd.concat(grids, axis=1).round(3),

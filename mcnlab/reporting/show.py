@@ -58,6 +58,16 @@ def show_table(table: pd.DataFrame) -> None:
     display(HTML(str(fragment("table", table_view(table)))))
 
 
+def show_folded(table: pd.DataFrame, words: str) -> None:
+    """Display a long table that opens on a click; everything in it is escaped.
+
+    Args:
+        table: any table.
+        words: what to read while it is closed.
+    """
+    display(HTML(str(fragment("numbers", table_view(table), words))))
+
+
 def show_retrieved(rows: Sequence[Retrieved]) -> None:
     """Display queries with the clips that came first.
 
