@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ class TermValue:
     """By pair or modality: its share, unweighted."""
 
 
+@runtime_checkable
 class Term(Protocol):
     """One summand of the objective."""
 
@@ -195,6 +196,8 @@ class ClusterTerm(nn.Module):
         """Loss of each member of a space against its centroids; empty before the first fit."""
         with torch.no_grad():
             fused, some = fuse({m: outputs.embeddings[m, space] for m in members}, outputs.present)
+            if not bool(fused.isfinite().all()):  # must not reach queue or centroids, which would keep it
+                return {m: outputs.embeddings[m, space].float().sum() for m in members}
             assignment = self._assign(space, fused[some], step)
         if assignment is None:
             return {}
