@@ -25,7 +25,7 @@ class Range:
 FACTORS: dict[str, tuple[str, ...] | Range] = {
     "vat.object": ("ball", "box", "cross", "fish", "heart", "hourglass", "moon", "ring", "star", "tree"),
     "va.rate": Range(1.5, 4.5),  # hits per second
-    "va.height": Range(2.0, 12.0),  # pixels, seen; loudness of the hits, heard
+    "va.height": Range(2.0, 12.5),  # pixels, seen; loudness of the hits, heard
     "va.squash": Range(0.0, 1.0),  # deformation, seen; length of the hits, heard
     "va.floor": ("glass", "gravel", "metal", "rubber", "water", "wood"),
     "vt.color": ("blue", "green", "orange", "pink", "purple", "red", "turquoise", "yellow"),

@@ -1,5 +1,6 @@
 """A recording of the world: its events in order, and what camera, microphone and narrator make of them."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ class RenderedClip:
     factors: Mapping[str, float | str]
 
 
+@functools.lru_cache(maxsize=1024)  # a build asks three times: to calibrate, to train the words, to render
 def recording_events(settings: WorldSettings, split: str, recording: int) -> tuple[Event, ...]:
     """What happens in a recording, in order.
 

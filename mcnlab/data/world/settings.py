@@ -7,7 +7,7 @@ from pydantic import Field
 
 from mcnlab.config import Settings
 
-WORLD_VERSION = 2
+WORLD_VERSION = 3
 """Raised whenever the same settings would render other bytes than before."""
 
 

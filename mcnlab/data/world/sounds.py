@@ -82,7 +82,7 @@ def _hit(factors: Mapping[str, float | str]) -> np.ndarray:
     time_s = np.arange(GRAIN_SAMPLES, dtype=np.float32) / SAMPLES_PER_S
     decay_s = 0.010 * 12.0 ** float(factors["va.squash"])  # 10 ms to 120 ms
     shape = np.minimum(time_s / 0.002, 1.0) * np.exp(-time_s / decay_s) * np.minimum((0.6 - time_s) / 0.05, 1.0)
-    loudness = 10.0 ** (HIT_DB_PER_PX * (float(factors["va.height"]) - 12.0) / 20.0)
+    loudness = 10.0 ** (HIT_DB_PER_PX * (float(factors["va.height"]) - 12.5) / 20.0)
     tick = np.sum([np.sin(2.0 * np.pi * frequency * time_s) for frequency in TICK_HZ], axis=0)
     return (TICK_LEVEL * loudness * shape * tick).astype(np.float32)
 

@@ -27,7 +27,7 @@ class Instrument:
 
     bodies: tuple[int, int]
     """Which of `BODIES_HZ` ring along."""
-    partials: dict[float, float]
+    partials: dict[float | int, float]
     """Multiple of the fundamental to amplitude."""
     decay: float = 0.0
     """How fast a note dies away: 0 not at all."""
