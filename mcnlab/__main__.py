@@ -1,6 +1,8 @@
 """`python -m mcnlab`."""
 
+import sys
+
 from mcnlab.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,13 +1,21 @@
 """The command line: one thin command per verb; heavy modules are loaded by the verb that needs them."""
 
-import contextlib
+import os
 import sys
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mcnlab.errors import McnlabError
+from mcnlab.errors import McnlabError, StorageError
+from mcnlab.processes import Terminated, sigterm_interrupts
+
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes after Ctrl-C and after SIGTERM."""
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What a wrong command line raises: click's own class, or that of a typer which brings its own click."""
 
 app = typer.Typer(
     name="mcnlab",
@@ -33,7 +41,7 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
 def study(
     path: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study.")],
     out: Out = Path(),
-    workers: Annotated[int, typer.Option(min=1, help="Runs at the same time; 0 for one per core.")] = 2,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; one per core by default.")] = None,
     only: Annotated[str, typer.Option(metavar="GLOB", help="Only experiments whose name matches.")] = "*",
     overrides: Overrides = [],  # noqa: B006  typer wants a list
 ) -> None:
@@ -55,11 +63,15 @@ def train(
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
     from mcnlab.experiment import run_experiment
     from mcnlab.progress import TrainingProgress
+    from mcnlab.reporting.notebooks import settings_path
 
+    experiment = settings_path(path)
     with TrainingProgress() as progress:
         folder = run_experiment(
-            path, run, seed=seed, overrides=overrides, on_step=progress.step, on_start=progress.start
+            experiment, run, seed=seed, overrides=overrides, on_step=progress.step, on_start=progress.start
         )
+    for note in folder.outcome.get("notes", []):
+        typer.echo(note, err=True)
     typer.echo(folder.path)
 
 
@@ -146,30 +158,39 @@ def lab(
     start_lab(folder, port=port)
 
 
-def main() -> None:
-    """The `mcnlab` command: one clear line and an exit code for every error that is ours."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The `mcnlab` command: one clear line and an exit code for every error that is ours.
+
+    Args:
+        arguments: the words after `mcnlab`; those of this process when None.
+
+    Returns:
+        The exit code.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(standalone_mode=False)
-    except McnlabError as error:
-        if "--debug" in sys.argv:
-            raise
-        _fail(str(error), error.exit_code)
-    except typer.Abort:
-        _fail("interrupted", 130)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
-    except Exception as error:
-        usage = getattr(error, "format_message", None)  # click's usage errors know how to say themselves
-        if usage is None:
-            raise
-        _fail(usage(), 2)
+        with sigterm_interrupts():
+            app(words, prog_name="mcnlab", standalone_mode=False)
+    except (McnlabError, UsageError, OSError, KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error, BrokenPipeError):  # the reader of our output has gone, `mcnlab inspect | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return StorageError.exit_code
+        if "--debug" in words:
+            traceback.print_exception(error)
+        message, code = _line_and_code(error)
+        if message:
+            print("error: " + "".join(c if c.isprintable() else " " for c in message), file=sys.stderr)
+        return code
+    return 0
 
 
-def _fail(message: str, code: int) -> None:
-    """Print one line without control characters, and leave."""
-    line = "".join(character if character.isprintable() else " " for character in message)
-    with contextlib.suppress(BrokenPipeError):
-        print(f"error: {line}", file=sys.stderr)
-    sys.exit(code)
+def _line_and_code(error: BaseException) -> tuple[str, int]:
+    """What to say of an error, and the exit code; nothing to say where help has been shown."""
+    if isinstance(error, McnlabError):
+        return str(error), error.exit_code
+    if isinstance(error, UsageError):
+        return str(error.format_message()), 2  # type: ignore[attr-defined]
+    if isinstance(error, OSError):
+        return f"{error.filename or 'system'}: {error.strerror or error}", StorageError.exit_code
+    stopped = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
+    return ("terminated", TERMINATED) if stopped else ("interrupted", INTERRUPTED)

@@ -53,5 +53,13 @@ class RankError(McnlabError):
     exit_code = 8
 
 
+class StoppedError(McnlabError):
+    """A signal asked the work to stop; all that was done is on disk, and the same command goes on from there."""
+
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
 class RunError(McnlabError):
     """A run, or a notebook of it, ended without its result."""

@@ -103,6 +103,34 @@ def new_folder_atomically(path: Path) -> Iterator[Path]:
         lock.release()
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        StorageError: a file is in the way, or the disk or the permissions do not allow it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be made ({error.strerror or error})") from error
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what writers of this module that were killed left anywhere below a folder; call it under its lock.
+
+    Args:
+        folder: an existing folder.
+    """
+    for partial in sorted(folder.rglob(".*.partial-*")):
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable.
 

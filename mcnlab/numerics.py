@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 NORM_FLOOR = 1e-6
@@ -51,3 +52,27 @@ def seeded(*key: str | int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_seed(*key))
         yield
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """At most so many threads of torch, BLAS and OpenMP inside, so that numbers do not hang on how many there are.
+
+    Args:
+        count: threads; None leaves them as they are.
+    """
+    if count is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(limits=count):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def one_torch_thread() -> AbstractContextManager[None]:
+    """One thread inside: many small operations are fastest so, above all beside other processes."""
+    return limited_threads(1)

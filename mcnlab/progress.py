@@ -15,7 +15,7 @@ console = Console(stderr=True)
 
 
 def bar() -> Progress:
-    """A progress bar with counts, time spent and time left."""
+    """A progress bar with counts, time spent and time left; in a terminal only, a log file has no use for it."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -25,6 +25,7 @@ def bar() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
+        disable=not console.is_terminal,
     )
 
 

@@ -1,13 +1,9 @@
 """A study: its experiments × seeds, run through notebooks in worker processes, compared in one report."""
 
-import concurrent.futures
-import ctypes
 import fnmatch
 import json
-import multiprocessing
 import os
 import re
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,28 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from pydantic import Field, NonNegativeInt, field_validator
 
 from mcnlab.config import Settings, read_yaml, with_overrides
-from mcnlab.errors import BusyError, ConfigError, DataError, RunError
-from mcnlab.experiment.build import check_modalities
-from mcnlab.experiment.run import prepared_store, same_run
+from mcnlab.data.store import Store
+from mcnlab.errors import ConfigError, DataError, RunError
+from mcnlab.experiment.build import code_fingerprint
+from mcnlab.experiment.checks import check_data, check_settings
+from mcnlab.experiment.run import held, prepared_store, same_data, same_run
 from mcnlab.experiment.settings import ExperimentSettings, with_store_beside
-from mcnlab.files import write_json_atomically, write_text_atomically
-from mcnlab.progress import bar, console
+from mcnlab.files import make_folder, remove_partial_files, write_json_atomically, write_text_atomically
+from mcnlab.progress import bar, console, counted
 from mcnlab.reporting.export import export_html
-from mcnlab.reporting.notebooks import execute, notebook_path
+from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
 from mcnlab.reporting.pages import write_report
 from mcnlab.runs import RunFolder, run_folders
+from mcnlab.workers import RUN_NOTEBOOK, Done, Job, run_jobs
 
-RUN_NOTEBOOK = "01_train_a_combination"
 STUDY_NOTEBOOKS = (
     "02_what_the_space_looks_like",
     "03_is_the_right_clip_first",
     "04_what_was_retained",
     "05_compare_the_combinations",
 )
+MOST_WORKERS = 8
+"""Worker processes at the same time when nobody says how many."""
 
 
 class StudySettings(Settings):
@@ -102,14 +101,14 @@ class StudyFolders:
 
 
 def run_study(
-    path: Path, *, out: Path = Path(), workers: int = 2, only: str = "*", overrides: Sequence[str] = ()
+    path: Path, *, out: Path = Path(), workers: int | None = None, only: str = "*", overrides: Sequence[str] = ()
 ) -> Path:
     """Run what is missing of a study, then write its report.
 
     Args:
-        path: the study's YAML file.
+        path: the study's YAML file, or the name of one that comes with mcnlab.
         out: root of its folders.
-        workers: runs at the same time.
+        workers: runs at the same time; one per core when None.
         only: run only experiments whose name matches this glob; the report shows all that is there.
         overrides: flags laid over every experiment, such as `training.epochs=3`; `seeds=[0]` changes the seeds.
 
@@ -123,26 +122,35 @@ def run_study(
         RunError: a run or a notebook failed; the report was written and shows it.
     """
     began = time.monotonic()
+    path = settings_path(path)
     study = read_study(path, overrides=overrides)
     folders = StudyFolders(out.absolute(), study.study)
     planned = [run for run in plan_runs(study, folders, path) if fnmatch.fnmatchcase(run.settings.experiment, only)]
     if not planned:
         raise ConfigError(f"--only {only}: no experiment of {path} matches")
-    with study_held(folders):
-        console.print(
-            f"study {study.study}: {len(planned)} runs of {len({r.settings.experiment for r in planned})} experiments"
-        )
-        prepare_stores(planned, folders)
-        seconds = run_missing(planned, folders, workers=workers)
-        write_study_record(study, folders, wall_s=time.monotonic() - began, run_s=seconds, workers=workers)
-        failed = [run for run in planned if not run.finished]
-        index = write_study_report(folders, began=began)
-    if failed:
-        first = RunFolder(failed[0].folder).status.get("reason", "no reason was left")
-        raise RunError(
-            f"{len(failed)} of {len(planned)} runs failed, first {failed[0].folder.name}: {first}; see {index}"
-        )
+    stores = prepare_stores(planned, folders)
+    make_folder(folders.runs)
+    with held(folders.runs):
+        remove_partial_files(folders.runs)
+        workers = min(workers or usable_cores(), len(planned))
+        seconds = run_missing(planned, folders, stores, workers=workers)
+        write_study_record(study, folders, began=began, run_s=seconds, workers=workers)
+        index, problems = write_study_report(folders)
+    problems = [*(failure(run) for run in planned if not run.finished), *problems]
+    if problems:
+        raise RunError(f"{len(problems)} of {len(planned)} runs or notebooks failed, first {problems[0]}; see {index}")
     return index
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, at most `MOST_WORKERS`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
+def failure(run: PlannedRun) -> str:
+    """A run that is not finished, and why."""
+    return f"{run.folder.name}: {RunFolder(run.folder).status.get('reason', 'no reason was left')}"
 
 
 def read_study(path: Path, *, overrides: Sequence[str] = ()) -> StudySettings:
@@ -173,6 +181,7 @@ def plan_runs(study: StudySettings, folders: StudyFolders, path: Path) -> list[P
     for number, own in enumerate(study.experiments):
         name = own.get("experiment", f"number {number + 1}")
         merged = ExperimentSettings.parse(laid_over(study.base, own), source=f"{path}: experiment {name}")
+        check_settings(merged)
         experiments.append(with_store_beside(merged, path.parent))
     slugs = [slug(settings.experiment) for settings in experiments]
     for name in slugs:
@@ -208,143 +217,141 @@ def slug(name: str) -> str:
     return f"{readable or 'x'}-{sha256(name.encode()).hexdigest()[:10]}"
 
 
-def study_held(folders: StudyFolders) -> FileLock:
-    """The lock of a study, held by one process at a time.
-
-    Raises:
-        BusyError: another process runs the study.
-    """
-    folders.runs.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folders.runs / ".lock")
-    try:
-        lock.acquire(timeout=2)
-    except Timeout as error:
-        raise BusyError(f"{folders.runs}: another process runs this study") from error
-    return lock
-
-
-def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders) -> None:
+def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders) -> dict[Path, Store]:
     """Render missing worlds, and check that every store has what its experiments need.
 
+    Returns:
+        The store of every run folder.
+
     Raises:
-        DataError: one does not.
+        DataError: one lacks something; no run was started.
     """
+    opened: dict[str, Store] = {}
+    notes: dict[str, None] = {}
     for run in planned:
-        with console.status("opening the data (a world is rendered once)"):
-            store = prepared_store(run.settings, folders.stores)
-        check_modalities(run.settings, store)
-        if run.settings.data.train_split not in store.splits:
-            raise DataError(
-                f"{store.path}: no split {run.settings.data.train_split!r}; it has {', '.join(store.splits)}"
-            )
+        key = repr((run.settings.data.world, run.settings.data.store))
+        if key not in opened:
+            with counted("rendering the world") as progress:
+                opened[key] = prepared_store(run.settings, folders.stores, progress=progress)
+        notes |= dict.fromkeys(check_data(run.settings, opened[key]))
+        opened[str(run.folder)] = opened[key]
+    for note in notes:
+        console.print(note, markup=False)
+    return {run.folder: opened[str(run.folder)] for run in planned}
 
 
-def run_missing(planned: Sequence[PlannedRun], folders: StudyFolders, *, workers: int) -> dict[str, float]:
+def run_missing(
+    planned: Sequence[PlannedRun], folders: StudyFolders, stores: Mapping[Path, Store], *, workers: int
+) -> dict[str, float]:
     """Execute the notebook of every run that is not finished.
 
     Returns:
         Seconds that each executed notebook took, by run folder name.
     """
+    for run in planned:
+        set_aside_other_run(run, folders, stores[run.folder])
     missing = [run for run in planned if not run.finished]
+    say_where_runs_stand(planned, missing)
     seconds: dict[str, float] = {}
-    for run in missing:
-        set_aside_other_run(run, folders)
-    with bar() as progress, worker_pool(min(workers, max(1, len(missing)))) as pool:
+    with bar() as progress:
         task = progress.add_task("runs", total=len(planned), completed=len(planned) - len(missing), note="")
-        jobs = {pool.submit(execute_run, run_job(run, folders)): run for run in missing}
-        for job in concurrent.futures.as_completed(jobs):
-            run = jobs[job]
-            seconds[run.folder.name], reason = job.result()
-            note = f"{run.folder.name} {'failed: ' + reason[:60] if reason else f'{seconds[run.folder.name]:.0f} s'}"
-            progress.update(task, advance=1, note=note)
+
+        def on_done(job: Job, done: Done) -> None:
+            seconds[job.folder.name] = done.seconds
+            note = f"failed: {done.reason}" if done.reason else f"{done.seconds:.0f} s"
+            progress.update(task, advance=1, note=f"{job.folder.name} {note}"[:80])
+            if done.reason or not console.is_terminal:  # a log has no bar
+                console.print(f"{job.folder.name}: {note}", markup=False, highlight=False)
+
+        run_jobs([run_job(run, folders) for run in missing], workers=workers, on_done=on_done)
     return seconds
 
 
-def worker_pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
-    """Processes that end with this one; started afresh, since a fork after OpenMP was used hangs."""
-    context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=die_with_parent)
+def say_where_runs_stand(planned: Sequence[PlannedRun], missing: Sequence[PlannedRun]) -> None:
+    """Tell how much there is to do, and which finished runs were trained by other code than this."""
+    waiting = {run.folder for run in missing}
+    codes = [RunFolder(run.folder).provenance.get("code", {}) for run in planned if run.folder not in waiting]
+    other = sum(code.get("learning_code") != code_fingerprint() for code in codes)
+    console.print(f"{len(planned)} runs, {len(missing)} to do")
+    if other:
+        console.print(f"{other} finished runs were trained by another version of the code; remove them to train anew")
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent ends, also by kill -9; only Linux can."""
-    if os.uname().sysname == "Linux":
-        death_signal = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(death_signal, signal.SIGKILL)
-
-
-def set_aside_other_run(run: PlannedRun, folders: StudyFolders) -> None:
-    """Move a run with other settings out of the way; nothing is lost."""
+def set_aside_other_run(run: PlannedRun, folders: StudyFolders, store: Store) -> None:
+    """Move a run with other settings, or of other data, out of the way; nothing is lost."""
     known = RunFolder(run.folder).provenance
-    if known and not same_run(run.folder, run.settings, run.seed):
-        aside = folders.runs / ".superseded" / f"{run.folder.name}-{known.get('key', 'unknown')[:10]}"
-        aside.parent.mkdir(exist_ok=True)
-        number = len(list(aside.parent.glob(f"{aside.name}*")))
-        run.folder.rename(aside.with_name(f"{aside.name}.{number}"))
-        console.print(f"{run.folder.name}: its settings have changed; the old run is kept in {aside.parent}")
+    if not known or (same_run(run.folder, run.settings, run.seed) and same_data(run.folder, store)):
+        return
+    what = "data have" if same_run(run.folder, run.settings, run.seed) else "settings have"
+    aside = folders.runs / ".superseded" / f"{run.folder.name}-{known.get('key', 'unknown')[:10]}"
+    aside.parent.mkdir(exist_ok=True)
+    number = len(list(aside.parent.glob(f"{aside.name}*")))
+    run.folder.rename(aside.with_name(f"{aside.name}.{number}"))
+    console.print(f"{run.folder.name}: its {what} changed; the old run is kept in {aside.parent}", markup=False)
 
 
-def run_job(run: PlannedRun, folders: StudyFolders) -> dict[str, str | int]:
-    """The parameters of a run's notebook, and its settings on disk."""
-    run.folder.mkdir(parents=True, exist_ok=True)
+def run_job(run: PlannedRun, folders: StudyFolders) -> Job:
+    """A run's notebook with its parameters, and its settings on disk."""
+    make_folder(run.folder)
     settings = run.folder / "experiment.yaml"
     plain = run.settings.model_dump(mode="json")
     write_text_atomically(settings, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-    return {
+    write_json_atomically(run.folder / "status.json", {"state": "pending"})
+    parameters: dict[str, str | int] = {
         "experiment": str(settings),
         "run_dir": str(run.folder),
         "seed": run.seed,
         "stores": str(folders.stores),
         "prefix_cache": str(folders.runs / ".prefixes"),
     }
-
-
-def execute_run(parameters: dict[str, str | int]) -> tuple[float, str]:
-    """Execute one run's notebook; runs in a worker process.
-
-    Returns:
-        Seconds, and the reason when it failed.
-    """
-    began = time.monotonic()
-    folder = Path(str(parameters["run_dir"]))
-    try:
-        execute(notebook_path(RUN_NOTEBOOK), folder / "notebook.ipynb", parameters)
-    except RunError as error:
-        if RunFolder(folder).status["state"] not in ("failed", "interrupted"):
-            write_json_atomically(folder / "status.json", {"state": "failed", "reason": str(error)})
-        return time.monotonic() - began, str(error)
-    return time.monotonic() - began, ""
+    return Job(parameters, run.settings.training.threads)
 
 
 def write_study_record(
-    study: StudySettings, folders: StudyFolders, *, wall_s: float, run_s: Mapping[str, float], workers: int
+    study: StudySettings, folders: StudyFolders, *, began: float, run_s: Mapping[str, float], workers: int
 ) -> None:
-    """Leave beside the runs what the report says of the study as a whole; seconds of earlier calls are kept."""
+    """Leave beside the runs what the report says of the study as a whole; seconds of several calls add up."""
     path = folders.runs / "study.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    spent = time.monotonic() - began if run_s else 0.0
     record = {
         "study": study.study,
         "title": study.title,
         "question": study.question,
         "order": [own["experiment"] for own in study.experiments],
-        "workers": workers,
-        "wall_s": wall_s if run_s else before.get("wall_s", wall_s),
+        "workers": workers if run_s else before.get("workers", workers),
+        "wall_s": before.get("wall_s", 0.0) + spent,
         "run_s": {**before.get("run_s", {}), **run_s},
     }
     write_json_atomically(path, record)
 
 
-def write_study_report(folders: StudyFolders, *, began: float | None = None) -> Path:
-    """Execute the comparison notebooks, and write the pages."""
-    with console.status("comparing the runs"):
-        for name in STUDY_NOTEBOOKS:
+def write_study_report(folders: StudyFolders) -> tuple[Path, list[str]]:
+    """Execute the comparison notebooks, and write the pages, whatever failed before.
+
+    Returns:
+        The index page, and the notebooks that failed, with their reason.
+    """
+    make_folder(folders.runs / "notebooks")
+    problems = []
+    with counted("comparing the runs") as progress:
+        for done, name in enumerate(STUDY_NOTEBOOKS, start=1):
             out = folders.runs / "notebooks" / f"{name}.ipynb"
-            out.parent.mkdir(exist_ok=True)
-            execute(notebook_path(name), out, {"study_dir": str(folders.runs)})
+            try:
+                execute(notebook_path(name), out, {"study_dir": str(folders.runs)})
+            except RunError as error:
+                problems.append(str(error))
+            progress(done, len(STUDY_NOTEBOOKS))
+    return report_of(folders.runs, folders.report), problems
+
+
+def report_of(runs: Path, target: Path) -> Path:
+    """Write the pages of a folder of runs."""
+    path = runs / "study.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"title": runs.name}
     with console.status("writing the report"):
-        record = json.loads((folders.runs / "study.json").read_text(encoding="utf-8"))
         return write_report(
-            folders.runs, folders.report, title=record["title"], question=record["question"], order=record["order"]
+            runs, target, title=record["title"], question=record.get("question", ""), order=record.get("order")
         )
 
 
@@ -363,13 +370,24 @@ def report_again(folder: Path, out: Path | None) -> Path:
     """
     folder = folder.absolute()
     if (folder / "settings.yaml").exists():
-        target = (out or folder) / ("notebook.html" if out is None else f"{folder.name}.html")
-        export_html(folder / "notebook.ipynb", target)
-        return target
+        return report_of_run(folder, out)
     if not folder.is_dir() or not run_folders(folder):
         raise DataError(f"{folder}: no runs here")
-    target = out or folder.parent.parent / "reports" / folder.name
-    if not (folder / "study.json").exists():
-        return write_report(folder, target, title=folder.name)
-    record = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    return write_report(folder, target, title=record["title"], question=record["question"], order=record["order"])
+    return report_of(folder, out or folder.parent.parent / "reports" / folder.name)
+
+
+def report_of_run(folder: Path, out: Path | None) -> Path:
+    """The page of one run; its notebook is executed when there is none, which trains nothing.
+
+    Raises:
+        DataError: the run is not finished.
+    """
+    run, notebook = RunFolder(folder), folder / "notebook.ipynb"
+    if not notebook.exists():
+        if not run.finished:
+            raise DataError(f"{folder}: the run is not finished ({run.status['state']})")
+        parameters = {"experiment": str(folder / "settings.yaml"), "run_dir": str(folder), "seed": run.seed}
+        execute(notebook_path(RUN_NOTEBOOK), notebook, parameters)
+    target = folder / "notebook.html" if out is None else out / f"{folder.name}.html"
+    make_folder(target.parent)
+    return export_html(notebook, target, title=f"{run.experiment}, seed {run.seed}", run=folder)

@@ -12,7 +12,7 @@ from torch import Tensor
 import mcnlab
 from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWindow, input_dim
 from mcnlab.data.store import Store
-from mcnlab.errors import ConfigError, DataError
+from mcnlab.errors import ConfigError
 from mcnlab.experiment.settings import ClusterSettings, ContrastSettings, ExperimentSettings
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce
 from mcnlab.models.graph import Graph, build_graph
@@ -24,20 +24,6 @@ from mcnlab.training.terms import ClusterSizes, ClusterTerm, ContrastTerm, Recon
 
 LEARNING_PACKAGES = ("data", "models", "losses", "training")
 """Packages whose code decides what a trained stage looks like."""
-
-
-def check_modalities(settings: ExperimentSettings, store: Store) -> None:
-    """Refuse a store that lacks what an experiment needs.
-
-    Raises:
-        DataError: a modality that some stage trains is not in the store.
-    """
-    for modality in settings.trained_modalities:
-        if modality not in store.modalities:
-            raise DataError(
-                f"{store.path}: experiment {settings.experiment!r} needs {modality}; "
-                f"the store has {', '.join(store.modalities) or 'no modality'}"
-            )
 
 
 def build_source(settings: ExperimentSettings, store: Store, split: str, *, shuffle_seed: int | None) -> ClipSource:

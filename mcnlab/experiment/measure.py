@@ -16,7 +16,6 @@ from mcnlab.batch import MODALITIES, pair_modalities
 from mcnlab.data.loading import ClipSource
 from mcnlab.data.store import Store
 from mcnlab.data.world import FACTORS, shared_keys
-from mcnlab.errors import DataError
 from mcnlab.evaluation.clusters import evaluate_clusters
 from mcnlab.evaluation.embed import embed_source
 from mcnlab.evaluation.geometry import evaluate_geometry
@@ -24,6 +23,7 @@ from mcnlab.evaluation.retention import evaluate_retention
 from mcnlab.evaluation.retrieval import Direction, evaluate_retrieval
 from mcnlab.evaluation.rows import ResultRow
 from mcnlab.experiment.build import build_model, build_source
+from mcnlab.experiment.checks import class_columns, evaluation_split, usable_factors
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.files import write_bytes_atomically
 from mcnlab.models.graph import Graph
@@ -33,8 +33,6 @@ Arrays = Mapping[tuple[str, str], np.ndarray]
 """By (modality, space): (clips, dim); rows of NaN where the clip lacks the modality."""
 JOINT = "joint"
 """Subject of the mean of the trained modalities' embeddings."""
-MOST_CLASSES = 100
-"""A factor of own media with more values than this is not clustered against."""
 
 
 def measure(
@@ -71,25 +69,12 @@ def measure(
     if "clusters" in tasks:
         rows += cluster_rows(known, untrained, source.clips, clusters=settings.evaluation.clusters, seed=seed)
     if "retention" in tasks:
-        rows += retention_rows(known, untrained, source.clips, seed=seed)
+        rows += retention_rows(known, untrained, source.clips, usable_factors(settings, source.clips), seed=seed)
     if "geometry" in tasks:
         rows += evaluate_geometry(*geometry_parts(model.graph, arrays, settings.trained_modalities))
     write_embeddings(folder / "embeddings.safetensors", known)
     write_table(folder / "clips.parquet", clip_table(source))
     return [asdict(row) for row in rows]
-
-
-def evaluation_split(settings: ExperimentSettings, store: Store) -> str:
-    """The held-out split: what the settings say, else `test`, else `val`.
-
-    Raises:
-        DataError: there is none.
-    """
-    wanted = [settings.evaluation.split] if settings.evaluation.split else ["test", "val"]
-    for split in wanted:
-        if store.splits.get(split):
-            return split
-    raise DataError(f"{store.path}: no held-out split {' or '.join(wanted)}; it has {', '.join(store.splits)}")
 
 
 def subjects(graph: Graph, arrays: Arrays, trained: Sequence[str]) -> dict[str, np.ndarray]:
@@ -189,18 +174,6 @@ def label_column(clips: pd.DataFrame) -> np.ndarray | None:
     return clips["label"].to_numpy() if clips["label"].nunique() > 1 else None
 
 
-def class_columns(clips: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The columns that clusters are compared with: the label, and the categorical factors of own media."""
-    found = {"label": clips["label"].to_numpy()} if clips["label"].notna().any() else {}
-    for column in clips.columns:
-        values = clips[column]
-        own = column.startswith("factor:") and "." not in column and not pd.api.types.is_numeric_dtype(values)
-        same = "label" in found and bool((values == clips["label"]).all())
-        if own and 2 <= values.nunique() <= MOST_CLASSES and not same:
-            found[column.removeprefix("factor:")] = values.to_numpy()
-    return found
-
-
 def cluster_rows(
     known: Mapping[str, np.ndarray],
     untrained: Mapping[str, np.ndarray],
@@ -221,10 +194,14 @@ def cluster_rows(
 
 
 def retention_rows(
-    known: Mapping[str, np.ndarray], untrained: Mapping[str, np.ndarray], clips: pd.DataFrame, *, seed: int
+    known: Mapping[str, np.ndarray],
+    untrained: Mapping[str, np.ndarray],
+    clips: pd.DataFrame,
+    factors: Mapping[str, np.ndarray],
+    *,
+    seed: int,
 ) -> Sequence[ResultRow]:
     """How much of every factor can be read back; folds keep a recording together."""
-    factors = {c.removeprefix("factor:"): clips[c].to_numpy() for c in clips.columns if c.startswith("factor:")}
     if not factors:
         return []
     return evaluate_retention(known, factors, clips["recording"].to_numpy(), untrained=untrained, seed=seed).rows
@@ -237,7 +214,7 @@ def geometry_parts(
     pairs = {}
     for a, b in itertools.combinations([m for m in MODALITIES if m in trained], 2):
         space = common_space(graph, a, b)
-        if space is not None:
+        if space is not None and bool((~np.isnan(arrays[a, space]) & ~np.isnan(arrays[b, space])).any()):
             pairs[f"{a}-{b}"] = (arrays[a, space], arrays[b, space])
     own = {graph.subject(m, space): x for (m, space), x in arrays.items() if m in trained}
     return pairs, own

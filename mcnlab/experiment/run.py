@@ -15,14 +15,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 from filelock import FileLock, Timeout
 from torch import nn
 
 from mcnlab.data.store import Store, open_store
 from mcnlab.data.world import WorldSettings, build_world, world_fingerprint
-from mcnlab.errors import BusyError, CheckpointError, ConfigError, DataError, McnlabError, NonFiniteError
+from mcnlab.errors import (
+    BusyError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    McnlabError,
+    NonFiniteError,
+    StoppedError,
+)
 from mcnlab.evaluation.embed import embed_source
 from mcnlab.experiment.build import (
     build_loop,
@@ -30,21 +37,26 @@ from mcnlab.experiment.build import (
     build_source,
     build_stages,
     build_terms,
-    check_modalities,
     choose_device,
     prefix_keys,
     short_hash,
 )
+from mcnlab.experiment.checks import check_data, check_held_out, check_modalities, check_settings
 from mcnlab.experiment.measure import measure
 from mcnlab.experiment.provenance import provenance
 from mcnlab.experiment.settings import ExperimentSettings, read_experiment
-from mcnlab.files import write_json_atomically, write_text_atomically
+from mcnlab.files import make_folder, remove_partial_files, write_json_atomically, write_text_atomically
 from mcnlab.models.multimodal import MultimodalModel
+from mcnlab.numerics import limited_threads, one_torch_thread
+from mcnlab.processes import Terminated
 from mcnlab.runs import RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
-from mcnlab.training.loop import StoppedError, Trainer
+from mcnlab.training.loop import Trainer
 from mcnlab.training.stages import PrefixCache
 from mcnlab.training.step import StepRecord
+
+DYING_S = 3.0
+"""Seconds that a process which was killed together with its owner may take to let go of a run folder."""
 
 
 @dataclass(frozen=True)
@@ -184,26 +196,32 @@ def run_experiment(
     began = time.monotonic()
     if not isinstance(settings, ExperimentSettings):
         settings = read_experiment(Path(settings), overrides=list(overrides))
-    folder = Path(run_dir).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    with held(folder):
-        if RunFolder(folder).finished and same_run(folder, settings, seed):
-            return RunFolder(folder)
-        refuse_other_run(folder, settings, seed)
-        store = prepared_store(settings, Path(stores) if stores else folder.parent / "stores")
-        check_modalities(settings, store)
-        trainer = _trainer(settings, store, folder, seed, Path(prefix_cache) if prefix_cache else None)
+    folder, shared = Path(run_dir).absolute(), Path(prefix_cache) if prefix_cache else None
+    if _done(folder, settings, seed):
+        return RunFolder(folder)
+    check_settings(settings)
+    refuse_other_run(folder, settings, seed)
+    store = prepared_store(settings, Path(stores) if stores else folder.parent / "stores")
+    notes = check_data(settings, store)
+    with limited_threads(settings.training.threads):
+        trainer = _trainer(settings, store, folder, seed, shared)
         trainer.on_step = on_step
-        _write_start(folder, settings, store, seed, trainer.device.type)
-        with failure_on_record(folder):
-            on_start(trainer.total_steps)
-            outcome = _train(trainer, settings, folder)
-            evaluate_began = time.monotonic()
-            rows = measure(settings, trainer.model, store, folder, seed=seed)
-            outcome["evaluate_s"] = time.monotonic() - evaluate_began
-            outcome["overhead_s"] = time.monotonic() - began - outcome["trained_now_s"] - outcome["evaluate_s"]
-            write_results(folder, settings.experiment, seed, [*rows, *_outcome_rows(outcome)], outcome)
-            write_json_atomically(folder / "status.json", {"state": "finished"})
+        make_folder(folder)
+        with held(folder):
+            if _done(folder, settings, seed):
+                return RunFolder(folder)
+            refuse_other_run(folder, settings, seed, store=store)
+            remove_partial_files(folder)
+            _write_start(folder, settings, store, seed, trainer.device.type)
+            with failure_on_record(folder):
+                on_start(trainer.total_steps)
+                outcome = {"notes": notes, **_train(trainer, settings, folder)}
+                evaluate_began = time.monotonic()
+                rows = measure(settings, trainer.model, store, folder, seed=seed)
+                outcome["evaluate_s"] = time.monotonic() - evaluate_began
+                outcome["overhead_s"] = time.monotonic() - began - outcome["trained_now_s"] - outcome["evaluate_s"]
+                write_results(folder, settings.experiment, seed, [*rows, *_outcome_rows(outcome)], outcome)
+                write_json_atomically(folder / "status.json", {"state": "finished"})
     return RunFolder(folder)
 
 
@@ -231,8 +249,9 @@ def evaluate_run(
         settings = ExperimentSettings.parse({**settings.model_dump(), **changed}, source="--tasks")
     opened = open_store(Path(store)) if store else run.store()
     check_modalities(settings, opened)
+    check_held_out(settings, opened)
     folder = run.folder.path
-    with held(folder):
+    with held(folder), limited_threads(settings.training.threads):
         rows = measure(settings, run.model(opened), opened, folder, seed=run.seed)
         old = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
         kept = [row for row in old.get("rows", []) if row["task"] not in settings.evaluation.tasks]
@@ -250,17 +269,32 @@ def write_results(
     write_json_atomically(folder / "results.json", {"rows": tidy, "outcome": outcome})
 
 
-def prepared_store(settings: ExperimentSettings, stores: Path) -> Store:
-    """The experiment's store; a world that is not there yet is rendered, by one process while others wait."""
+def prepared_store(
+    settings: ExperimentSettings, stores: Path, *, progress: Callable[[int, int], None] | None = None
+) -> Store:
+    """The experiment's store; a world that is not there yet is rendered, by one process while others wait.
+
+    Args:
+        settings: the experiment.
+        stores: folder of rendered worlds.
+        progress: told recordings done and all, while a world is rendered.
+
+    Returns:
+        The store, opened.
+
+    Raises:
+        DataError: it is missing or broken.
+    """
     if settings.data.store is not None:
         return open_store(settings.data.store)
     world = settings.data.world or WorldSettings()
     path = stores / f"world-{world_fingerprint(world)}"
     if not path.exists():
-        stores.mkdir(parents=True, exist_ok=True)
+        make_folder(stores)
         with FileLock(stores / f".{path.name}.waiting"):
             if not path.exists():
-                build_world(world, path)
+                with one_torch_thread():
+                    build_world(world, path, progress=progress)
     return open_store(path)
 
 
@@ -273,7 +307,7 @@ def held(folder: Path) -> Iterator[None]:
     """
     lock, owner = FileLock(folder / ".lock"), folder / ".owner"
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=DYING_S)
     except Timeout as error:
         holder = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
         raise BusyError(f"{folder}: held by {holder}") from error
@@ -304,18 +338,35 @@ def run_key(settings: ExperimentSettings, seed: int) -> str:
     return short_hash({"settings": plain, "seed": seed})
 
 
-def refuse_other_run(folder: Path, settings: ExperimentSettings, seed: int) -> None:
-    """Raise when a folder holds a run with other settings.
+def refuse_other_run(folder: Path, settings: ExperimentSettings, seed: int, *, store: Store | None = None) -> None:
+    """Raise when a folder holds a run with other settings, or one that was trained on other data.
 
     Raises:
         ConfigError: it does; nothing is touched.
     """
     known = RunFolder(folder)
-    if known.provenance and not same_run(folder, settings, seed):
-        raise ConfigError(
-            f"{folder}: holds a run of {known.experiment!r}, seed {known.seed}, with other settings; "
-            "choose another folder or remove this one"
-        )
+    if not known.provenance:
+        return
+    what = "with other settings" if not same_run(folder, settings, seed) else "on other data"
+    if what == "on other data" and (store is None or same_data(folder, store)):
+        return
+    raise ConfigError(
+        f"{folder}: holds a run of {known.experiment!r}, seed {known.seed}, {what}; "
+        "choose another folder or remove this one"
+    )
+
+
+def same_data(folder: Path, store: Store) -> bool:
+    """Whether a folder's run was trained on what a store holds now."""
+    return bool(RunFolder(folder).provenance.get("data", {}).get("fingerprint") == store.fingerprint)
+
+
+def _done(folder: Path, settings: ExperimentSettings, seed: int) -> bool:
+    """Whether a folder holds this very run, finished, and its store, where it is still there, has not changed."""
+    if not (RunFolder(folder).finished and same_run(folder, settings, seed)):
+        return False
+    own = settings.data.store
+    return own is None or not own.exists() or same_data(folder, open_store(own))
 
 
 def newest_checkpoint(folder: Path) -> Path:
@@ -332,8 +383,6 @@ def newest_checkpoint(folder: Path) -> Path:
 
 def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int, prefix_cache: Path | None) -> Trainer:
     """All parts put together."""
-    if settings.training.threads is not None:
-        torch.set_num_threads(settings.training.threads)
     shuffle_seed = seed if settings.data.shuffle_pairs else None
     source = build_source(settings, store, settings.data.train_split, shuffle_seed=shuffle_seed)
     device = choose_device(settings.training.device)
@@ -416,17 +465,15 @@ def stop_on_signal(trainer: Trainer) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
+        if asked:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        asked.append(number)
 
-    for number in before:
-        signal.signal(number, ask)
-    trainer.should_stop = asked.is_set
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    trainer.stop_signal = lambda: asked[0] if asked else None
     try:
         yield
     finally:

@@ -21,8 +21,14 @@ from mcnlab.files import write_text_atomically
 CHECKOUT = Path(__file__).parents[2]
 SHARED = Path(sysconfig.get_path("data")) / "share" / "mcnlab"
 """Where a wheel puts the notebooks and the studies."""
+END_WITH_OWNER = "--IPKernelApp.exec_lines=__import__('mcnlab.processes').processes.die_with_parent()"
+"""Argument of a kernel: it runs this line first, and from then on does not outlive a killed owner."""
 LONGEST_SOCKET_FOLDER = 70
 """Characters; a Unix socket's whole address may have about 100."""
+
+
+class KernelLostError(RunError):
+    """A kernel was killed, or ended itself, in the middle of a notebook: nothing that the notebook did wrong."""
 
 
 def notebook_path(name: str) -> Path:
@@ -128,7 +134,8 @@ def execute(
 
     Raises:
         ConfigError: a parameter is not declared, is no plain identifier, or is no JSON value.
-        RunError: a cell failed (SystemExit counts), took too long, or lost its kernel; names notebook and cell.
+        RunError: a cell failed (SystemExit counts) or took too long; names notebook and cell.
+        KernelLostError: its kernel was killed.
 
     Example:
         >>> execute("notebooks/01_train_a_combination.ipynb", "/tmp/executed.ipynb", {"seed": 1})  # doctest: +SKIP
@@ -137,10 +144,12 @@ def execute(
     _check_parameters(notebook, parameters)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mcnlab-", dir=_short_temporary_folder()) as folder:
-        problem = _run_in(Path(folder), notebook, parameters, Path(working_dir or Path.cwd()), cell_timeout_s)
+        lost, problem = _run_in(Path(folder), notebook, parameters, Path(working_dir or Path.cwd()), cell_timeout_s)
         executed = nbformat.read(Path(folder) / "out.ipynb", as_version=4)
     executed.metadata.get("papermill", {}).update(input_path=notebook.name, output_path=out.name)
     write_text_atomically(out, nbformat.writes(executed) + "\n")
+    if lost:
+        raise KernelLostError(f"{notebook.name}: {problem}")
     problem = first_error(executed) or problem
     if problem:
         raise RunError(f"{notebook.name}: {problem}")
@@ -166,8 +175,11 @@ def first_error(executed: nbformat.NotebookNode) -> str | None:
 
 def _run_in(
     folder: Path, notebook: Path, parameters: Mapping[str, Any], working_dir: Path, cell_timeout_s: int | None
-) -> str | None:
-    """Execute under plain names in a temporary folder, so that papermill formats no path; returns what went wrong."""
+) -> tuple[bool, str | None]:
+    """Execute under plain names in a temporary folder, so that papermill formats no path.
+
+    Returns whether the kernel was lost, and what went wrong.
+    """
     # papermill and nbclient take half a second, and only an execution needs them
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -190,12 +202,15 @@ def _run_in(
             config=over_ipc,
             resources={"metadata": {"path": str(working_dir)}},
             store_widget_state=False,
+            extra_arguments=[END_WITH_OWNER],
         )
     except PapermillExecutionError as error:
-        return f"{error.ename}: {error.evalue}"
-    except (CellTimeoutError, DeadKernelError) as error:
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    return None
+        return False, f"{error.ename}: {error.evalue}"
+    except CellTimeoutError as error:
+        return False, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    except DeadKernelError:
+        return True, "its kernel was killed"
+    return False, None
 
 
 def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:

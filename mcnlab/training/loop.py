@@ -12,6 +12,7 @@ from torch import nn
 
 from mcnlab.batch import Batch
 from mcnlab.data.loading import ClipSource, epoch_order
+from mcnlab.errors import StoppedError
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.training.checkpoint import Position, TrainState, load_checkpoint, load_newest, save_checkpoint
 from mcnlab.training.metrics_log import MetricsLog, cut_back
@@ -19,10 +20,6 @@ from mcnlab.training.schedule import warmup_then_cosine
 from mcnlab.training.stages import PrefixCache, Stage
 from mcnlab.training.step import StepRecord, StepSettings, train_step
 from mcnlab.training.terms import Active, Term
-
-
-class StoppedError(Exception):
-    """The run was asked to stop, and did so after a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,8 @@ class Trainer:
     """The run folder."""
     prefixes: PrefixCache
     on_step: Callable[[StepRecord], None] = lambda record: None
-    should_stop: Callable[[], bool] = lambda: False
+    stop_signal: Callable[[], int | None] = lambda: None
+    """Number of the signal that asked the run to stop; None while nobody has."""
 
     def __post_init__(self) -> None:
         self.device = next(self.model.parameters()).device
@@ -87,7 +85,7 @@ class Trainer:
 
         Raises:
             NonFiniteError: a term became NaN or infinite; the last good checkpoint stays.
-            StoppedError: `should_stop` said so; the checkpoint holds all that was done.
+            StoppedError: `stop_signal` said so; the checkpoint holds all that was done.
             CheckpointError: there are checkpoints, and none can be used.
         """
         position = load_newest(self._checkpoints, self._state()) or Position()
@@ -121,9 +119,12 @@ class Trainer:
                 position = self._step(stage, position, total, log)
                 if position.stage_step == total:
                     break
-                if self.should_stop():
+                if (number_of_signal := self.stop_signal()) is not None:
                     self._save(position, log)
-                    raise StoppedError(f"stopped after step {position.step}")
+                    raise StoppedError(
+                        f"{self.folder}: stopped after step {position.step}, goes on from there when called again",
+                        signal_number=number_of_signal,
+                    )
                 if position.step % self.settings.checkpoint_every == 0:
                     self._save(position, log)
             self._renew_optimizer()

@@ -1,0 +1,210 @@
+"""What is refused before anything is trained or written: settings and data that would fail hours later."""
+
+import numpy as np
+import pandas as pd
+
+from mcnlab.batch import MODALITIES, pair_modalities
+from mcnlab.data.store import Store
+from mcnlab.errors import DataError
+from mcnlab.evaluation.clusters import check_labels
+from mcnlab.evaluation.retention import check_factors
+from mcnlab.experiment.build import choose_device, cluster_sizes
+from mcnlab.experiment.settings import ExperimentSettings
+
+MOST_CLASSES = 100
+"""A factor of own media with more values than this is not clustered against."""
+
+
+def check_settings(settings: ExperimentSettings) -> None:
+    """Refuse settings that contradict each other or this machine, before data are touched.
+
+    Args:
+        settings: the experiment.
+
+    Raises:
+        ConfigError: there is no such device, or more clusters than rows to cluster.
+    """
+    choose_device(settings.training.device)
+    if (cluster := settings.terms.cluster) is not None:
+        cluster_sizes(cluster, batch=settings.training.batch, dim=settings.model.dim)
+
+
+def check_data(settings: ExperimentSettings, store: Store) -> list[str]:
+    """Refuse a store that lacks what an experiment trains on or is scored on.
+
+    Args:
+        settings: the experiment.
+        store: its data.
+
+    Returns:
+        What will be left out of the evaluation, in sentences.
+
+    Raises:
+        DataError: a modality, a split, a pair or a second class is missing; store, split and name are in the text.
+    """
+    check_modalities(settings, store)
+    _check_training_split(settings, store)
+    return check_held_out(settings, store)
+
+
+def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
+    """Refuse a store on which an experiment cannot be scored.
+
+    Args:
+        settings: the experiment.
+        store: what to measure on.
+
+    Returns:
+        What will be left out of the evaluation, in sentences.
+
+    Raises:
+        DataError: there is no held-out split, or it lacks a modality, a pair or a second class.
+    """
+    split = evaluation_split(settings, store)
+    clips = store.clips(split)
+    try:
+        _check_scored_clips(settings, clips)
+    except DataError as error:
+        raise DataError(f"{store.path}: split {split!r}: {error}") from error
+    if "retention" not in settings.evaluation.tasks:
+        return []
+    left_out = unusable_factors(settings, clips)
+    return [f"{store.path}: split {split!r}: left out of retention: {reason}" for reason in left_out.values()]
+
+
+def check_modalities(settings: ExperimentSettings, store: Store) -> None:
+    """Refuse a store that lacks a modality that some stage trains.
+
+    Args:
+        settings: the experiment.
+        store: its data.
+
+    Raises:
+        DataError: it does.
+    """
+    for modality in settings.trained_modalities:
+        if modality not in store.modalities:
+            raise DataError(
+                f"{store.path}: experiment {settings.experiment!r} needs {modality}; "
+                f"the store has {', '.join(store.modalities) or 'no modality'}"
+            )
+
+
+def evaluation_split(settings: ExperimentSettings, store: Store) -> str:
+    """The held-out split: what the settings say, else `test`, else `val`.
+
+    Args:
+        settings: the experiment.
+        store: its data.
+
+    Returns:
+        Name of the split.
+
+    Raises:
+        DataError: there is none.
+    """
+    wanted = [settings.evaluation.split] if settings.evaluation.split else ["test", "val"]
+    for split in wanted:
+        if store.splits.get(split):
+            return split
+    raise DataError(f"{store.path}: no held-out split {' or '.join(wanted)}; it has {', '.join(store.splits)}")
+
+
+def class_columns(clips: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The columns that clusters are compared with: the label, and the categorical factors of own media.
+
+    Args:
+        clips: of the held-out split.
+
+    Returns:
+        Column to one class per clip.
+    """
+    found = {"label": clips["label"].to_numpy()} if clips["label"].notna().any() else {}
+    for column in clips.columns:
+        values = clips[column]
+        own = column.startswith("factor:") and "." not in column and not pd.api.types.is_numeric_dtype(values)
+        same = "label" in found and bool((values == clips["label"]).all())
+        if own and 2 <= values.nunique() <= MOST_CLASSES and not same:
+            found[column.removeprefix("factor:")] = values.to_numpy()
+    return found
+
+
+def usable_factors(settings: ExperimentSettings, clips: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The factors that a probe can be scored on, in every trained modality.
+
+    Args:
+        settings: the experiment.
+        clips: of the held-out split.
+
+    Returns:
+        Factor to one value per clip.
+    """
+    factors, left_out = _factors(clips), unusable_factors(settings, clips)
+    return {name: values for name, values in factors.items() if name not in left_out}
+
+
+def unusable_factors(settings: ExperimentSettings, clips: pd.DataFrame) -> dict[str, str]:
+    """The factors that no probe can be scored on: they never change, or too few recordings have them.
+
+    Args:
+        settings: the experiment.
+        clips: of the held-out split.
+
+    Returns:
+        Factor to the reason.
+    """
+    recordings = clips["recording"].to_numpy()
+    found = {}
+    for name, values in _factors(clips).items():
+        for modality, here in _present(settings, clips).items():
+            try:
+                check_factors({name: values[here]}, recordings[here])
+            except DataError as error:
+                found[name] = f"{error} with {modality}"
+                break
+    return found
+
+
+def _factors(clips: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Factor to one value per clip."""
+    return {c.removeprefix("factor:"): clips[c].to_numpy() for c in clips.columns if c.startswith("factor:")}
+
+
+def _present(settings: ExperimentSettings, clips: pd.DataFrame) -> dict[str, np.ndarray]:
+    """By trained modality: which clips have it."""
+    return {m: clips[f"has_{m}"].to_numpy() for m in MODALITIES if m in settings.trained_modalities}
+
+
+def _check_training_split(settings: ExperimentSettings, store: Store) -> None:
+    """Every pair that is trained needs clips that have both of its sides."""
+    split = settings.data.train_split
+    if not store.splits.get(split):
+        raise DataError(f"{store.path}: no split {split!r} to train on; it has {', '.join(store.splits)}")
+    clips = store.clips(split)
+    for pair in settings.trained_pairs:
+        first, second = pair_modalities(pair)
+        if int((clips[f"has_{first}"] & clips[f"has_{second}"]).sum()) < 2:
+            raise DataError(
+                f"{store.path}: split {split!r}: experiment {settings.experiment!r} compares {first} with {second}, "
+                "but fewer than two clips have both"
+            )
+
+
+def _check_scored_clips(settings: ExperimentSettings, clips: pd.DataFrame) -> None:
+    """Every trained modality must be there to be measured, and labels must have classes to tell apart."""
+    present = _present(settings, clips)
+    for modality, here in present.items():
+        if here.sum() < 2:
+            raise DataError(f"{modality}: at least two clips are needed to measure it, got {here.sum()}")
+    for pair in settings.trained_pairs:
+        first, second = pair_modalities(pair)
+        if not bool((present[first] & present[second]).any()):
+            raise DataError(f"{first} and {second}: no clip has both")
+    if "clusters" not in settings.evaluation.tasks:
+        return
+    for column, classes in class_columns(clips).items():
+        numbers = check_labels(classes, column=column)
+        wanted = settings.evaluation.clusters or int(numbers.max()) + 1
+        for modality, here in present.items():
+            if (count := int((here & (numbers >= 0)).sum())) < wanted:
+                raise DataError(f"{column}: {wanted} clusters need as many clips with {modality}, got {count}")

@@ -1,0 +1,43 @@
+"""What processes owe each other: they end with their owner, and a signal to stop becomes an orderly end."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PR_SET_PDEATHSIG = 1
+"""Number of the option of Linux' prctl that names the signal a process gets when its parent ends."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived; like Ctrl-C, no handler of ordinary errors swallows it."""
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when the thread that started it ends, also by kill -9; Linux only."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended a moment before
+        os._exit(1)
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM inside raises `Terminated`; does nothing in a thread, where Python delivers no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def raise_it(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, raise_it)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
