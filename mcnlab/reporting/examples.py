@@ -116,7 +116,7 @@ def hardest_queries(summary: StudySummary, direction: str, *, shown: int = 8) ->
     return pd.concat([table.head(shown), table.tail(shown)]).round(3).rename_axis(index="clip")
 
 
-def rank_figure(summary: StudySummary, direction: str) -> Figure:
+def rank_figure(summary: StudySummary, direction: str) -> Figure | None:
     """Share of queries found within the first k, for every k and experiment.
 
     Args:
@@ -124,7 +124,7 @@ def rank_figure(summary: StudySummary, direction: str) -> Figure:
         direction: `text->video`.
 
     Returns:
-        Rising lines, from recall at 1 on the left to everything on the right.
+        Rising lines, from recall at 1 on the left to everything on the right; None without ranks.
     """
     plot, halves = go.Figure(), {}
     count = 1
@@ -146,6 +146,8 @@ def rank_figure(summary: StudySummary, direction: str) -> Figure:
         hover = f"{safe(name)}: %{{y:.2f}} among the first %{{x}}<extra></extra>"
         plot.add_trace(go.Scatter(x=k, y=share, mode="lines", name=safe(name), line=line, hovertemplate=hover))
         halves[name] = float(np.median(ranks))
+    if not halves:
+        return None
     chance = np.unique(np.geomspace(1, count, 60).round().astype(int))
     dotted = {"color": QUIET, "dash": "dot", "width": 1}
     plot.add_trace(go.Scatter(x=chance, y=chance / count, mode="lines", name="chance", line=dotted, hoverinfo="skip"))

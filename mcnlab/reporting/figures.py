@@ -33,19 +33,21 @@ LABEL_PLACES = ("top right", "bottom right", "top left", "bottom left")
 LEVELS = {"chance": ("dash", "chance"), "ceiling": ("dot", "ceiling: an oracle that knows the shared factors")}
 
 
-def recall_figure(summary: StudySummary, *, k: int = 1) -> Figure:
+def recall_figure(summary: StudySummary, *, k: int = 1) -> Figure | None:
     """Recall at k of every experiment in the main directions, beside chance, ceiling and the untrained model.
 
     Args:
-        summary: the study; has retrieval results.
+        summary: the study.
         k: places that count as found.
 
     Returns:
-        Small multiples of horizontal bars, one panel per direction.
+        Small multiples of horizontal bars, one panel per direction; None when retrieval was not measured.
     """
     has = summary.subjects("retrieval")
     directions = [subject for subject in BAR_DIRECTIONS if subject in has] or list(has)[:6]
     columns = [Column(short_direction(one), "retrieval", (one,), f"recall_at_{k}") for one in directions]
+    if not columns:
+        return None
     return Figure(
         name="recall",
         title="How often the right clip comes first" if k == 1 else f"How often the right clip is among the first {k}",
@@ -58,17 +60,19 @@ def recall_figure(summary: StudySummary, *, k: int = 1) -> Figure:
     )
 
 
-def purity_figure(summary: StudySummary) -> Figure:
+def purity_figure(summary: StudySummary) -> Figure | None:
     """Purity of the clusters per modality and joint, beside chance and the untrained model.
 
     Args:
-        summary: the study; has cluster results.
+        summary: the study.
 
     Returns:
-        Small multiples of horizontal bars, one panel per embedding.
+        Small multiples of horizontal bars, one panel per embedding; None when clusters were not measured.
     """
     has = summary.subjects("clusters")
     columns = [Column(one, "clusters", (one,), "purity") for one in (*MODALITIES, "joint") if one in has]
+    if not columns:
+        return None
     return Figure(
         name="purity",
         title="How clean the clusters are",

@@ -22,16 +22,19 @@ Quiet = Callable[[str, str], bool]
 """(experiment, modality) → whether its cells stand in brackets."""
 
 
-def retention_figure(summary: StudySummary) -> Figure:
+def retention_figure(summary: StudySummary) -> Figure | None:
     """The retention map: how much of each factor group each modality's embedding holds, in every experiment.
 
     Args:
-        summary: the study; has retention results.
+        summary: the study.
 
     Returns:
-        A heat map per modality: rows are experiments and the untrained model, columns factor groups.
+        A heat map per modality: rows are experiments and the untrained model, columns factor groups. None when no
+        factor was probed.
     """
     scores = retention_scores(summary)
+    if not scores:
+        return None
     rows = [*summary.experiments, UNTRAINED]
     drawn = [name for name in MODALITIES if name in scores]
     plot = _heat_maps(
@@ -62,7 +65,8 @@ def additions_figure(summary: StudySummary) -> Figure | None:
     Returns:
         Heat maps of differences from the reference; None when no experiment has more terms than it.
     """
-    more = [name for name in summary.experiments if family(summary, name) in (MORE_TERMS, STAGED)]
+    probed = set(summary.results[summary.results.task == "retention"]["experiment"])
+    more = [name for name in summary.experiments if name in probed and family(summary, name) in (MORE_TERMS, STAGED)]
     if not more or summary.reference is None or not summary.subjects("retention"):
         return None
     scores = retention_scores(summary)
@@ -94,14 +98,14 @@ def additions_figure(summary: StudySummary) -> Figure | None:
     )
 
 
-def factors_figure(summary: StudySummary) -> Figure:
+def factors_figure(summary: StudySummary) -> Figure | None:
     """The retention map in full detail: a column per factor that a modality carries.
 
     Args:
-        summary: the study; has retention results.
+        summary: the study.
 
     Returns:
-        Heat maps below each other, one per modality.
+        Heat maps below each other, one per modality; None when no factor was probed.
     """
     subjects = summary.subjects("retention")
     tables = {}
@@ -111,6 +115,8 @@ def factors_figure(summary: StudySummary) -> Figure:
         cells = {_factor(one): means(summary.intervals(Column("", "retention", (one,), "score"))) for one in single}
         if cells:
             tables[modality] = pd.DataFrame(cells).reindex(list(summary.experiments))
+    if not tables:
+        return None
     plot = _heat_maps(
         tables,
         bar={"tickvals": [0, 0.5, 1], "ticktext": ["0 chance", "0.5", "1 perfect"]},
@@ -178,7 +184,7 @@ def _heat_maps(
     plot = make_subplots(
         rows=rows,
         cols=cols,
-        vertical_spacing=GAP_PX / (height - FRAME_PX),
+        vertical_spacing=GAP_PX / (height - FRAME_PX) if rows > 1 else 0,
         shared_yaxes=abreast,
         subplot_titles=[f"{name} embedding" for name in tables],
         horizontal_spacing=0.025,

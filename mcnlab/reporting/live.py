@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import plotly.graph_objects as go
 
@@ -11,6 +11,7 @@ from mcnlab.reporting.style import INK, TERM_COLORS, safe, styled
 MOST_LINES = 8
 
 
+@runtime_checkable
 class Step(Protocol):
     """What a training step tells."""
 

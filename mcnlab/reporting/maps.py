@@ -101,7 +101,7 @@ def study_maps(summary: StudySummary, *, seed: int | None = None, cache: Path | 
     few = np.arange(0, len(rows), math.ceil(len(rows) / MOST_STACKED))
     stacks = {map_name(STACK, name): _stack(own, rows[few]) for name, own in found.items() if _one_space(own)}
     ids = {key: list(drawn["id"]) for key in single}
-    ids |= {key: _stack_ids(drawn["id"].iloc[few]) for key in stacks}
+    ids |= {key: _stack_ids(list(drawn["id"].iloc[few])) for key in stacks}
     maps = aligned_maps({**single, **stacks}, ids=ids, cache=cache)
     return StudyMaps(drawn, panels, single, maps, few)
 
@@ -230,6 +230,28 @@ def trust_table(maps: StudyMaps, modalities: Sequence[str]) -> pd.DataFrame:
         for experiment in maps.panels[modality]
     ]
     return pd.DataFrame(rows).set_index(["embedding", "experiment"])
+
+
+def trust_summary(maps: StudyMaps | None) -> dict[str, float | int | str]:
+    """How far to trust all maps together.
+
+    Args:
+        maps: the study's maps; None when there are none.
+
+    Returns:
+        Number of maps and clips, means of trustworthiness and neighbor overlap, and the least trusted map.
+    """
+    if maps is None:
+        return {"maps": 0, "clips": 0, "trustworthiness": 0.0, "neighbor_overlap": 0.0, "least_trusted": "none"}
+    trust, overlap = maps.maps.trust, maps.maps.overlap
+    worst = min(trust, key=lambda key: trust[key])
+    return {
+        "maps": len(trust),
+        "clips": len(maps.clips),
+        "trustworthiness": sum(trust.values()) / len(trust),
+        "neighbor_overlap": sum(overlap.values()) / len(overlap),
+        "least_trusted": f"{worst} ({trust[worst]:.3f})",
+    }
 
 
 def colorings_of(clips: pd.DataFrame) -> list[Coloring]:

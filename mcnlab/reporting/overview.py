@@ -85,15 +85,10 @@ def main_direction(summary: StudySummary) -> str:
         summary: the study.
 
     Returns:
-        `text->video` where there is one.
-
-    Raises:
-        DataError: the study has no retrieval results.
+        `text->video` where there is one; empty when retrieval was not measured.
     """
     has = summary.subjects("retrieval")
-    if not has:
-        raise DataError(f"{summary.title}: no retrieval results")
-    return next((one for one in KEY_DIRECTIONS if one in has), has[0])
+    return next((one for one in (*KEY_DIRECTIONS, *has) if one in has), "")
 
 
 def best_run(summary: StudySummary, direction: str) -> RunFolder:

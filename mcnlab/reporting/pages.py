@@ -16,6 +16,7 @@ from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_f
 from mcnlab.reporting.heatmaps import additions_figure, retention_figure
 from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
+from mcnlab.reporting.style import Figure
 from mcnlab.reporting.summary import (
     WORLD_GROUPS,
     Column,
@@ -182,13 +183,12 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
     """All parts of the page that the study has something for."""
     if not len(summary.results):
         return [_training(summary)]
-    tasks = set(summary.results.task)
     return [
         _comparison(summary),
-        _retention(summary) if "retention" in tasks else None,
-        _figure_section("retrieval", "Retrieval", recall_figure(summary)) if "retrieval" in tasks else None,
-        _figure_section("clusters", "Clusters", purity_figure(summary)) if "clusters" in tasks else None,
-        _figure_section("spaces", "Spaces", maps_figure(maps), clips=True) if maps is not None else None,
+        _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
+        _figure_section("retrieval", "Retrieval", recall_figure(summary)),
+        _figure_section("clusters", "Clusters", purity_figure(summary)),
+        _figure_section("spaces", "Spaces", maps_figure(maps) if maps is not None else None, clips=True),
         _training(summary),
     ]
 
@@ -213,12 +213,6 @@ def _kept_lead(columns: Sequence[Column]) -> str:
     return "Retention: score of a linear probe for each factor (0 chance, 1 perfect), mean over the trained modalities."
 
 
-def _retention(summary: StudySummary) -> Section:
-    """The retention map, and what more terms add to it."""
-    figures = [retention_figure(summary), additions_figure(summary)]
-    return Section("kept", "Retention", figures=tuple(figure_view(one) for one in figures if one is not None))
-
-
 def _training(summary: StudySummary) -> Section | None:
     """Curves and outcomes."""
     curves = curves_figure(summary)
@@ -229,9 +223,10 @@ def _training(summary: StudySummary) -> Section | None:
     return Section("training", "Training", figures=(figure_view(curves),), tables=outcomes, open=varied)
 
 
-def _figure_section(anchor: str, title: str, figure: Any, *, clips: bool = False) -> Section:
-    """A part with one figure."""
-    return Section(anchor, title, figures=(figure_view(figure, clips=clips),))
+def _figure_section(anchor: str, title: str, *figures: Figure | None, clips: bool = False) -> Section | None:
+    """A part with figures; None when none of them can be drawn."""
+    views = tuple(figure_view(one, clips=clips) for one in figures if one is not None)
+    return Section(anchor, title, figures=views) if views else None
 
 
 def _runs_view(summary: StudySummary, name: str, links: dict[Path, str]) -> dict[str, Any]:

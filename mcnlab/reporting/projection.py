@@ -164,10 +164,12 @@ def _fit(
 def _umap() -> ModuleType:
     """The library, told to keep on disk what it compiles: two seconds to load, twenty to compile without that."""
     os.environ.setdefault("NUMBA_CACHE_DIR", str(_numba_cache()))  # read when numba is first imported
-    # only maps that are not on disk yet need them
-    import umap
-    import umap.aligned_umap
-    from numba.core.dispatcher import Dispatcher
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that tensorflow is not there
+        # only maps that are not on disk yet need them
+        import umap
+        import umap.aligned_umap
+        from numba.core.dispatcher import Dispatcher
 
     for module in (umap.umap_, umap.aligned_umap, umap.utils):
         for function in vars(module).values():

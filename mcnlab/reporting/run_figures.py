@@ -16,16 +16,18 @@ RUN_COLOR, LIGHT_COLOR = "#0072B2", "#9ecae1"
 BAR_PX, FRAME_PX = 30, 100
 
 
-def run_curves(run: RunFolder) -> Figure:
+def run_curves(run: RunFolder) -> Figure | None:
     """Loss and terms over the steps of a run.
 
     Args:
-        run: a run that took at least one step.
+        run: the run.
 
     Returns:
-        One panel of lines.
+        One panel of lines; None when the run took no step.
     """
     log = run.metrics()
+    if not len(log):
+        return None
     plot = go.Figure(curve_traces([log]))
     for step in stage_starts(log):
         plot.add_vline(x=step, line={"color": QUIET, "dash": "dot", "width": 1})
@@ -42,16 +44,18 @@ def run_curves(run: RunFolder) -> Figure:
     )
 
 
-def run_recall(run: RunFolder) -> Figure:
+def run_recall(run: RunFolder) -> Figure | None:
     """Recall of a run in every direction, beside chance, ceiling and the untrained model.
 
     Args:
         run: an evaluated run.
 
     Returns:
-        Horizontal bars: recall at 1 before recall at 10.
+        Horizontal bars: recall at 1 before recall at 10; None when retrieval was not measured.
     """
     table = wide_results(run, "retrieval")
+    if not len(table):
+        return None
     names = [short_direction(subject) for subject in table.index]
     plot = go.Figure()
     for metric, color, words in (

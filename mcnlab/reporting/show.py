@@ -15,15 +15,18 @@ from mcnlab.reporting.style import Figure, safe
 TITLE_PX = 34
 
 
-def show(figure: Figure, *, thumbnails: dict[str, Any] | None = None) -> None:
+def show(figure: Figure | None, *, thumbnails: dict[str, Any] | None = None) -> None:
     """Display a figure with its title, words and numbers.
 
     JupyterLab draws the plotly part; the exporter takes words and numbers from beside it.
 
     Args:
-        figure: what to show.
+        figure: what to show; None says that there is nothing to draw.
         thumbnails: as `maps.sprite` gives them, when its points are clips; shown on hover on the exported page.
     """
+    if figure is None:
+        say("Nothing to draw here: this was not measured.")
+        return
     display(bundle(figure, thumbnails=thumbnails), raw=True)
 
 

@@ -1,0 +1,224 @@
+"""The pages of a report: complete, escaped, offline, and the same for the same runs."""
+
+import html
+import json
+import re
+
+import nbformat
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from mcnlab.reporting.export import PLOTLY, export_html
+from mcnlab.reporting.heatmaps import additions_figure, factors_figure, retention_figure
+from mcnlab.reporting.maps import sprite, study_maps
+from mcnlab.reporting.pages import quoted, write_report
+from mcnlab.reporting.projection import aligned_maps
+from mcnlab.reporting.render import content_hash, figure_view, packed_plotly, plot_json, plotly_hash, table_view
+from mcnlab.reporting.show import bundle
+from mcnlab.reporting.style import Figure, safe
+from mcnlab.reporting.summary import summarize
+from tests.fake_study import DEFAULT, HOSTILE_CAPTION, SMALL, FakeExperiment, write_fake_study
+
+CARTESIAN = {"scatter", "bar", "heatmap", "box", "violin", "image", "histogram"}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    evil = FakeExperiment('=<img src="http://x/" onerror="alert(1)">', ("vt",))
+    write_fake_study(folder, experiments=(*SMALL, evil), seeds=(0, 1), clips=40, failed=("MCN",))
+    for run in sorted(folder.iterdir()):
+        cell = new_code_cell("1 / 0" if run.name.startswith("mcn") else "'fine'")
+        if run.name.startswith("mcn"):
+            cell.outputs = [new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=[])]
+        nbformat.write(new_notebook(cells=[cell]), run / "notebook.ipynb")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(study, tmp_path_factory):
+    return write_report(study, tmp_path_factory.mktemp("report"), title="Report", question="Why?")
+
+
+@pytest.fixture(scope="module")
+def page(report):
+    return report.read_text(encoding="utf-8")
+
+
+def test_the_same_runs_give_the_same_page_byte_for_byte(study, page, tmp_path):
+    again = write_report(study, tmp_path / "again", title="Report", question="Why?")
+    assert again.read_text(encoding="utf-8") == page
+
+
+def test_every_page_forbids_the_network_and_names_its_scripts_by_hash(report):
+    for path in [report, *report.parent.glob("*/*.html")]:
+        text = path.read_text(encoding="utf-8")
+        policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+        assert policy is not None
+        assert html.unescape(policy[1]).startswith("default-src 'none'; script-src")
+        scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+        for script in scripts:
+            assert content_hash(script.encode()) in html.unescape(policy[1])
+
+
+def test_nothing_on_a_page_asks_for_an_address(report):
+    for path in [report, *report.parent.glob("*/*.html")]:
+        text = path.read_text(encoding="utf-8").replace(packed_plotly(), "")
+        assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
+
+
+def test_captions_and_names_from_others_stay_text(page):
+    assert "<img src=" not in page
+    assert "<script>alert" not in page
+    assert HOSTILE_CAPTION not in page
+
+
+def test_a_page_carries_plotly_once(page):
+    assert page.count(packed_plotly()) == 1
+    assert plotly_hash() in html.unescape(page)
+
+
+def test_every_figure_has_words_for_those_who_do_not_see_it(page):
+    assert page.count('class="plot" role="img" aria-label=') == page.count('class="plot"') > 4
+    assert 'aria-label=""' not in page
+
+
+def test_the_numbers_can_be_read_without_javascript(study, page):
+    value = summarize(study).results.query("experiment == 'V+A' and metric == 'recall_at_1'")
+    mean = value[value.subject == "video->audio"]["value"].mean()
+    assert f"{mean:.3f}" in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_a_failed_run_is_shown_with_its_error_and_its_page(report, page):
+    assert "2 of 12 runs did not finish" in page
+    assert "nan at step 14" in html.unescape(page)
+    failed = (report.parent / "runs" / "mcn-s0.html").read_text(encoding="utf-8")
+    assert "ZeroDivisionError: division by zero" in failed
+    assert 'href="../index.html"' in failed
+
+
+def test_every_link_of_the_index_leads_to_a_file(report, page):
+    links = [link for link in re.findall(r'href="([^"#]+)"', page) if not link.startswith("http")]
+    assert len(links) >= 13
+    assert all((report.parent / link).exists() for link in links)
+
+
+def test_the_foot_says_where_the_numbers_come_from(page):
+    foot = page[page.index('id="provenance"') :]
+    for fact in ("learning_code", "fingerprint", "seeds 0, 1", "torch 2.13.0", "training", "2026-11-20"):
+        assert fact in foot
+
+
+def test_results_have_the_columns_of_the_contract_and_no_formulas(report):
+    lines = (report.parent / "results.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "experiment,seed,task,subject,metric,value,low,high"
+    assert not any(line.startswith(("=", '"=', "+", "@")) for line in lines)
+
+
+def test_a_quote_stands_before_what_a_spreadsheet_would_compute(study):
+    names = set(quoted(summarize(study).results)["experiment"])
+    assert any(name.startswith("'=<img") for name in names)
+    assert "V+A" in names
+
+
+def test_only_trace_types_of_the_vendored_bundle_are_drawn(study):
+    summary = summarize(study)
+    figures = [retention_figure(summary), factors_figure(summary)]
+    assert {trace.type for figure in figures for trace in figure.plot.data} <= CARTESIAN
+
+
+def test_the_retention_map_shows_the_results(study):
+    summary = summarize(study)
+    figure = retention_figure(summary)
+    heat = next(trace for trace in figure.plot.data if trace.type == "heatmap")
+    rows = summary.results.query("experiment == 'V+A' and subject == 'video:va' and metric == 'score'")
+    assert heat.z[0][1] == pytest.approx(rows["value"].mean())
+
+
+def test_additions_are_differences_from_the_reference(tmp_path):
+    summary = summarize(write_fake_study(tmp_path, experiments=(DEFAULT[3], DEFAULT[5]), seeds=(0,)))
+    figure = additions_figure(summary)
+    assert figure is not None
+    means = summary.results.query("subject == 'video:v' and metric == 'score'").set_index("experiment")["value"]
+    assert figure.numbers.loc["MCN", ("video", "v")] == pytest.approx(means["MCN"] - means["V+A+T"], abs=1e-3)
+
+
+def test_without_more_terms_there_is_nothing_to_add(tmp_path):
+    assert additions_figure(summarize(write_fake_study(tmp_path, experiments=DEFAULT[:2], seeds=(0,)))) is None
+
+
+def test_json_cannot_end_the_script_it_stands_in():
+    text = plot_json(go.Figure(go.Scatter(x=[1], y=[1], name="</script><b>&")))
+    assert not set("<>&") & set(text)
+    assert json.loads(text)["data"][0]["name"] == "</script><b>&"
+
+
+def test_arrays_that_traces_share_are_written_once():
+    captions = [["one"], ["two"]]
+    plot = go.Figure([go.Scatter(y=[1, 2], customdata=captions), go.Scatter(y=[2, 1], customdata=captions)])
+    data = json.loads(plot_json(plot))["data"]
+    assert data[0]["customdata"] == captions
+    assert data[1]["customdata"] == {"as": 0}
+
+
+@pytest.mark.parametrize(("raw", "drawn"), [("a<b>", "a&lt;b&gt;"), ("$x$", "&#36;x&#36;"), ("a\x00\nb", "a  b")])
+def test_plotly_gets_no_markup_tex_or_control_characters(raw, drawn):
+    assert safe(raw) == drawn
+
+
+def test_a_figure_in_a_notebook_comes_out_on_its_page(tmp_path):
+    figure = Figure("x", "What <to> see", "In words", "As text", go.Figure(go.Bar(y=[1, 2])))
+    cell = new_code_cell("show(figure)", id="show")
+    data = json.loads(json.dumps(bundle(figure)))
+    cell.outputs = [new_output("display_data", data={**data, "application/vnd.jupyter.widget-view+json": {}})]
+    nbformat.write(new_notebook(cells=[cell]), tmp_path / "n.ipynb")
+    page = export_html(tmp_path / "n.ipynb", tmp_path / "n.html", title="T").read_text(encoding="utf-8")
+    assert page.count('class="plot"') == 1
+    assert "<h3>What &lt;to&gt; see</h3>" in page
+    assert "widget-view" not in page
+    assert PLOTLY not in page
+
+
+def test_tables_know_words_from_numbers():
+    view = table_view(pd.DataFrame({"what": ["a"], "how much": [1.25]}, index=pd.Index(["x"], name="name")))
+    assert view.head == ("name", "what", "how much")
+    assert view.rows == (("x", "a", "1.25"),)
+    assert view.words == (True, True, False)
+
+
+def test_maps_are_kept_by_content(tmp_path):
+    random = np.random.default_rng(0)
+    embeddings = {name: random.normal(size=(20, 6)) for name in "ab"}
+    first = aligned_maps(embeddings, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    again = aligned_maps(embeddings, cache=tmp_path)
+    assert all(np.array_equal(first.positions[name], again.positions[name]) for name in "ab")
+    assert first.trust == again.trust
+    aligned_maps({**embeddings, "b": embeddings["b"] + 1e-3}, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_clip_without_the_modality_is_not_on_the_map():
+    random = np.random.default_rng(0)
+    embeddings = {name: random.normal(size=(20, 6)) for name in "ab"}
+    embeddings["b"][3] = np.nan
+    maps = aligned_maps(embeddings)
+    assert np.isnan(maps.positions["b"][3]).all()
+    assert np.isfinite(maps.positions["a"]).all()
+    assert 0.5 <= maps.trust["b"] <= 1
+
+
+def test_thumbnails_lie_on_one_sheet(study):
+    maps = study_maps(summarize(study), cache=study / ".maps")
+    assert maps is not None
+    sheet = sprite(maps.clips)
+    assert sheet is not None
+    assert sheet["uri"].startswith("data:image/webp;base64,")
+    assert sheet["columns"] ** 2 >= len(maps.clips)
+
+
+def test_a_view_of_a_figure_keeps_its_height():
+    assert figure_view(Figure("x", "t", "c", "a", go.Figure(layout_height=321))).height == 321

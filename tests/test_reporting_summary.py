@@ -1,0 +1,180 @@
+"""The summary of a study, its tests, its sentences: from run folders to plain values."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mcnlab.errors import DataError
+from mcnlab.reporting.answer import answer
+from mcnlab.reporting.comparison import as_good_as_best, differences_from
+from mcnlab.reporting.recipe import CONTROL, MORE_TERMS, ONE_PAIR, STAGED, Recipe, recipe_of
+from mcnlab.reporting.summary import Column, carriers, factor_groups, key_columns, retention_columns, summarize
+from mcnlab.reporting.tables import comparison_view, outcome_table
+from mcnlab.runs import RunFolder, list_runs
+from tests.fake_study import ALL, DEFAULT, FakeExperiment, write_fake_study
+
+RECALL = Column("T→V R@1", "retrieval", ("text->video",), "recall_at_1")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_fake_study(tmp_path_factory.mktemp("study"), experiments=DEFAULT, seeds=(0, 1), failed=("MCN AT_V",))
+
+
+@pytest.fixture(scope="module")
+def summary(study):
+    return summarize(study, title="A study")
+
+
+def test_reporting_never_imports_torch():
+    modules = "answer comparison curves examples export figures heatmaps live maps notebooks overview pages projection"
+    code = "; ".join(f"import mcnlab.reporting.{name}" for name in f"{modules} render run_figures show".split())
+    found = subprocess.run([sys.executable, "-c", f"{code}; import sys; print('torch' in sys.modules)"],
+                           capture_output=True, text=True, check=True)  # fmt: skip
+    assert found.stdout.strip() == "False"
+
+
+def test_experiments_are_sorted_by_recipe_whatever_their_folders_are_called(summary):
+    staged = ["MCN AT_V", "MCN AV_T", "MCN VT_A"]
+    assert [*summary.experiments] == [*(one.name for one in DEFAULT[:6]), *staged, "V+A+T shuffled"]
+
+
+def test_the_reference_is_all_pairs_in_one_space_by_contrast_alone(summary):
+    assert summary.reference == "V+A+T"
+
+
+def test_an_interval_over_two_seeds_is_students(summary):
+    values = list(summary.run_values(RECALL)["V+T"].values())
+    interval = summary.intervals(RECALL)["V+T"]
+    half = 12.706 * np.std(values, ddof=1) / np.sqrt(2)  # t of one degree of freedom
+    assert (interval.high - interval.value) == pytest.approx(half, rel=1e-3)
+    assert interval.n == 2
+
+
+def test_one_seed_takes_its_own_interval_over_clips(tmp_path):
+    one = summarize(write_fake_study(tmp_path, experiments=DEFAULT[:1], seeds=(4,)))
+    interval = one.intervals(RECALL)["V+A"]
+    row = one.results[(one.results.subject == "text->video") & (one.results.metric == "recall_at_1")].iloc[0]
+    assert (interval.n, interval.low, interval.high) == (1, row.low, row.high)
+
+
+def test_retention_columns_leave_out_towers_that_were_not_trained(summary):
+    column = next(one for one in retention_columns(summary) if one.title == "va")
+    rows = summary.results[(summary.results.task == "retention") & (summary.results.metric == "score")]
+    video = rows[(rows.experiment == "V+T") & (rows.subject == "video:va")]["value"].mean()
+    assert summary.intervals(column)["V+T"].value == pytest.approx(video)
+
+
+def test_failed_runs_count_and_keep_their_reason(summary):
+    failed = [row for row in summary.runs if row.state == "failed"]
+    assert [row.experiment for row in failed] == ["MCN AT_V"] * 2
+    assert "nan at step 14" in failed[0].reason
+
+
+def test_a_run_that_cannot_be_read_is_a_failed_run(tmp_path):
+    write_fake_study(tmp_path, experiments=DEFAULT[:2], seeds=(0,))
+    (tmp_path / "v-a-s0" / "results.json").write_text("{ not json", encoding="utf-8")
+    broken = summarize(tmp_path).runs[0]
+    assert (broken.state, "results.json" in broken.reason) == ("failed", True)
+
+
+def test_no_runs_are_an_error(tmp_path):
+    with pytest.raises(DataError, match="no runs here"):
+        summarize(tmp_path)
+
+
+def test_a_clear_difference_is_clear_and_a_copy_is_none(tmp_path):
+    twin = FakeExperiment("V+A again", ("va",))
+    write_fake_study(tmp_path, experiments=(DEFAULT[0], DEFAULT[1], twin), seeds=(0, 1, 2), clips=200)
+    column = Column("V→A R@1", "retrieval", ("video->audio",), "recall_at_1")
+    found = {one.experiment: one for one in differences_from(summarize(tmp_path), [column], "V+A")}
+    assert found["V+T"].clear
+    assert found["V+T"].test.difference < 0
+    assert (found["V+A again"].test.difference, found["V+A again"].clear) == (0.0, False)
+
+
+def test_those_that_no_test_tells_from_the_best_are_named(summary):
+    best, tied = as_good_as_best(summary, RECALL)
+    means = {name: interval.value for name, interval in summary.intervals(RECALL).items()}
+    assert means[best] == max(means.values())
+    assert best not in tied
+
+
+def test_the_comparison_marks_one_best_per_column(summary):
+    view = comparison_view(summary, key_columns(summary), lead="", recipes=True)
+    for place in range(len(view.columns)):
+        assert [row.cells[place].mark for row in view.rows].count("best") == 1
+
+
+def test_the_answer_has_both_parts_and_the_control(summary):
+    headings = [part.heading for part in answer(summary)]
+    assert headings == ["What each combination retained", "What more terms and the order of stages add", "Control"]
+
+
+def test_the_answers_numbers_are_those_of_the_results(summary):
+    text = " ".join(part.lead for part in answer(summary))
+    value = summary.intervals(Column("", "retention", ("video:va",), "score"))["V+A"].value
+    assert f"shared with audio {value:.2f} in V+A" in text
+
+
+def test_a_loss_that_was_not_finite_is_part_of_the_answer(tmp_path):
+    write_fake_study(tmp_path, experiments=DEFAULT[3:4], seeds=(0,))
+    path = tmp_path / "v-a-t-s0" / "results.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    next(row for row in content["rows"] if row["metric"] == "finite")["value"] = 0.0
+    path.write_text(json.dumps({**content, "outcome": {"finite": False, "reason": "cluster is nan"}}), encoding="utf-8")
+    summary = summarize(tmp_path)
+    assert any("became NaN or infinite in 1 of 1" in part.lead for part in answer(summary))
+    assert outcome_table(summary).loc["V+A+T", "first non-finite"] == "cluster is nan"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "family"),
+    [
+        (Recipe(("va",)), ONE_PAIR),
+        (Recipe(ALL, terms=("contrast", "cluster")), MORE_TERMS),
+        (Recipe(ALL, stages=("VA", "VAT")), STAGED),
+        (Recipe(ALL, shuffled=True), CONTROL),
+    ],
+)
+def test_recipes_know_their_family(recipe, family):
+    assert recipe.family == family
+
+
+def test_a_stage_without_pairs_compares_all_that_are_allowed():
+    stages = [{"modalities": ["video", "audio", "text"], "pairs": None}]
+    assert recipe_of({"stages": stages, "pairs": ["vt", "at"]}).pairs == ("vt", "at")
+
+
+def test_groups_of_own_media_have_no_letters_to_go_by():
+    assert factor_groups(["video:command", "video:vat.object", "audio:vat"]) == ["vat", "command"]
+    assert carriers("command") == ("video", "audio", "text")
+
+
+def test_run_folders_know_their_experiment_and_seed(study):
+    table = list_runs(study)
+    assert len(table) == 20
+    run = RunFolder(study / "v-a-t-disjoint-s1")
+    assert (run.experiment, run.seed, run.finished) == ("V+A+T disjoint", 1, True)
+
+
+def test_a_metrics_line_that_a_crash_cut_off_is_left_out(tmp_path):
+    write_fake_study(tmp_path, experiments=DEFAULT[:1], seeds=(0,), steps=5)
+    path = tmp_path / "v-a-s0" / "metrics.jsonl"
+    path.write_text(path.read_text(encoding="utf-8") + '{"step": 6, "lo', encoding="utf-8")
+    assert len(RunFolder(path.parent).metrics()) == 5
+
+
+def test_a_broken_line_inside_the_metrics_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="line 2 is not JSON"):
+        RunFolder(tmp_path).metrics()
+
+
+def test_a_state_that_nobody_knows_is_named(tmp_path):
+    (tmp_path / "status.json").write_text('{"state": "done"}', encoding="utf-8")
+    with pytest.raises(DataError, match="'done'"):
+        _ = RunFolder(tmp_path).status
