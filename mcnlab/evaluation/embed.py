@@ -2,9 +2,36 @@
 
 import numpy as np
 import torch
+from torch import nn
 
 from mcnlab.data.loading import ClipSource
 from mcnlab.models.multimodal import MultimodalModel
+
+
+@torch.no_grad()
+def settle_statistics(model: MultimodalModel, source: ClipSource, *, batch: int = 256) -> None:
+    """Give an untrained model's batch normalization the statistics of the clips; no weight moves.
+
+    Without it the running statistics are those of no data at all, random layers saturate, and an untrained tower looks
+    worse than it is: a baseline that flatters the trained one.
+
+    Args:
+        model: untrained; its running statistics become the mean over the batches.
+        source: the clips.
+        batch: clips at a time.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+    momentum = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's way to ask for a plain average
+    device, training = next(model.parameters()).device, model.training
+    model.train()
+    for start in range(0, len(source), batch):
+        model(source.batch(np.arange(start, min(start + batch, len(source)))).to(device))
+    model.train(training)
+    for norm, before in zip(norms, momentum, strict=True):
+        norm.momentum = before
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from mcnlab.data.loading import ClipSource
 from mcnlab.data.store import Store
 from mcnlab.data.world import FACTORS, shared_keys
 from mcnlab.evaluation.clusters import evaluate_clusters
-from mcnlab.evaluation.embed import embed_source
+from mcnlab.evaluation.embed import embed_source, settle_statistics
 from mcnlab.evaluation.geometry import evaluate_geometry
 from mcnlab.evaluation.retention import evaluate_retention
 from mcnlab.evaluation.retrieval import Direction, evaluate_retrieval
@@ -58,7 +58,9 @@ def measure(
     split = evaluation_split(settings, store)
     source = build_source(settings, store, split, shuffle_seed=None)
     arrays = embed_source(model, source)
-    before = embed_source(build_model(settings, store, seed=seed), source)
+    first = build_model(settings, store, seed=seed)
+    settle_statistics(first, source)
+    before = embed_source(first, source)
     known, untrained = (subjects(model.graph, x, settings.trained_modalities) for x in (arrays, before))
     tasks, rows = settings.evaluation.tasks, list[ResultRow]()
     if "retrieval" in tasks:
