@@ -170,8 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         with sigterm_interrupts():
-            app(words, prog_name="mcnlab", standalone_mode=False)
-    except (McnlabError, UsageError, OSError, KeyboardInterrupt, typer.Abort) as error:
+            if app(words, prog_name="mcnlab", standalone_mode=False) == INTERRUPTED:
+                raise KeyboardInterrupt  # which typer turned into a number
+    except (McnlabError, UsageError, OSError, KeyboardInterrupt, Terminated, typer.Abort) as error:
         if isinstance(error, BrokenPipeError):  # the reader of our output has gone, `mcnlab inspect | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return StorageError.exit_code
@@ -192,5 +193,4 @@ def _line_and_code(error: BaseException) -> tuple[str, int]:
         return str(error.format_message()), 2  # type: ignore[attr-defined]
     if isinstance(error, OSError):
         return f"{error.filename or 'system'}: {error.strerror or error}", StorageError.exit_code
-    stopped = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
-    return ("terminated", TERMINATED) if stopped else ("interrupted", INTERRUPTED)
+    return ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)

@@ -119,12 +119,12 @@ def make_folder(path: Path) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what writers of this module that were killed left anywhere below a folder; call it under its lock.
+    """Remove what writers of this module that were killed left in a folder; call it under the folder's lock.
 
     Args:
-        folder: an existing folder.
+        folder: nothing happens when there is none.
     """
-    for partial in sorted(folder.rglob(".*.partial-*")):
+    for partial in sorted(folder.glob(".*.partial-*")):
         if partial.is_dir():
             shutil.rmtree(partial)
         else:

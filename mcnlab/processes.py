@@ -12,8 +12,8 @@ PR_SET_PDEATHSIG = 1
 """Number of the option of Linux' prctl that names the signal a process gets when its parent ends."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived; like Ctrl-C, no handler of ordinary errors swallows it."""
+class Terminated(BaseException):
+    """SIGTERM arrived; as with Ctrl-C, no handler of ordinary errors swallows it."""
 
 
 def die_with_parent() -> None:

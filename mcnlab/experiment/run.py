@@ -212,6 +212,7 @@ def run_experiment(
                 return RunFolder(folder)
             refuse_other_run(folder, settings, seed, store=store)
             remove_partial_files(folder)
+            remove_partial_files(folder / "checkpoints")
             _write_start(folder, settings, store, seed, trainer.device.type)
             with failure_on_record(folder):
                 on_start(trainer.total_steps)
@@ -447,7 +448,7 @@ def failure_on_record(folder: Path) -> Iterator[None]:
     """Write into the status how a run failed, and let the error go on."""
     try:
         yield
-    except (StoppedError, KeyboardInterrupt) as error:
+    except (StoppedError, KeyboardInterrupt, Terminated) as error:
         write_json_atomically(folder / "status.json", {"state": "interrupted", "reason": str(error) or "interrupted"})
         raise
     except McnlabError as error:
