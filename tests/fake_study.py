@@ -46,6 +46,10 @@ class FakeExperiment:
     terms: tuple[str, ...] = ("contrast",)
     stages: tuple[tuple[str, ...], ...] = ()
     shuffled: bool = False
+    mode: str = "sound"
+    precision: str = "float32"
+    broken: bool = False
+    """The loss became NaN, and that was recorded as the outcome."""
 
 
 ALL = ("va", "vt", "at")
@@ -240,7 +244,7 @@ def _results(experiment: FakeExperiment, seed: int, ranks: pd.DataFrame) -> list
         add("geometry", f"{first}-{second}", "modality_gap", 0.3)
     for modality in MODALITIES:
         add("geometry", modality, "uniformity", -2.4)
-    add("outcome", "run", "finite", 1)
+    add("outcome", "run", "finite", float(not experiment.broken))
     add("outcome", "run", "train_s", 21.5 + random.normal())
     add("outcome", "run", "overhead_s", 2.4)
     return rows
@@ -253,12 +257,12 @@ def _settings(experiment: FakeExperiment) -> dict[str, object]:
     return {
         "experiment": experiment.name,
         "data": {"world": {}, "store": None, "shuffle_pairs": experiment.shuffled},
-        "mode": "sound",
+        "mode": experiment.mode,
         "graph": experiment.graph,
         "terms": terms,
         "pairs": list(ALL),
         "stages": [{"epochs": 2, "modalities": _members(pairs), "pairs": None, "terms": None} for pairs in stages],
-        "training": {"precision": "float32", "batch": 128, "lr": 0.001},
+        "training": {"precision": experiment.precision, "batch": 128, "lr": 0.001},
     }
 
 
@@ -298,7 +302,9 @@ def _write_run(
     save_file(embeddings, path / "embeddings.safetensors")
     table.to_parquet(path / "clips.parquet")
     ranks.to_parquet(path / "ranks.parquet")
-    (path / "results.json").write_text(json.dumps({"rows": _results(experiment, seed, ranks)}), encoding="utf-8")
+    reason = {"reason": "term 'cluster' is nan in stage 1:VAT at step 14"} if experiment.broken else {}
+    results = {"rows": _results(experiment, seed, ranks), "outcome": {"finite": not experiment.broken, **reason}}
+    (path / "results.json").write_text(json.dumps(results), encoding="utf-8")
     (path / "status.json").write_text(json.dumps({"state": "finished"}), encoding="utf-8")
 
 

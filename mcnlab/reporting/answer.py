@@ -64,8 +64,8 @@ def _cost_of_one_space(summary: StudySummary, names: Sequence[str]) -> list[str]
     found = summary.intervals(column)
     if alone not in found or shared not in found:
         return []
-    change = found[shared].value - found[alone].value
-    verb = "costs" if change < -NOTICEABLE else "helps" if change > NOTICEABLE else "does not change"
+    tested = [one for one in differences_from(summary, [column], alone) if one.experiment == shared and one.clear]
+    verb = "makes no clear difference to" if not tested else "costs" if tested[0].test.difference < 0 else "helps"
     sentence = (
         f"By contrast alone, pulling all three modalities into one space {verb} finding the video of a caption: "
         f"T→V recall at 1 is {_with_interval(summary, column, alone)} for {alone} and "
@@ -151,7 +151,8 @@ def _added(summary: StudySummary) -> Part | None:
         stayed = joint[-1] if joint else base
         points += _stage_points(summary, staged, stayed)
     lead = f"Measured against {base}: all pairs in one space, contrast alone."
-    return Part("What more terms and the order of stages add", lead, tuple(point for point in points if point))
+    heading = "What more terms and the order of stages add" if staged else "What more terms add"
+    return Part(heading, lead, tuple(point for point in points if point))
 
 
 def _change(summary: StudySummary, name: str, base: str) -> str:
@@ -194,10 +195,7 @@ def _outcomes(summary: StudySummary) -> Part | None:
     if not broken:
         return Part("Finite or not", f"The loss stayed finite in all {len(known)} runs.")
     lead = f"The loss became NaN or infinite in {len(broken)} of {len({row.experiment for row in known})} experiments: "
-    safe_ones = [name for name in summary.experiments if name not in broken and _recipe(summary, name).mode == "sound"]
-    points = (
-        (f"Every sound experiment stayed finite ({len(safe_ones)}).",) if _all_sound_finite(summary, broken) else ()
-    )
+    points = ("Every experiment in sound mode stayed finite.",) if _all_sound_finite(summary, broken) else ()
     return Part("Finite or not", lead + ", ".join(broken) + ".", points)
 
 

@@ -50,14 +50,14 @@ def as_good_as_best(summary: StudySummary, column: Column) -> tuple[str | None, 
         column: what is compared.
 
     Returns:
-        Name of the best by its mean (None when nobody has the column), and the others without a clear difference.
+        Name of the best by its mean (None when nobody has the column), and those that a test could not tell from it.
     """
     means = {experiment: interval.value for experiment, interval in summary.intervals(column).items()}
     if not means:
         return None, set()
     best = max(summary.experiments, key=lambda experiment: means.get(experiment, -np.inf))
     tested = differences_from(summary, [column], best)
-    return best, {difference.experiment for difference in tested if not difference.clear}
+    return best, {one.experiment for one in tested if one.p_corrected is not None and not one.clear}
 
 
 def _tested(summary: StudySummary, column: Column, other: str) -> list[Difference]:

@@ -32,7 +32,7 @@ def curves_figure(summary: StudySummary) -> Figure | None:
         return None
     across = min(PANELS_PER_ROW, len(drawn))
     down = math.ceil(len(drawn) / across)
-    titles = [safe(shortened(name, longest=26)) for name in drawn]
+    titles = [safe(shortened(name, longest=34)) for name in drawn]
     height = down * (PANEL_PX + 50) + 50
     plot = make_subplots(
         rows=down, cols=across, subplot_titles=titles, horizontal_spacing=0.035, vertical_spacing=58 / (height - 102)

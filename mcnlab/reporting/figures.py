@@ -182,7 +182,7 @@ def _bars(summary: StudySummary, columns: Sequence[Column], *, unit: str, suffix
         _add_levels(plot, summary, column, suffix, place)
         if place["row"] == down or number + across >= len(columns):
             plot.update_xaxes(title_text=unit, title_font_size=11, title_font_color=QUIET, **place)
-    names = [safe(shortened(name, longest=34)) for name in summary.experiments]
+    names = [safe(shortened(name, longest=40)) for name in summary.experiments]
     plot.update_yaxes(autorange="reversed", tickvals=list(range(len(names))), ticktext=names, showgrid=False)
     plot.update_xaxes(rangemode="tozero", range=[0, _reach(summary, columns)], tickformat=".2~f")
     return styled(plot, height=height).update_layout(bargap=0.25, showlegend=False)

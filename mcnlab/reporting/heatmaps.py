@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from mcnlab.reporting.figures import family, interval_table, means
 from mcnlab.reporting.recipe import MORE_TERMS, STAGED
 from mcnlab.reporting.style import DIVERGING, QUIET, SEQUENTIAL, Figure, safe, shortened, styled
-from mcnlab.reporting.summary import MODALITIES, Column, StudySummary, carriers, factor_groups
+from mcnlab.reporting.summary import MODALITIES, WORLD_GROUPS, Column, StudySummary, carriers, factor_groups
 
 CELLS_ABREAST = 24
 """Cells of heat maps that fit beside each other on a page."""
@@ -47,12 +47,48 @@ def retention_figure(summary: StudySummary) -> Figure | None:
         name="retention",
         title="What each combination retained",
         caption="Score of a linear probe on frozen embeddings: R² or balanced accuracy above chance; 0 is chance, 1 is "
-        "perfect, larger is better. Columns are factor groups, named by the modalities that carry them (v: video "
-        "alone, va: video and audio, …). Mean over seeds. Empty cells: a modality that the experiment did not train. "
-        "Last row: the same towers before training.",
+        f"perfect, larger is better. Columns are factor groups{_named_by_carriers(summary)}. Mean over seeds. Empty "
+        "cells: a modality that the experiment did not train. Last row: the same towers before training.",
         alt=_retention_in_words(summary, scores),
         plot=plot,
         numbers=_retention_numbers(summary),
+    )
+
+
+def factor_purity_figure(summary: StudySummary) -> Figure | None:
+    """Purity of the clusters against the categorical factors of own media.
+
+    Args:
+        summary: the study.
+
+    Returns:
+        A heat map per modality, chance in the last row; None when clusters were scored against the label alone.
+    """
+    subjects = [one for one in summary.subjects("clusters") if ":" in one]
+    tables = {}
+    for modality in (*MODALITIES, "joint"):
+        own = {_factor(one): one for one in subjects if one.startswith(f"{modality}:")}
+        if own:
+            columns = {name: Column("", "clusters", (one,), "purity") for name, one in own.items()}
+            cells = {name: means(summary.intervals(column)) for name, column in columns.items()}
+            tables[modality] = pd.DataFrame(cells).reindex(list(summary.experiments))
+            chance = {name: summary.level("clusters", one, "chance_purity") for name, one in own.items()}
+            tables[modality].loc["chance"] = pd.Series(chance, dtype=float)
+    if not tables:
+        return None
+    return Figure(
+        name="factor-purity",
+        title="How clean the clusters are for each factor",
+        caption="Purity of as many k-means clusters as the factor has values: share of clips with the most common value "
+        "of their cluster, larger is better. Mean over seeds. Last row: chance (shuffled values).",
+        alt="Heat maps of purity; the table has all numbers.",
+        plot=_heat_maps(
+            tables,
+            bar={"tickvals": [0, 0.5, 1]},
+            colors={"colorscale": SEQUENTIAL, "cmin": 0, "cmax": 1},
+            quiet=lambda experiment, modality: False,
+        ),
+        numbers=pd.concat(tables, axis=1).rename_axis(index="experiment").round(3),
     )
 
 
@@ -134,6 +170,12 @@ def factors_figure(summary: StudySummary) -> Figure | None:
     )
 
 
+def _named_by_carriers(summary: StudySummary) -> str:
+    """What the letters of the world's factor groups mean; nothing for factors of own media."""
+    known = any(group in WORLD_GROUPS for group in factor_groups(summary.subjects("retention")))
+    return ", named by the modalities that carry them (v: video alone, va: video and audio, …)" if known else ""
+
+
 def _group(subject: str) -> str:
     """Factor group of a retention subject."""
     return _factor(subject).split(".")[0]
@@ -193,7 +235,7 @@ def _heat_maps(
     for number, (modality, table) in enumerate(tables.items()):
         place = {"row": 1, "col": number + 1} if abreast else {"row": number + 1, "col": 1}
         plot.add_trace(_heat_map(modality, table, quiet, signed), **place)
-        names = [safe(shortened(name, longest=34)) for name in table.index]
+        names = [safe(shortened(name, longest=40)) for name in table.index]
         plot.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed", **place)
         groups = [safe(shortened(group, longest=14)) for group in table.columns]
         plot.update_xaxes(tickvals=list(range(len(groups))), ticktext=groups, side="bottom", **place)

@@ -336,7 +336,7 @@ def _empty_panels(experiments: Sequence[str]) -> tuple[go.Figure, dict[str, dict
     plot = make_subplots(
         rows=down,
         cols=across,
-        subplot_titles=[safe(shortened(one, longest=26)) for one in experiments],
+        subplot_titles=[safe(shortened(one, longest=34)) for one in experiments],
         horizontal_spacing=0.012,
         vertical_spacing=28 / (height - 100),
     )
@@ -425,7 +425,10 @@ def _coloring(title: str, values: pd.Series) -> Coloring | None:
         "title": {"text": safe(title), "side": "right"},
         "thickness": 12,
         "outlinewidth": 0,
-        "len": 1,
+        "lenmode": "pixels",
+        "y": 1,
+        "yanchor": "top",
+        "len": 320,
     }
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         if values.nunique() < 2:

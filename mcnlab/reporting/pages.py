@@ -13,7 +13,7 @@ from mcnlab.reporting.answer import answer
 from mcnlab.reporting.curves import curves_figure
 from mcnlab.reporting.export import export_html, run_facts
 from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
-from mcnlab.reporting.heatmaps import additions_figure, retention_figure
+from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
 from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
 from mcnlab.reporting.style import Figure
@@ -187,7 +187,7 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
         _comparison(summary),
         _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
         _figure_section("retrieval", "Retrieval", recall_figure(summary)),
-        _figure_section("clusters", "Clusters", purity_figure(summary)),
+        _figure_section("clusters", "Clusters", purity_figure(summary), factor_purity_figure(summary)),
         _figure_section("spaces", "Spaces", maps_figure(maps) if maps is not None else None, clips=True),
         _training(summary),
     ]

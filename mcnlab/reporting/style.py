@@ -57,6 +57,10 @@ TEMPLATE = go.layout.Template(
 )
 
 
+LONG_TITLE = 24
+"""Characters from which the title of a panel is set smaller."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A picture with all that makes it readable: what to see, what it says without eyes, and its numbers."""
@@ -117,5 +121,5 @@ def styled(plot: go.Figure, *, height: int) -> go.Figure:
         The same figure.
     """
     for title in plot.layout.annotations:
-        title.font.size = 13
+        title.font.size = 13 if len(title.text or "") < LONG_TITLE else 11
     return plot.update_layout(template=TEMPLATE, height=height)

@@ -80,7 +80,8 @@ class StudySummary:
         rows = self.results
         chosen = rows[(rows.task == column.task) & (rows.metric == column.metric) & rows.subject.isin(column.subjects)]
         if column.trained_only:
-            chosen = chosen[[self.trains(*pair) for pair in zip(chosen.experiment, chosen.subject, strict=True)]]
+            trained = [self.trains(*pair) for pair in zip(chosen.experiment, chosen.subject, strict=True)]
+            chosen = chosen[np.array(trained, dtype=bool)]
         means = chosen.dropna(subset="value").groupby(["experiment", "seed"], sort=False)["value"].mean()
         found: dict[str, dict[int, float]] = {}
         for (experiment, seed), value in means.items():

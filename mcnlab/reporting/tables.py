@@ -65,7 +65,7 @@ def comparison_view(summary: StudySummary, columns: Sequence[Column], *, lead: s
     rows = tuple(
         RowView(
             name,
-            summary.recipes[name].in_words if name in summary.recipes else "settings unreadable",
+            _what(summary, name),
             seeds[name],
             FAMILY_COLORS.get(family(summary, name), QUIET),
             tuple(cells.get(name, CellView()) for cells in by_column),
@@ -168,6 +168,14 @@ def _cell(interval: Interval, difference: Difference | None, mark: str) -> CellV
     if difference is not None:
         change = f"{difference.test.difference:+.3f}".replace("-", "−") + "*" * difference.clear
     return CellView(f"{interval.value:.3f}".replace("-", "−"), spread, change, mark)
+
+
+def _what(summary: StudySummary, name: str) -> str:
+    """What an experiment trains, and whether it broke."""
+    runs = [row for row in summary.runs if row.experiment == name]
+    broken = sum(row.finite is False for row in runs)
+    words = summary.recipes[name].in_words if name in summary.recipes else "settings unreadable"
+    return f"{words} · loss not finite in {broken} of {len(runs)} runs" if broken else words
 
 
 def _mean_text(interval: Interval) -> str:
