@@ -79,8 +79,8 @@ def factor_purity_figure(summary: StudySummary) -> Figure | None:
     return Figure(
         name="factor-purity",
         title="How clean the clusters are for each factor",
-        caption="Purity of as many k-means clusters as the factor has values: share of clips with the most common value "
-        "of their cluster, larger is better. Mean over seeds. Last row: chance (shuffled values).",
+        caption="Purity of as many k-means clusters as the factor has values: share of clips with the most common "
+        "value of their cluster, larger is better. Mean over seeds. Last row: chance (shuffled values).",
         alt="Heat maps of purity; the table has all numbers.",
         plot=_heat_maps(
             tables,
