@@ -85,7 +85,10 @@ def with_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str,
             place = place.setdefault(step, {}) if isinstance(place, dict) else None
         if not isinstance(place, dict):
             raise ConfigError(f"--set {flag}: {name} is not a setting inside a group")
-        place[last] = yaml.safe_load(text)
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {flag}: not valid YAML") from error
     return merged
 
 

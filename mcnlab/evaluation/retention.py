@@ -211,11 +211,12 @@ def _weights(recordings: int, generator: np.random.Generator, draws: int) -> np.
 
 
 def _weighted_r2(truth: np.ndarray, predicted: np.ndarray, recording: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(1 + draws,) R² of one factor, from sums over the recordings."""
+    """(1 + draws,) R² of one factor, from sums over the recordings; 0, as chance, where a draw has one value only."""
     parts = (np.ones_like(truth), truth, truth**2, (truth - predicted) ** 2)
     count, total, square, error = (weights @ np.bincount(recording, part, weights.shape[1]) for part in parts)
     spread = square - total**2 / count
-    return 1.0 - error / np.maximum(spread, 1e-12 * square)
+    varied = spread > 1e-12 * count  # the truth has variance 1 before it is drawn from
+    return np.where(varied, 1.0 - error / np.where(varied, spread, 1.0), 0.0)
 
 
 def _weighted_accuracy(factor: _Factor, guess: np.ndarray, recording: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -229,7 +229,7 @@ class ExperimentSettings(Settings):
         if isinstance(values.get("stages"), str):
             training = values.get("training")
             epochs = training.get("epochs", 30) if isinstance(training, Mapping) else getattr(training, "epochs", 30)
-            values["stages"] = named_stages(values["stages"], epochs if isinstance(epochs, int) else 30)
+            values["stages"] = named_stages(values["stages"], epochs if isinstance(epochs, int) and epochs > 0 else 30)
         return values
 
     @model_validator(mode="after")

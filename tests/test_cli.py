@@ -1,0 +1,377 @@
+"""The command line as a user meets it: help, one clear line for every mistake, exit codes, nothing half-written."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+import mcnlab.cli
+from mcnlab.cli import main
+from mcnlab.data.store import Clip, Recording, StoreWriter, Track, open_store
+from mcnlab.data.text import train_word_vectors
+from mcnlab.processes import Terminated
+from tests.small_store import make_store
+
+VERBS = ["study", "train", "evaluate", "report", "inspect", "lab", "import world", "import media"]
+HEAVY = ("torch", "pandas", "numpy", "plotly", "papermill", "pydantic", "sklearn", "umap")
+TINY = {
+    "experiment": "tiny",
+    "stages": "VT",
+    "terms": {"contrast": {}},
+    "model": {"dim": 8, "audio_width": 8, "audio_blocks": 1},
+    "training": {"epochs": 1, "batch": 16, "warmup_steps": 0, "threads": 1},
+}
+
+
+@pytest.fixture
+def mcnlab_says(capsys):
+    """Runs a command in this process: exit code, standard output, standard error."""
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("stores") / "small").path
+
+
+def written(folder, name="experiment.yaml", **changes):
+    """An experiment's file."""
+    path = folder / name
+    path.write_text(yaml.safe_dump({**TINY, **changes}), encoding="utf-8")
+    return path
+
+
+def tree(folder):
+    """All that is in a folder, with sizes."""
+    return sorted((str(path.relative_to(folder)), path.stat().st_size) for path in folder.rglob("*") if path.is_file())
+
+
+def one_line(err):
+    """The text of a refusal, which is one line and nothing else."""
+    assert err.startswith("error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    return err.removeprefix("error: ").rstrip()
+
+
+def test_neither_the_package_nor_its_help_loads_anything_heavy():
+    code = (
+        "import sys, contextlib, io, mcnlab\n"
+        "from mcnlab.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as out: code = main(['--help'])\n"
+        "assert 'study' in out.getvalue()\n"
+        f"print(code, [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0 []"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb, mcnlab_says):
+    code, out, err = mcnlab_says(*verb.split(), "--help")
+    assert (code, err) == (0, "")
+    assert f"Example: mcnlab {verb}" in " ".join(out.split())
+
+
+def test_every_verb_is_among_those_that_were_tried():
+    commands = [*mcnlab.cli.app.registered_commands, *mcnlab.cli.importers.registered_commands]
+    assert len(commands) == len(VERBS)
+
+
+def test_without_a_verb_the_help_is_shown(mcnlab_says):
+    code, out, err = mcnlab_says()
+    assert code == 2
+    assert "Usage: mcnlab" in out + err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["stduy"], "stduy"),
+        (["study"], "STUDY.yaml"),
+        (["study", "x.yaml", "--workers", "two"], "--workers"),
+        (["study", "x.yaml", "--workers", "0"], "--workers"),
+        (["train", "x.yaml"], "--run"),
+        (["train", "x.yaml", "--run", "r", "--sed", "1"], "--sed"),
+        (["train", "x.yaml", "--run", "r", "--seed", "-1"], "--seed"),
+        (["import", "howto", "x"], "howto"),
+        (["import", "world"], "--out"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_in_one_line(words, said, mcnlab_says):
+    code, _, err = mcnlab_says(*words)
+    assert code == 2
+    assert said in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("training.epoch=3", "unknown setting 'training.epoch', did you mean 'epochs'?"),
+        ("training.epochs=many", "training.epochs: Input should be a valid integer"),
+        ("training.epochs=0", "training.epochs: Input should be greater than 0"),
+        ("grahp=shared", "unknown setting 'grahp', did you mean 'graph'?"),
+        ("graph=fine", "graph: Input should be 'shared' or 'disjoint', got 'fine'"),
+        ("stages=XY", "stages: expected initials such as VT, VAT or AV_T"),
+        ("terms.contrast=null", "terms: expected at least one"),
+        ("terms.cluster.clusters=100000", "100000 clusters, but k-means sees at most"),
+        ("training", "--set training: expected key=value"),
+        ("training.epochs=[", "--set training.epochs=[: not valid YAML"),
+        ("data.store.inner=3", "--set data.store.inner=3: data.store.inner is not a setting inside a group"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name_and_nothing_is_written(flag, said, store, tmp_path, mcnlab_says):
+    experiment = written(tmp_path, data={"store": str(store)})
+    before = tree(tmp_path)
+    code, out, err = mcnlab_says("train", experiment, "--run", tmp_path / "run", "--set", flag)
+    assert (code, out) == (2, "")
+    assert said in one_line(err)
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1", "expected a mapping of settings, got list"),
+        ("", "expected a mapping of settings, got NoneType"),
+        ("experiment: x", "data: Field required"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_named(text, said, tmp_path, mcnlab_says):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text, encoding="utf-8")
+    code, _, err = mcnlab_says("train", path, "--run", tmp_path / "run")
+    assert code == 2
+    assert str(path) in one_line(err)
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["train", "none.yaml", "--run", "run"], 2, "none.yaml: no such file"),
+        (["study", "none.yaml"], 2, "none.yaml: no such file"),
+        (["evaluate", "none"], 3, "none: no run here"),
+        (["report", "none"], 3, "none: no runs here"),
+        (["inspect", "none"], 3, "none: no such store"),
+        (["import", "media", "none.csv", "--out", "store"], 3, "none.csv: no such manifest"),
+        (["lab", "none"], 2, "none: no such folder of notebooks"),
+    ],
+)
+def test_what_is_not_there_is_named_and_nothing_is_written(words, code, said, tmp_path, mcnlab_says, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found, _, err = mcnlab_says(*words)
+    assert found == code
+    assert said in one_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_store_is_bad_data(tmp_path, mcnlab_says):
+    (tmp_path / "empty").mkdir()
+    experiment = written(tmp_path, data={"store": "empty"})
+    code, _, err = mcnlab_says("train", experiment, "--run", tmp_path / "run")
+    assert code == 3
+    assert str(tmp_path / "empty") in one_line(err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_store_without_recordings_is_bad_data(store, tmp_path, mcnlab_says):
+    """As a broken converter might leave it: all files there, no rows."""
+    info = json.loads((store / "store.json").read_text())
+    (tmp_path / "hollow").mkdir()
+    (tmp_path / "hollow" / "store.json").write_text(json.dumps({**info, "files": {}, "recordings": 0}))
+    code, _, err = mcnlab_says("inspect", tmp_path / "hollow")
+    assert code == 3
+    assert "hollow" in one_line(err)
+
+
+def words_store(path, *, labels, factors, test=6, train=8, with_video=True):
+    """A store of captions, and video features unless asked not to."""
+    tracks = [Track("video_2d", "video", 4, 1.0)] if with_video else [Track("audio_mel", "audio", 40, 100.0)]
+    words = train_word_vectors(["red ball", "blue cube"] * 4, dim=4, seed=0)
+    random = np.random.default_rng(0)
+    with StoreWriter(path, name="words", tracks=tracks, words=words) as writer:
+        for number in range(train + test):
+            rows = random.normal(size=(1 if with_video else 100, tracks[0].dim)).astype(np.float16)
+            caption = "red ball" if number % 2 else "blue cube"
+            clip = Clip(0.0, 1.0, caption, labels[number % len(labels)], {k: v(number) for k, v in factors.items()})
+            split = "train" if number < train else "test"
+            writer.add(Recording(f"r{number}", split, 1.0, {tracks[0].name: rows}, (clip,), {}, None))
+    return open_store(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "with_video", "changes", "said"),
+    [
+        (["cat", "dog"], False, {}, "experiment 'tiny' needs video; the store has audio, text"),
+        (["cat"], True, {}, "split 'test': label: at least two classes are needed, got only 'cat' in 6 clips"),
+        (["cat", "dog"], True, {"evaluation": {"split": "val"}}, "no held-out split val; it has train, test"),
+        (["cat", "dog"], True, {"data": {"train_split": "tarin"}}, "no split 'tarin' to train on; it has train, test"),
+        (
+            ["cat", "dog"],
+            True,
+            {"evaluation": {"clusters": 9}},
+            "label: 9 clusters need as many clips with video, got 6",
+        ),
+    ],
+)
+def test_data_that_cannot_be_scored_are_refused_before_training(
+    labels, with_video, changes, said, tmp_path, mcnlab_says
+):
+    words_store(tmp_path / "store", labels=labels, factors={}, with_video=with_video)
+    data = {"store": "store", **changes.pop("data", {})} if "data" in changes else {"store": "store"}
+    experiment = written(tmp_path, **changes, data=data)
+    before = tree(tmp_path)
+    code, out, err = mcnlab_says("train", experiment, "--run", tmp_path / "run")
+    assert (code, out) == (3, "")
+    assert said in one_line(err)
+    assert str(tmp_path / "store") in err
+    assert tree(tmp_path) == before
+
+
+def test_one_class_is_enough_when_clusters_are_not_asked_for(tmp_path, mcnlab_says):
+    words_store(tmp_path / "store", labels=["cat"], factors={})
+    experiment = written(tmp_path, data={"store": "store"}, evaluation={"tasks": ["retrieval"]})
+    code, out, _ = mcnlab_says("train", experiment, "--run", tmp_path / "run")
+    assert code == 0
+    assert out.strip() == str(tmp_path / "run")
+
+
+def test_a_factor_that_never_changes_is_left_out_and_said(tmp_path, mcnlab_says):
+    factors = {"speed": lambda number: float(number % 3), "camera": lambda number: "left"}
+    words_store(tmp_path / "store", labels=["cat", "dog"], factors=factors)
+    experiment = written(tmp_path, data={"store": "store"})
+    code, _, err = mcnlab_says("train", experiment, "--run", tmp_path / "run")
+    assert code == 0
+    assert "left out of retention: factor camera" in err
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    kept = {row["subject"] for row in rows if row["task"] == "retention"}
+    assert "video:speed" in kept
+    assert not any("camera" in subject for subject in kept)
+
+
+def test_media_without_frames_or_samples_are_counted_and_the_rest_is_kept(tmp_path, mcnlab_says):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(0, dtype=np.float32), 16000)
+    soundfile.write(tmp_path / "good.wav", np.sin(np.arange(16000) / 9).astype(np.float32), 16000)
+    with av.open(str(tmp_path / "none.mp4"), "w") as container:
+        container.add_stream("mpeg4", rate=10).width = 32
+    lines = ["id,video,audio,caption,label,split"]
+    lines += [f"g{k},,good.wav,word{k % 2} here,{'ab'[k % 2]},{'train' if k < 4 else 'val'}" for k in range(8)]
+    lines += ["novideo,none.mp4,,a caption,a,train", "nosound,,silent.wav,a caption,a,train"]
+    lines += ["quiet,,good.wav,,a,train", f"endless,,good.wav,{'word ' * 20000},a,train"]
+    (tmp_path / "clips.csv").write_text("\n".join(lines), encoding="utf-8")
+    code, out, err = mcnlab_says("import", "media", tmp_path / "clips.csv", "--out", tmp_path / "store")
+    assert (code, err) == (0, "")
+    report = open_store(tmp_path / "store").import_report
+    told = json.dumps(report)
+    for name in ("novideo", "nosound"):
+        assert name in told
+    assert "checksums" in out
+    experiment = written(tmp_path, data={"store": "store"}, stages="AT")
+    code, _, err = mcnlab_says("train", experiment, "--run", tmp_path / "run")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("video", "video: no frames (an array of shape (0, 8, 8, 3)): 'one'"), ("audio", "audio: no samples: 'one'")],
+)
+def test_a_manifest_of_nothing_but_broken_media_is_refused(kind, said, tmp_path, mcnlab_says):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, dtype=np.float32), 16000)
+    np.save(tmp_path / "empty.npy", np.zeros((0, 8, 8, 3), dtype=np.uint8))
+    name = {"video": "empty.npy", "audio": "empty.wav"}[kind]
+    (tmp_path / "clips.csv").write_text(f"id,{kind},fps\none,{name},10\n", encoding="utf-8")
+    before = tree(tmp_path)
+    code, out, err = mcnlab_says("import", "media", tmp_path / "clips.csv", "--out", tmp_path / "store")
+    assert (code, out) == (3, "")
+    assert "nothing in it can be used" in one_line(err)
+    assert said in err
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_file_where_the_run_should_go_is_a_storage_error(store, tmp_path, mcnlab_says):
+    experiment = written(tmp_path, data={"store": str(store)})
+    (tmp_path / "run").write_text("mine")
+    code, _, err = mcnlab_says("train", experiment, "--run", tmp_path / "run")
+    assert code == 5
+    assert str(tmp_path / "run") in one_line(err)
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_debug_shows_the_traceback_and_keeps_line_and_code(mcnlab_says):
+    code, _, err = mcnlab_says("--debug", "study", "none.yaml")
+    assert code == 2
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("error: none.yaml: no such file")
+
+
+def test_control_characters_do_not_reach_the_terminal(mcnlab_says):
+    code, _, err = mcnlab_says("inspect", "no\x1b[31m\nstore")
+    assert code == 3
+    assert one_line(err).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Terminated(), 143, "terminated"),
+        (OSError(28, "No space"), 5, "No s"),
+    ],
+)
+def test_signals_and_the_disk_have_codes_of_their_own(error, code, said, mcnlab_says, monkeypatch):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("mcnlab.data.store.open_store", fails)
+    found, _, err = mcnlab_says("inspect", "x")
+    assert found == code
+    assert said in err
+
+
+def test_a_fault_of_ours_is_not_hidden(mcnlab_says, monkeypatch):
+    def fails(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("mcnlab.data.store.open_store", fails)
+    with pytest.raises(ZeroDivisionError):
+        mcnlab_says("inspect", "x")
+
+
+def test_sigterm_ends_a_command_with_143(monkeypatch, mcnlab_says):
+    def waits(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("mcnlab.data.store.open_store", waits)
+    before = signal.getsignal(signal.SIGTERM)
+    code, _, err = mcnlab_says("inspect", "x")
+    assert (code, err) == (143, "error: terminated\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_reader_that_goes_away_is_no_error(store):
+    done = subprocess.run(
+        f"{sys.executable} -m mcnlab inspect {store} | head -c 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.stderr == ""
