@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -54,25 +54,42 @@ def seeded(*key: str | int) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def limited_threads(count: int | None) -> Iterator[None]:
-    """At most so many threads of torch, BLAS and OpenMP inside, so that numbers do not hang on how many there are.
+class LimitedThreads:
+    """A context in which torch, BLAS and OpenMP use at most so many threads; entered and never left, it lasts.
 
     Args:
         count: threads; None leaves them as they are.
     """
-    if count is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        with threadpool_limits(limits=count):
-            yield
-    finally:
-        torch.set_num_threads(before)
+
+    def __init__(self, count: int | None) -> None:
+        self.count = count
+        self._before = torch.get_num_threads()
+        self._others: threadpool_limits | None = None
+
+    def __enter__(self) -> None:
+        if self.count is not None:
+            self._before = torch.get_num_threads()
+            torch.set_num_threads(self.count)
+            self._others = threadpool_limits(limits=self.count)
+
+    def __exit__(self, *error: object) -> None:
+        if self._others is not None:
+            self._others.restore_original_limits()
+            torch.set_num_threads(self._before)
 
 
-def one_torch_thread() -> AbstractContextManager[None]:
+def limited_threads(count: int | None) -> LimitedThreads:
+    """At most so many threads inside, so that numbers do not hang on how many cores there are.
+
+    Args:
+        count: threads; None leaves them as they are.
+
+    Returns:
+        A context.
+    """
+    return LimitedThreads(count)
+
+
+def one_torch_thread() -> LimitedThreads:
     """One thread inside: many small operations are fastest so, above all beside other processes."""
-    return limited_threads(1)
+    return LimitedThreads(1)
