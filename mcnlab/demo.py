@@ -26,7 +26,7 @@ def demo_runs(folder: str | Path | None = None) -> Path:
     for name, stages in EXPERIMENTS.items():
         run = runs / f"{name.replace('+', '-').lower()}-s0"
         if not RunFolder(run).finished:
-            alone = ["terms.cluster=null", "terms.reconstruct=null", "training.epochs=10"]
+            alone = ["terms.cluster=null", "terms.reconstruct=null", "training.epochs=60"]
             run_experiment(
                 settings_path("studies/tiny_experiment.yaml"),
                 run,

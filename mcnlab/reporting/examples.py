@@ -180,4 +180,4 @@ def _found(clips: pd.DataFrame, place: int, right: int) -> Found:
 def _words(clips: pd.DataFrame, place: int) -> str:
     """Caption of a clip, else its id."""
     caption = clips["caption"].iloc[place]
-    return shortened(str(caption or clips["id"].iloc[place]), longest=80)
+    return shortened(str(caption or clips["id"].iloc[place]), longest=60)

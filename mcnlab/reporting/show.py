@@ -12,7 +12,7 @@ from mcnlab.reporting.export import PLOTLY
 from mcnlab.reporting.render import fragment, table_view
 from mcnlab.reporting.style import Figure, safe
 
-TITLE_PX = 34
+TITLE_PX = 44
 
 
 def show(figure: Figure | None, *, thumbnails: dict[str, Any] | None = None) -> None:
