@@ -128,11 +128,11 @@ def run_study(
     planned = [run for run in plan_runs(study, folders, path) if fnmatch.fnmatchcase(run.settings.experiment, only)]
     if not planned:
         raise ConfigError(f"--only {only}: no experiment of {path} matches")
-    stores = prepare_stores(planned, folders)
+    workers = workers or usable_cores()
+    stores = prepare_stores(planned, folders, workers=workers)
     make_folder(folders.runs)
     with held(folders.runs):
         remove_partial_files(folders.runs)
-        workers = min(workers or usable_cores(), len(planned))
         seconds = run_missing(planned, folders, stores, workers=workers)
         write_study_record(study, folders, began=began, run_s=seconds, workers=workers)
         index, problems = write_study_report(folders)
@@ -217,7 +217,7 @@ def slug(name: str) -> str:
     return f"{readable or 'x'}-{sha256(name.encode()).hexdigest()[:10]}"
 
 
-def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders) -> dict[Path, Store]:
+def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders, *, workers: int) -> dict[Path, Store]:
     """Render missing worlds, and check that every store has what its experiments need.
 
     Returns:
@@ -232,7 +232,7 @@ def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders) -> dict
         key = repr((run.settings.data.world, run.settings.data.store))
         if key not in opened:
             with counted("rendering the world") as progress:
-                opened[key] = prepared_store(run.settings, folders.stores, progress=progress)
+                opened[key] = prepared_store(run.settings, folders.stores, progress=progress, workers=workers)
         notes |= dict.fromkeys(check_data(run.settings, opened[key]))
         opened[str(run.folder)] = opened[key]
     for note in notes:

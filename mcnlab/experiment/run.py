@@ -47,7 +47,7 @@ from mcnlab.experiment.provenance import provenance
 from mcnlab.experiment.settings import ExperimentSettings, read_experiment
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically, write_text_atomically
 from mcnlab.models.multimodal import MultimodalModel
-from mcnlab.numerics import limited_threads, one_torch_thread
+from mcnlab.numerics import limited_threads
 from mcnlab.processes import Terminated
 from mcnlab.runs import RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
@@ -271,7 +271,11 @@ def write_results(
 
 
 def prepared_store(
-    settings: ExperimentSettings, stores: Path, *, progress: Callable[[int, int], None] | None = None
+    settings: ExperimentSettings,
+    stores: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
 ) -> Store:
     """The experiment's store; a world that is not there yet is rendered, by one process while others wait.
 
@@ -279,6 +283,7 @@ def prepared_store(
         settings: the experiment.
         stores: folder of rendered worlds.
         progress: told recordings done and all, while a world is rendered.
+        workers: processes that render it.
 
     Returns:
         The store, opened.
@@ -294,8 +299,7 @@ def prepared_store(
         make_folder(stores)
         with FileLock(stores / f".{path.name}.waiting"):
             if not path.exists():
-                with one_torch_thread():
-                    build_world(world, path, progress=progress)
+                build_world(world, path, progress=progress, workers=workers)
     return open_store(path)
 
 

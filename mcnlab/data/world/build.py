@@ -1,6 +1,9 @@
 """From a world to a store: render, extract, write; and render a stored clip once more."""
 
+import functools
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,21 +26,29 @@ from mcnlab.data.world.recordings import (
 )
 from mcnlab.data.world.settings import WORLD_VERSION, WorldSettings
 from mcnlab.errors import DataError
+from mcnlab.numerics import one_torch_thread
+from mcnlab.processes import die_with_parent
 
 CALIBRATION_CLIPS = 300
 """Clips of the train split that the untrained visual features are calibrated on."""
+
+RECORDINGS_PER_TASK = 8
+"""Recordings that a rendering process makes before it hands them over."""
 
 Progress = Callable[[int, int], None]
 """Told the number of recordings done and the number of all."""
 
 
-def build_world(settings: WorldSettings, out: Path | str, *, progress: Progress | None = None) -> Store:
+def build_world(
+    settings: WorldSettings, out: Path | str, *, progress: Progress | None = None, workers: int = 1
+) -> Store:
     """Render a world and put it into a new store.
 
     Args:
         settings: the world.
         out: folder of the store; it must not exist.
         progress: called after every recording.
+        workers: processes that render; the bytes do not depend on it.
 
     Returns:
         The store, opened.
@@ -49,20 +60,8 @@ def build_world(settings: WorldSettings, out: Path | str, *, progress: Progress 
     Example:
         >>> build_world(WorldSettings(train_recordings=20), "stores/small-world")  # doctest: +SKIP
     """
-    places = [(split, number) for split, count in settings.recordings_of_split.items() for number in range(count)]
-    extractor = _calibrated(settings)
-    with StoreWriter(
-        Path(out),
-        name="narrated world",
-        tracks=[*extractor.tracks(), AUDIO_TRACK],
-        words=_word_vectors(settings),
-        info={"world": {"version": WORLD_VERSION, **settings.model_dump()}, "visual": extractor.info()},
-        calibration=extractor.arrays(),
-    ) as writer:
-        for done, (split, number) in enumerate(places, start=1):
-            writer.add(_recording(settings, split, number, extractor))
-            if progress is not None:
-                progress(done, len(places))
+    with one_torch_thread():  # the last bit of a sum depends on the number of threads
+        _write_world(settings, Path(out), progress or (lambda done, total: None), workers=workers)
     return open_store(Path(out))
 
 
@@ -91,6 +90,48 @@ def render_again(store: Store, clip: int) -> RenderedClip:
     media = store[row].media
     settings = WorldSettings.parse(values, source=str(store.path))
     return render_clip(settings, media["split"], media["recording"], number)
+
+
+def _write_world(settings: WorldSettings, out: Path, progress: Progress, *, workers: int) -> None:
+    """Render and write all recordings."""
+    places = [(split, number) for split, count in settings.recordings_of_split.items() for number in range(count)]
+    extractor = _calibrated(settings)
+    with StoreWriter(
+        out,
+        name="narrated world",
+        tracks=[*extractor.tracks(), AUDIO_TRACK],
+        words=_word_vectors(settings),
+        info={"world": {"version": WORLD_VERSION, **settings.model_dump()}, "visual": extractor.info()},
+        calibration=extractor.arrays(),
+    ) as writer:
+        for done, recording in enumerate(_rendered(settings, places, extractor, workers=workers), start=1):
+            writer.add(recording)
+            progress(done, len(places))
+
+
+def _rendered(
+    settings: WorldSettings, places: list[tuple[str, int]], extractor: Extractor, *, workers: int
+) -> Iterator[Recording]:
+    """All recordings in order, rendered here or in processes that end with this one."""
+    if workers == 1:
+        yield from (_recording(settings, split, number, extractor) for split, number in places)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+        yield from pool.map(
+            functools.partial(_recording_at, settings, extractor), places, chunksize=RECORDINGS_PER_TASK
+        )
+
+
+def _start_worker() -> None:
+    """A rendering process: one thread for good, and no longer alive than its owner."""
+    die_with_parent()
+    one_torch_thread().__enter__()
+
+
+def _recording_at(settings: WorldSettings, extractor: Extractor, place: tuple[str, int]) -> Recording:
+    """`_recording` with its place as one argument."""
+    return _recording(settings, *place, extractor)
 
 
 def _calibrated(settings: WorldSettings) -> Extractor:
