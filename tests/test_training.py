@@ -234,7 +234,7 @@ def test_the_watch_names_the_clips_whose_embedding_is_not_finite():
     present = {"video": torch.ones(3, dtype=torch.bool)}
     batch = Batch({}, {}, present, torch.tensor([7, 8, 9]))
     values = {"cluster": TermValue(torch.tensor(0.0), {"video": torch.tensor(float("nan"))})}
-    with pytest.raises(NonFiniteError, match="term cluster of video is nan in stage 1:VA, step 3, clips c8$"):
+    with pytest.raises(NonFiniteError, match=r"term cluster of video is nan in stage 1:VA, step 3, clips c8$"):
         check_finite(
             values, batch, Outputs({}, {("video", "joint"): x}, present), stage="1:VA", step=3, clip_name="c{}".format
         )

@@ -1,5 +1,6 @@
 """The clustering term's arithmetic: contrast against centroids, k-means in both modes, the queue of past rows."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -158,14 +159,13 @@ def sound_kmeans(
     unit = l2_normalize(rows)  # (rows, dim)
     centroids = start.to(unit.dtype)
     assignment = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-    for rounds in range(1, max_rounds + 1):
+    rounds, change = 0, math.inf
+    while rounds < max_rounds and change > tolerance:
         scores = unit @ l2_normalize(centroids).T  # (rows, clusters)
         best, assignment = scores.max(dim=1)
         means = _refilled(unit, assignment, best, clusters=len(start))
-        change = (means - centroids).square().sum()
-        centroids = means
-        if change <= tolerance:
-            break
+        change = float((means - centroids).square().sum())
+        centroids, rounds = means, rounds + 1
     broken = (~centroids.isfinite()).any(dim=1).nonzero().flatten()
     if len(broken):
         raise NonFiniteError(f"cluster {int(broken[0])}: its centroid is not finite")
