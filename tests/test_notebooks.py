@@ -16,7 +16,11 @@ from tests.fake_study import SMALL, write_fake_study
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-OF_A_STUDY = [path for path in NOTEBOOKS if path.name[:2] in ("02", "03", "04", "05")]
+OF_A_STUDY = [
+    pytest.param(path, marks=pytest.mark.slow) if path.name[:2] == "02" else path
+    for path in NOTEBOOKS
+    if path.name[:2] in ("02", "03", "04", "05")
+]
 named = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from mcnlab.reporting.pages import write_report
-from tests.fake_study import SMALL, write_fake_study
+from tests.fake_study import DEFAULT, write_fake_study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -15,12 +15,13 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
+FEW = (DEFAULT[0], DEFAULT[3], DEFAULT[5])
 ALL_DRAWN = "() => [...document.querySelectorAll('.plot')].every((plot) => plot.dataset.drawn === 'yes')"
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    study = write_fake_study(tmp_path_factory.mktemp("study"), experiments=SMALL, seeds=(0, 1), clips=40)
+    study = write_fake_study(tmp_path_factory.mktemp("study"), experiments=FEW, seeds=(0, 1), clips=40)
     return write_report(study, tmp_path_factory.mktemp("report"), title="Report", question="Why?")
 
 
@@ -58,7 +59,7 @@ def test_a_clip_shows_its_caption_and_lights_up_in_every_map(opened):
     page.wait_for_function("() => document.getElementById('tip').style.display === 'block'", timeout=5_000)
     assert len(page.locator("#tip .words").inner_text()) > 5
     assert page.locator("#tip .picture").is_visible()
-    assert page.locator(".plot[data-clips] .ring").count() == 5
+    assert page.locator(".plot[data-clips] .ring").count() == len(FEW)
     assert said == []
 
 
