@@ -63,6 +63,14 @@ def test_a_clip_shows_its_caption_and_lights_up_in_every_map(opened):
     assert said == []
 
 
+def test_no_button_sends_a_figure_anywhere(opened):
+    page, _, _ = opened
+    page.locator(".plot").first.hover()
+    titles = [button.get_attribute("data-title") or "" for button in page.locator(".modebar-btn").all()]
+    assert any("Download" in title for title in titles)
+    assert not any(word in title for title in titles for word in ("Share", "cloud", "Edit"))
+
+
 @pytest.mark.parametrize("width", [1440, 900])
 def test_a_page_is_no_wider_than_its_window(opened, width):
     page, _, _ = opened

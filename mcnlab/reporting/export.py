@@ -113,7 +113,7 @@ def _draw_figure(output: nbformat.NotebookNode) -> dict[str, Any] | None:
     data.pop(WIDGET, None)  # a live widget has no life on a page
     if PLOTLY not in data:
         return None
-    figure = go.Figure(data.pop(PLOTLY), skip_invalid=True)
+    figure = go.Figure({part: value for part, value in data.pop(PLOTLY).items() if part in ("data", "layout")})
     told = dict(figure.layout.meta) if isinstance(figure.layout.meta, dict) else {}
     title = figure.layout.title.text or ""
     height = int(told.get("height") or figure.layout.height or 400)

@@ -49,7 +49,8 @@ def bundle(figure: Figure, *, thumbnails: dict[str, Any] | None = None) -> dict[
     plot.update_layout(title={"text": safe(figure.title), "x": 0.01, "font": {"size": 15}}, meta=told)
     plot.update_layout(margin_t=top + TITLE_PX, height=height + TITLE_PX)
     numbers = str(fragment("numbers", table_view(figure.numbers))) if len(figure.numbers) else ""
-    return {PLOTLY: plot.to_plotly_json(), "text/html": numbers, "text/plain": figure.title}
+    offline = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""}
+    return {PLOTLY: {**plot.to_plotly_json(), "config": offline}, "text/html": numbers, "text/plain": figure.title}
 
 
 def show_table(table: pd.DataFrame) -> None:

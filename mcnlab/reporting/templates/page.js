@@ -12,7 +12,13 @@
 
   const thumbnails = read("thumbnails");
   const tip = document.getElementById("tip");
-  const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+  const config = {
+    displaylogo: false,
+    responsive: true,
+    showSendToCloud: false,  // plotly's button that would carry the figure to its makers' server
+    plotlyServerURL: "",
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+  };
 
   // Arrays that several traces share are written once: {"as": trace} points to the one that holds them.
   const resolve = (traces) => {
