@@ -1,0 +1,146 @@
+"""The layers of the package: imports point down, and the light parts stay light."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mcnlab"
+LAYERS = (
+    {"errors", "batch", "processes"},
+    {"config", "numerics", "distributed", "runs", "files", "progress"},
+    {"data", "models", "losses", "metrics"},
+    {"training", "evaluation", "reporting"},
+    {"experiment", "workers", "study", "demo"},
+    {"cli", "lab"},
+    {"__init__", "__main__"},
+)
+"""Parts of the package, from the bottom up; a part may import what stands below it, and some parts beside it."""
+BESIDE = {
+    ("numerics", "config"),
+    ("runs", "files"),
+    ("models", "losses"),
+    ("study", "workers"),
+    ("study", "experiment"),
+    ("demo", "experiment"),
+    ("cli", "lab"),
+    ("__main__", "__init__"),
+}
+"""(who, whom): what may be imported on the same layer."""
+SCIENCE = {"data", "models", "losses", "metrics"}
+EXCUSE = "TYPE_CHECKING"
+
+
+def modules():
+    """Every module with its source."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path):
+    """The part of the package that a module belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(tree):
+    """Dotted names that a module imports, anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the full path"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def typing_only(tree):
+    """The imports that no interpreter follows."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == EXCUSE:
+            yield from imported(node)
+
+
+def own_parts(path):
+    """Parts of the package that a module imports from."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = set(imported(tree)) - set(typing_only(tree))
+    return {name.split(".")[1] for name in names if name.startswith("mcnlab.")} - {"__version__"}
+
+
+def inner_imports(path):
+    """Lines of the imports inside of functions."""
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    inside = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, functions)]
+    nodes = [node for function in inside for node in ast.walk(function)]
+    return sorted({node.lineno for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)})
+
+
+def dotted(path):
+    """Name of a module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def layer(part):
+    """Height of a part."""
+    return next(height for height, parts in enumerate(LAYERS) if part in parts)
+
+
+def test_every_module_has_a_place_in_the_layers():
+    known = set().union(*LAYERS)
+    assert {part_of(path) for path in modules()} <= known
+
+
+def test_imports_point_down():
+    for path in modules():
+        own = part_of(path)
+        for part in own_parts(path) - {own}:
+            assert layer(part) < layer(own) or (own, part) in BESIDE, f"{path}: {own} imports {part}"
+
+
+def test_an_import_inside_a_function_says_why():
+    for path in modules():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number in inner_imports(path):
+            before = number - 1
+            while re.match(r"\s*(from|import) ", lines[before - 1]):
+                before -= 1
+            block = [line for line in lines[before:number] if "#" in line]
+            assert block or lines[before - 1].lstrip().startswith("#"), f"{path}:{number}"
+
+
+def test_the_science_never_asks_which_rank_it_is_on():
+    asking = [path for path in modules() if part_of(path) in SCIENCE - {"data"} and "distributed" in own_parts(path)]
+    assert asking == []
+
+
+def test_losses_and_metrics_do_not_know_each_other():
+    for path in modules():
+        if part_of(path) in SCIENCE:
+            assert own_parts(path) & SCIENCE <= {part_of(path)}, path
+
+
+def test_nobody_catches_everything_without_raising_again():
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+            again = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+            assert not broad or again, f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize(
+    ("loaded", "absent"),
+    [
+        (["mcnlab", "mcnlab.cli"], ["torch", "pandas", "plotly", "numpy", "pydantic", "papermill"]),
+        (["mcnlab.runs", "mcnlab.workers", "mcnlab.reporting"], ["torch"]),
+    ],
+)
+def test_a_module_loads_without_what_it_does_not_need(loaded, absent):
+    found = [dotted(path) for path in modules()]
+    chosen = [name for name in found if name in loaded or (name.startswith("mcnlab.reporting.") and len(loaded) > 2)]
+    code = f"import sys, {', '.join(chosen)}; print([name for name in {absent} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
