@@ -14,6 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,resnet,dev]'
 	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" >/dev/null 2>&1 || true
+	$(BIN)/python -c "from mcnlab.reporting.projection import compile_ahead; compile_ahead()"
 	touch $@
 
 study: $(STAMP) ## Run the default study; ends with the path of its report

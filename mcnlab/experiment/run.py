@@ -412,13 +412,19 @@ def _write_start(folder: Path, settings: ExperimentSettings, store: Store, seed:
     write_text_atomically(
         folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     )
-    visual = store.info.get("visual_features", "unknown")
+    visual = visual_features(store)
     origin = provenance(
         seed=seed, store=store.name, fingerprint=store.fingerprint, visual_features=visual, device=device
     )
     origin["data"]["path"] = str(store.path)
     write_json_atomically(folder / "provenance.json", {"key": run_key(settings, seed), **origin})
     write_json_atomically(folder / "status.json", {"state": "running"})
+
+
+def visual_features(store: Store) -> str:
+    """What made a store's video features, in words: a report must not let untrained ones pass for learned ones."""
+    known = store.info.get("visual", {}).values()
+    return ", ".join(f"{one['backbone']} ({'trained' if one['trained'] else 'untrained'})" for one in known) or "none"
 
 
 def _train(trainer: Trainer, settings: ExperimentSettings, folder: Path) -> dict[str, Any]:
