@@ -55,16 +55,19 @@ class ClipSource:
         self.window = window
         self.clips: pd.DataFrame = store.clips(split)
         self._words = store.word_vectors
-        self._video_tracks = [track for track in store.tracks.values() if track.modality == "video"]
+        self._video_rates = {track.name: track.rate_hz for track in store.tracks.values() if track.modality == "video"}
+        self._video_dim = input_dim(store, "video")
         columns: dict[str, list[np.ndarray]] = {modality: [] for modality in store.modalities}
         lengths: dict[str, list[int]] = {modality: [] for modality in store.modalities}
-        for row, clips in self.clips.groupby("recording", sort=False):
-            recording = store[int(row)]
-            for clip in clips.itertuples():
-                for modality in store.modalities:
-                    array, length = self._cut(modality, recording, clip.start_s, clip.end_s, clip.caption)
-                    columns[modality].append(array)
-                    lengths[modality].append(length if getattr(clip, f"has_{modality}") else 0)
+        opened, recording = -1, store[0]
+        names = ["recording", "start_s", "end_s", "caption", *(f"has_{modality}" for modality in store.modalities)]
+        for row, start_s, end_s, caption, *has in self.clips[names].itertuples(index=False, name=None):
+            if row != opened:
+                opened, recording = row, store[row]
+            for modality, present in zip(store.modalities, has, strict=True):
+                array, length = self._cut(modality, recording, start_s, end_s, caption)
+                columns[modality].append(array)
+                lengths[modality].append(length if present else 0)
         self._arrays = {modality: np.stack(arrays) for modality, arrays in columns.items()}
         self._lengths = {modality: np.array(values) for modality, values in lengths.items()}
         if shuffle_seed is not None:
@@ -77,11 +80,6 @@ class ClipSource:
     def modalities(self) -> tuple[str, ...]:
         """The modalities that some clip of the split has."""
         return tuple(m for m in MODALITIES if m in self._lengths and bool((self._lengths[m] > 0).any()))
-
-    @property
-    def input_dims(self) -> dict[str, int]:
-        """By modality: width of what a tower reads."""
-        return {modality: input_dim(self.store, modality) for modality in self.store.modalities}
 
     def present(self, modality: str) -> np.ndarray:
         """Which clips have a modality: (clips,), bool."""
@@ -117,14 +115,10 @@ class ClipSource:
     ) -> tuple[np.ndarray, int]:
         """A clip's array for one modality and how much of it is real; 0 means that the clip lacks it."""
         if modality == "video":
-            return pooled_video(recording, self._video_tracks_rates(), start_s, end_s, self.input_dims["video"])
+            return pooled_video(recording, self._video_rates, start_s, end_s, self._video_dim)
         if modality == "audio":
             return mel_frames(recording.tracks.get("audio_mel"), start_s, end_s, window=self.window)
         return self._word_ids(caption)
-
-    def _video_tracks_rates(self) -> dict[str, float]:
-        """Rows per second of every video track."""
-        return {track.name: track.rate_hz for track in self._video_tracks}
 
     def _word_ids(self, caption: str) -> tuple[np.ndarray, int]:
         """Rows of a caption's known words in the word table; the last row is all zeros."""
