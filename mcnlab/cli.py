@@ -148,7 +148,7 @@ def inspect(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
 
 @app.command(epilog="Example: mcnlab lab")
 def lab(
-    folder: Annotated[Path, typer.Argument(help="Notebooks folder.")] = Path("notebooks"),
+    folder: Annotated[Path | None, typer.Argument(help="Notebooks folder; `notebooks` here by default.")] = None,
     port: Annotated[int, typer.Option(help="Port; the next free one when taken.")] = 8888,
 ) -> None:
     """Start JupyterLab in the notebooks folder, on this machine only, with its token."""

@@ -375,3 +375,16 @@ def test_a_reader_that_goes_away_is_no_error(store):
         cwd=Path(__file__).parents[1],
     )
     assert done.stderr == ""
+
+
+def test_lab_stays_on_this_machine_and_opens_the_notebooks(tmp_path, monkeypatch, mcnlab_says):
+    started = []
+    monkeypatch.setattr("os.execv", lambda program, words: started.append(words))
+    monkeypatch.chdir(tmp_path)
+    assert mcnlab_says("lab", "--port", 9000)[0] == 0
+    (tmp_path / "notebooks").mkdir()
+    assert mcnlab_says("lab")[0] == 0
+    assert {"--ServerApp.ip=127.0.0.1", "--ServerApp.allow_remote_access=False"} <= set(started[0])
+    assert f"--ServerApp.root_dir={Path(__file__).parents[1] / 'notebooks'}" in started[0]
+    assert f"--ServerApp.root_dir={tmp_path / 'notebooks'}" in started[1]
+    assert not any("token" in word or "password" in word for word in started[0])
