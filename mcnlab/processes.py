@@ -1,6 +1,7 @@
 """What processes owe each other: they end with their owner, and a signal to stop becomes an orderly end."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -20,10 +21,17 @@ def die_with_parent() -> None:
     """Ask the kernel to end this process when the thread that started it ends, also by kill -9; Linux only."""
     if sys.platform != "linux":
         return
-    parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended a moment before
+    if os.getppid() != _owner():  # it ended before this process had come so far
         os._exit(1)
+
+
+def _owner() -> int:
+    """Number of the process that started this one, from those who write it down: multiprocessing and Jupyter."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        return parent.pid or 0
+    return int(os.environ.get("JPY_PARENT_PID", os.getppid()))
 
 
 @contextmanager

@@ -23,6 +23,8 @@ from tests.mini_study import BASE, EXPERIMENTS, write_study
 
 TIMED = ("train_s", "evaluate_s", "overhead_s")
 PATIENCE_S = 240
+GONE_AFTER_S = 15
+"""A process that is only just starting notices once it has loaded its libraries."""
 SHORT_STUDY = """
 import sys, mcnlab.study, mcnlab.reporting.pages
 mcnlab.study.STUDY_NOTEBOOKS = ()  # what follows the runs is not the point here
@@ -42,6 +44,7 @@ def start(program, *words):
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
     )
 
 
@@ -58,9 +61,12 @@ def kill_and_count_survivors(process, number=signal.SIGKILL):
     """Kill a process; the names of those below it that are alive some seconds later."""
     below = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    process.communicate(timeout=PATIENCE_S)
-    _, alive = psutil.wait_procs(below, timeout=5)
-    return [" ".join(one.cmdline())[:200] for one in alive]
+    process.wait(timeout=PATIENCE_S)
+    _, alive = psutil.wait_procs(below, timeout=GONE_AFTER_S)
+    names = [" ".join(one.cmdline())[:200] for one in alive]
+    for one in alive:
+        one.kill()
+    return names
 
 
 def steps(run):

@@ -111,6 +111,7 @@ def additions_figure(summary: StudySummary) -> Figure | None:
         for name in MODALITIES
         if name in scores and summary.reference in scores[name].index
     }
+    away = {name: table for name, table in away.items() if table.notna().to_numpy().any()}
     if not away:
         return None
     widest = max(0.05, *(float(np.nanmax(np.abs(table.to_numpy()))) for table in away.values()))
