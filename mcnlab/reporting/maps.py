@@ -33,6 +33,8 @@ MOST_STACKED = 80
 """Clips per map when every clip stands on it once per modality."""
 MODALITY_COLORS = {"video": "#0072B2", "audio": "#E69F00", "text": "#009E73"}
 MODALITY_SYMBOLS = {"video": "circle", "audio": "diamond", "text": "triangle-up"}
+ANCHOR = "anchor"
+"""Owner of the invisible trace that keeps a panel's axes in place."""
 
 
 @dataclass(frozen=True)
@@ -313,8 +315,9 @@ def _shown_experiments(maps: StudyMaps, modalities: Sequence[str]) -> list[str]:
 
 
 def _owners(maps: StudyMaps, modalities: Sequence[str]) -> list[str]:
-    """Modality of each trace of a grid."""
-    return [m for m in modalities for _ in maps.panels[m]]
+    """Modality of each trace of a grid; the traces that keep a panel in place come last, one per panel."""
+    anchors = [ANCHOR for _ in _shown_experiments(maps, modalities)]
+    return [m for m in modalities for _ in maps.panels[m]] + anchors
 
 
 def _grid(maps: StudyMaps, modalities: Sequence[str], coloring: Callable[[str], Coloring]) -> go.Figure:
@@ -325,6 +328,8 @@ def _grid(maps: StudyMaps, modalities: Sequence[str], coloring: Callable[[str], 
         for experiment in maps.panels[m]:
             trace = _points(maps, m, experiment, coloring(map_name(m, experiment)), shown=m == modalities[0])
             plot.add_trace(trace, **places[experiment])
+    for place in places.values():  # an axis without any visible trace is drawn at NaN, which the browser reports
+        plot.add_trace(go.Scatter(x=[0], y=[0], mode="markers", marker={"opacity": 0}, hoverinfo="skip"), **place)
     return plot
 
 
@@ -459,7 +464,11 @@ def _menus(modalities: Sequence[str], owners: Sequence[str], colorings: Sequence
     }
     look |= {"bordercolor": GRID, "font": {"color": INK}, "xanchor": "left", "showactive": True}
     which = [
-        {"label": f"{m} embedding", "method": "restyle", "args": [{"visible": [owner == m for owner in owners]}]}
+        {
+            "label": f"{m} embedding",
+            "method": "restyle",
+            "args": [{"visible": [owner in (m, ANCHOR) for owner in owners]}],
+        }
         for m in modalities
     ]
     colors = [
