@@ -19,7 +19,8 @@ from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError, DataError, RunError
 from mcnlab.experiment.build import code_fingerprint
 from mcnlab.experiment.checks import check_data, check_settings
-from mcnlab.experiment.run import held, prepared_store, same_data, same_run
+from mcnlab.experiment.folder import held, same_data, same_run
+from mcnlab.experiment.run import prepared_store
 from mcnlab.experiment.settings import ExperimentSettings, with_store_beside
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically, write_text_atomically
 from mcnlab.progress import bar, console, counted

@@ -11,7 +11,7 @@ import pytest
 import mcnlab.study
 from mcnlab.errors import BusyError, ConfigError, DataError, RunError
 from mcnlab.experiment import ExperimentSettings, run_experiment
-from mcnlab.experiment.run import held
+from mcnlab.experiment.folder import held
 from mcnlab.runs import RunFolder
 from mcnlab.study import StudyFolders, laid_over, plan_runs, read_study, run_study, slug
 from tests.mini_study import BASE, EXPERIMENTS, MCN, write_study

@@ -1,6 +1,7 @@
 """Experiments: their settings, their parts put together, and one run from data to results."""
 
-from mcnlab.experiment.run import Embeddings, Run, embed, evaluate_run, load_run, run_experiment
+from mcnlab.experiment.loaded import Embeddings, Run, embed, load_run
+from mcnlab.experiment.run import evaluate_run, run_experiment
 from mcnlab.experiment.settings import ExperimentSettings, read_experiment
 
 __all__ = [

@@ -2,35 +2,20 @@
 
 import dataclasses
 import json
-import os
-import platform
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import yaml
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from torch import nn
 
 from mcnlab.data.store import Store, open_store
 from mcnlab.data.world import WorldSettings, build_world, world_fingerprint
-from mcnlab.errors import (
-    BusyError,
-    CheckpointError,
-    ConfigError,
-    DataError,
-    McnlabError,
-    NonFiniteError,
-    StoppedError,
-)
-from mcnlab.evaluation.embed import embed_source
+from mcnlab.errors import NonFiniteError
 from mcnlab.experiment.build import (
     build_loop,
     build_model,
@@ -39,14 +24,21 @@ from mcnlab.experiment.build import (
     build_terms,
     choose_device,
     prefix_keys,
-    short_hash,
 )
 from mcnlab.experiment.checks import check_data, check_held_out, check_modalities, check_settings
+from mcnlab.experiment.folder import (
+    failure_on_record,
+    held,
+    refuse_other_run,
+    same_data,
+    same_run,
+    write_results,
+    write_start,
+)
+from mcnlab.experiment.loaded import load_run
 from mcnlab.experiment.measure import measure
-from mcnlab.experiment.provenance import provenance
 from mcnlab.experiment.settings import ExperimentSettings, read_experiment
-from mcnlab.files import make_folder, remove_partial_files, write_json_atomically, write_text_atomically
-from mcnlab.models.multimodal import MultimodalModel
+from mcnlab.files import make_folder, remove_partial_files, write_json_atomically
 from mcnlab.numerics import limited_threads
 from mcnlab.processes import Terminated
 from mcnlab.runs import RunFolder
@@ -54,111 +46,6 @@ from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
 from mcnlab.training.loop import Trainer
 from mcnlab.training.stages import PrefixCache
 from mcnlab.training.step import StepRecord
-
-DYING_S = 3.0
-"""Seconds that a process which was killed together with its owner may take to let go of a run folder."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run on disk with its model; make one with `load_run`."""
-
-    folder: RunFolder
-
-    @property
-    def settings(self) -> ExperimentSettings:
-        """The resolved settings."""
-        return ExperimentSettings.parse(self.folder.settings, source=str(self.folder.path / "settings.yaml"))
-
-    @property
-    def seed(self) -> int:
-        """The run's seed."""
-        return int(self.folder.provenance["seed"])
-
-    def metrics(self) -> pd.DataFrame:
-        """One row per training step."""
-        return self.folder.metrics()
-
-    def results(self) -> pd.DataFrame:
-        """The tidy table of results."""
-        return self.folder.results()
-
-    def store(self) -> Store:
-        """The store that the run was trained on.
-
-        Raises:
-            DataError: it is no longer there.
-        """
-        return open_store(Path(self.folder.provenance["data"]["path"]))
-
-    def model(self, store: Store | None = None) -> MultimodalModel:
-        """The trained model, on the CPU, in evaluation mode.
-
-        Args:
-            store: gives the input widths; the run's own when None.
-
-        Raises:
-            CheckpointError: the run has no usable checkpoint.
-        """
-        model = build_model(self.settings, store or self.store(), seed=self.seed)
-        load_model_weights(newest_checkpoint(self.folder.path), model)
-        return model.eval()
-
-
-def load_run(path: str | Path) -> Run:
-    """A run from its folder.
-
-    Args:
-        path: the run folder.
-
-    Returns:
-        The run; its files are read when asked for.
-
-    Raises:
-        DataError: the folder holds no run.
-    """
-    folder = Path(path)
-    if not (folder / "settings.yaml").exists():
-        raise DataError(f"{folder}: no run here (settings.yaml is missing)")
-    return Run(RunFolder(folder))
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """Embeddings of some clips, in the clips' order."""
-
-    ids: tuple[str, ...]
-    """Id of every clip."""
-    arrays: dict[tuple[str, str], np.ndarray]
-    """By (modality, space): (clips, dim), float32; NaN in the rows of clips without the modality."""
-
-    def __getitem__(self, key: tuple[str, str]) -> np.ndarray:
-        return self.arrays[key]
-
-
-def embed(run: Run | str | Path, store: Store | str | Path, split: str) -> Embeddings:
-    """All clips of a split through the towers of a run.
-
-    Args:
-        run: a run, or its folder.
-        store: the clips, or the folder of a store with the same tracks as the run's own.
-        split: which of them.
-
-    Returns:
-        One array per modality and space, and the clips' ids.
-
-    Raises:
-        DataError: the split is empty or does not exist.
-        CheckpointError: the run has no usable checkpoint.
-
-    Example:
-        >>> embed("runs/tiny", "stores/world", "test")["video", "joint"].shape  # doctest: +SKIP
-        (600, 64)
-    """
-    known = run if isinstance(run, Run) else load_run(run)
-    opened = store if isinstance(store, Store) else open_store(Path(store))
-    source = build_source(known.settings, opened, split, shuffle_seed=None)
-    return Embeddings(tuple(source.clips["id"]), embed_source(known.model(opened), source))
 
 
 def run_experiment(
@@ -213,7 +100,7 @@ def run_experiment(
             refuse_other_run(folder, settings, seed, store=store)
             remove_partial_files(folder)
             remove_partial_files(folder / "checkpoints")
-            _write_start(folder, settings, store, seed, trainer.device.type)
+            write_start(folder, settings, store, seed, trainer.device.type)
             with failure_on_record(folder):
                 on_start(trainer.total_steps)
                 outcome = {"notes": notes, **_train(trainer, settings, folder)}
@@ -260,16 +147,6 @@ def evaluate_run(
     return RunFolder(folder)
 
 
-def write_results(
-    folder: Path, experiment: str, seed: int, rows: Sequence[dict[str, Any]], outcome: dict[str, Any]
-) -> None:
-    """Put `results.json` in place: the tidy rows, and how the training ended."""
-    named = [{**row, "experiment": experiment, "seed": seed} for row in rows]
-    order = ("experiment", "seed", "task", "subject", "metric", "value", "low", "high")
-    tidy = [{column: row.get(column) for column in order} for row in named]
-    write_json_atomically(folder / "results.json", {"rows": tidy, "outcome": outcome})
-
-
 def prepared_store(
     settings: ExperimentSettings,
     stores: Path,
@@ -303,87 +180,12 @@ def prepared_store(
     return open_store(path)
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process.
-
-    Raises:
-        BusyError: another process holds it; it is named.
-    """
-    lock, owner = FileLock(folder / ".lock"), folder / ".owner"
-    try:
-        lock.acquire(timeout=DYING_S)
-    except Timeout as error:
-        holder = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
-        raise BusyError(f"{folder}: held by {holder}") from error
-    try:
-        write_text_atomically(owner, process_name())
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
-
-
-def process_name() -> str:
-    """This process for a person who looks for it."""
-    return f"process {os.getpid()} on {platform.node()}"
-
-
-def same_run(folder: Path, settings: ExperimentSettings, seed: int) -> bool:
-    """Whether a folder's run has these very settings and this seed."""
-    known = RunFolder(folder)
-    return run_key(settings, seed) == known.provenance.get("key")
-
-
-def run_key(settings: ExperimentSettings, seed: int) -> str:
-    """A hash of everything in the settings that a run's numbers depend on."""
-    plain = settings.model_dump(mode="json")
-    for setting in ("threads", "checkpoint_every"):
-        plain["training"].pop(setting)
-    return short_hash({"settings": plain, "seed": seed})
-
-
-def refuse_other_run(folder: Path, settings: ExperimentSettings, seed: int, *, store: Store | None = None) -> None:
-    """Raise when a folder holds a run with other settings, or one that was trained on other data.
-
-    Raises:
-        ConfigError: it does; nothing is touched.
-    """
-    known = RunFolder(folder)
-    if not known.provenance:
-        return
-    what = "with other settings" if not same_run(folder, settings, seed) else "on other data"
-    if what == "on other data" and (store is None or same_data(folder, store)):
-        return
-    raise ConfigError(
-        f"{folder}: holds a run of {known.experiment!r}, seed {known.seed}, {what}; "
-        "choose another folder or remove this one"
-    )
-
-
-def same_data(folder: Path, store: Store) -> bool:
-    """Whether a folder's run was trained on what a store holds now."""
-    return bool(RunFolder(folder).provenance.get("data", {}).get("fingerprint") == store.fingerprint)
-
-
 def _done(folder: Path, settings: ExperimentSettings, seed: int) -> bool:
     """Whether a folder holds this very run, finished, and its store, where it is still there, has not changed."""
     if not (RunFolder(folder).finished and same_run(folder, settings, seed)):
         return False
     own = settings.data.store
     return own is None or not own.exists() or same_data(folder, open_store(own))
-
-
-def newest_checkpoint(folder: Path) -> Path:
-    """A run's newest checkpoint.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    found = list_checkpoints(folder / "checkpoints")
-    if not found:
-        raise CheckpointError(f"{folder}: no checkpoint")
-    return found[-1]
 
 
 def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int, prefix_cache: Path | None) -> Trainer:
@@ -405,26 +207,6 @@ def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int
         folder=folder,
         prefixes=PrefixCache(prefix_cache, prefix_keys(settings, fingerprint=store.fingerprint, seed=seed)),
     )
-
-
-def _write_start(folder: Path, settings: ExperimentSettings, store: Store, seed: int, device: str) -> None:
-    """Settings, provenance and status of a run that is about to train."""
-    write_text_atomically(
-        folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    )
-    visual = visual_features(store)
-    origin = provenance(
-        seed=seed, store=store.name, fingerprint=store.fingerprint, visual_features=visual, device=device
-    )
-    origin["data"]["path"] = str(store.path)
-    write_json_atomically(folder / "provenance.json", {"key": run_key(settings, seed), **origin})
-    write_json_atomically(folder / "status.json", {"state": "running"})
-
-
-def visual_features(store: Store) -> str:
-    """What made a store's video features, in words: a report must not let untrained ones pass for learned ones."""
-    known = store.info.get("visual", {}).values()
-    return ", ".join(f"{one['backbone']} ({'trained' if one['trained'] else 'untrained'})" for one in known) or "none"
 
 
 def _train(trainer: Trainer, settings: ExperimentSettings, folder: Path) -> dict[str, Any]:
@@ -451,23 +233,6 @@ def _outcome_rows(outcome: dict[str, Any]) -> list[dict[str, Any]]:
     numbers = {"finite": float(outcome["finite"])}
     numbers |= {name: outcome[name] for name in ("train_s", "evaluate_s", "overhead_s")}
     return [{"task": "outcome", "subject": "run", "metric": name, "value": value} for name, value in numbers.items()]
-
-
-@contextmanager
-def failure_on_record(folder: Path) -> Iterator[None]:
-    """Write into the status how a run failed, and let the error go on."""
-    try:
-        yield
-    except (StoppedError, KeyboardInterrupt, Terminated) as error:
-        write_json_atomically(folder / "status.json", {"state": "interrupted", "reason": str(error) or "interrupted"})
-        raise
-    except McnlabError as error:
-        write_json_atomically(folder / "status.json", {"state": "failed", "reason": str(error)})
-        raise
-    except Exception as error:  # only to add what a reader of the folder needs to know
-        reason = f"{type(error).__name__}: {error}"
-        write_json_atomically(folder / "status.json", {"state": "failed", "reason": reason})
-        raise
 
 
 @contextmanager

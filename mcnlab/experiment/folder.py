@@ -1,0 +1,138 @@
+"""The run folder while it is written: who holds it, whose run it holds, how the run began and ended."""
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from mcnlab.data.store import Store
+from mcnlab.errors import (
+    BusyError,
+    ConfigError,
+    McnlabError,
+    StoppedError,
+)
+from mcnlab.experiment.build import short_hash
+from mcnlab.experiment.provenance import provenance
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.files import write_json_atomically, write_text_atomically
+from mcnlab.processes import Terminated
+from mcnlab.runs import RunFolder
+
+DYING_S = 3.0
+"""Seconds that a process which was killed together with its owner may take to let go of a run folder."""
+
+
+def write_start(folder: Path, settings: ExperimentSettings, store: Store, seed: int, device: str) -> None:
+    """Settings, provenance and status of a run that is about to train."""
+    write_text_atomically(
+        folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    )
+    visual = visual_features(store)
+    origin = provenance(
+        seed=seed, store=store.name, fingerprint=store.fingerprint, visual_features=visual, device=device
+    )
+    origin["data"]["path"] = str(store.path)
+    write_json_atomically(folder / "provenance.json", {"key": run_key(settings, seed), **origin})
+    write_json_atomically(folder / "status.json", {"state": "running"})
+
+
+def write_results(
+    folder: Path, experiment: str, seed: int, rows: Sequence[dict[str, Any]], outcome: dict[str, Any]
+) -> None:
+    """Put `results.json` in place: the tidy rows, and how the training ended."""
+    named = [{**row, "experiment": experiment, "seed": seed} for row in rows]
+    order = ("experiment", "seed", "task", "subject", "metric", "value", "low", "high")
+    tidy = [{column: row.get(column) for column in order} for row in named]
+    write_json_atomically(folder / "results.json", {"rows": tidy, "outcome": outcome})
+
+
+def visual_features(store: Store) -> str:
+    """What made a store's video features, in words: a report must not let untrained ones pass for learned ones."""
+    known = store.info.get("visual", {}).values()
+    return ", ".join(f"{one['backbone']} ({'trained' if one['trained'] else 'untrained'})" for one in known) or "none"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process.
+
+    Raises:
+        BusyError: another process holds it; it is named.
+    """
+    lock, owner = FileLock(folder / ".lock"), folder / ".owner"
+    try:
+        lock.acquire(timeout=DYING_S)
+    except Timeout as error:
+        holder = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+        raise BusyError(f"{folder}: held by {holder}") from error
+    try:
+        write_text_atomically(owner, process_name())
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def process_name() -> str:
+    """This process for a person who looks for it."""
+    return f"process {os.getpid()} on {platform.node()}"
+
+
+def run_key(settings: ExperimentSettings, seed: int) -> str:
+    """A hash of everything in the settings that a run's numbers depend on."""
+    plain = settings.model_dump(mode="json")
+    for setting in ("threads", "checkpoint_every"):
+        plain["training"].pop(setting)
+    return short_hash({"settings": plain, "seed": seed})
+
+
+def same_run(folder: Path, settings: ExperimentSettings, seed: int) -> bool:
+    """Whether a folder's run has these very settings and this seed."""
+    known = RunFolder(folder)
+    return run_key(settings, seed) == known.provenance.get("key")
+
+
+def same_data(folder: Path, store: Store) -> bool:
+    """Whether a folder's run was trained on what a store holds now."""
+    return bool(RunFolder(folder).provenance.get("data", {}).get("fingerprint") == store.fingerprint)
+
+
+def refuse_other_run(folder: Path, settings: ExperimentSettings, seed: int, *, store: Store | None = None) -> None:
+    """Raise when a folder holds a run with other settings, or one that was trained on other data.
+
+    Raises:
+        ConfigError: it does; nothing is touched.
+    """
+    known = RunFolder(folder)
+    if not known.provenance:
+        return
+    what = "with other settings" if not same_run(folder, settings, seed) else "on other data"
+    if what == "on other data" and (store is None or same_data(folder, store)):
+        return
+    raise ConfigError(
+        f"{folder}: holds a run of {known.experiment!r}, seed {known.seed}, {what}; "
+        "choose another folder or remove this one"
+    )
+
+
+@contextmanager
+def failure_on_record(folder: Path) -> Iterator[None]:
+    """Write into the status how a run failed, and let the error go on."""
+    try:
+        yield
+    except (StoppedError, KeyboardInterrupt, Terminated) as error:
+        write_json_atomically(folder / "status.json", {"state": "interrupted", "reason": str(error) or "interrupted"})
+        raise
+    except McnlabError as error:
+        write_json_atomically(folder / "status.json", {"state": "failed", "reason": str(error)})
+        raise
+    except Exception as error:  # only to add what a reader of the folder needs to know
+        reason = f"{type(error).__name__}: {error}"
+        write_json_atomically(folder / "status.json", {"state": "failed", "reason": reason})
+        raise

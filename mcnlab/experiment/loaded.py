@@ -1,0 +1,136 @@
+"""A run on disk, opened: its settings, numbers, model, and embeddings of any clips."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mcnlab.data.store import Store, open_store
+from mcnlab.errors import (
+    CheckpointError,
+    DataError,
+)
+from mcnlab.evaluation.embed import embed_source
+from mcnlab.experiment.build import (
+    build_model,
+    build_source,
+)
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.models.multimodal import MultimodalModel
+from mcnlab.runs import RunFolder
+from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk with its model; make one with `load_run`."""
+
+    folder: RunFolder
+
+    @property
+    def settings(self) -> ExperimentSettings:
+        """The resolved settings."""
+        return ExperimentSettings.parse(self.folder.settings, source=str(self.folder.path / "settings.yaml"))
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.folder.provenance["seed"])
+
+    def metrics(self) -> pd.DataFrame:
+        """One row per training step."""
+        return self.folder.metrics()
+
+    def results(self) -> pd.DataFrame:
+        """The tidy table of results."""
+        return self.folder.results()
+
+    def store(self) -> Store:
+        """The store that the run was trained on.
+
+        Raises:
+            DataError: it is no longer there.
+        """
+        return open_store(Path(self.folder.provenance["data"]["path"]))
+
+    def model(self, store: Store | None = None) -> MultimodalModel:
+        """The trained model, on the CPU, in evaluation mode.
+
+        Args:
+            store: gives the input widths; the run's own when None.
+
+        Raises:
+            CheckpointError: the run has no usable checkpoint.
+        """
+        model = build_model(self.settings, store or self.store(), seed=self.seed)
+        load_model_weights(newest_checkpoint(self.folder.path), model)
+        return model.eval()
+
+
+def load_run(path: str | Path) -> Run:
+    """A run from its folder.
+
+    Args:
+        path: the run folder.
+
+    Returns:
+        The run; its files are read when asked for.
+
+    Raises:
+        DataError: the folder holds no run.
+    """
+    folder = Path(path)
+    if not (folder / "settings.yaml").exists():
+        raise DataError(f"{folder}: no run here (settings.yaml is missing)")
+    return Run(RunFolder(folder))
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """A run's newest checkpoint.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = list_checkpoints(folder / "checkpoints")
+    if not found:
+        raise CheckpointError(f"{folder}: no checkpoint")
+    return found[-1]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of some clips, in the clips' order."""
+
+    ids: tuple[str, ...]
+    """Id of every clip."""
+    arrays: dict[tuple[str, str], np.ndarray]
+    """By (modality, space): (clips, dim), float32; NaN in the rows of clips without the modality."""
+
+    def __getitem__(self, key: tuple[str, str]) -> np.ndarray:
+        return self.arrays[key]
+
+
+def embed(run: Run | str | Path, store: Store | str | Path, split: str) -> Embeddings:
+    """All clips of a split through the towers of a run.
+
+    Args:
+        run: a run, or its folder.
+        store: the clips, or the folder of a store with the same tracks as the run's own.
+        split: which of them.
+
+    Returns:
+        One array per modality and space, and the clips' ids.
+
+    Raises:
+        DataError: the split is empty or does not exist.
+        CheckpointError: the run has no usable checkpoint.
+
+    Example:
+        >>> embed("runs/tiny", "stores/world", "test")["video", "joint"].shape  # doctest: +SKIP
+        (600, 64)
+    """
+    known = run if isinstance(run, Run) else load_run(run)
+    opened = store if isinstance(store, Store) else open_store(Path(store))
+    source = build_source(known.settings, opened, split, shuffle_seed=None)
+    return Embeddings(tuple(source.clips["id"]), embed_source(known.model(opened), source))
