@@ -36,6 +36,8 @@ STUDY_NOTEBOOKS = (
     "04_what_was_retained",
     "05_compare_the_combinations",
 )
+PREFIXES = ".prefixes"
+"""Folder beside the runs where stages that several experiments begin with are kept."""
 MOST_WORKERS = 8
 """Worker processes at the same time when nobody says how many."""
 
@@ -133,7 +135,8 @@ def run_study(
     stores = prepare_stores(planned, folders, workers=workers)
     make_folder(folders.runs)
     with held(folders.runs):
-        remove_partial_files(folders.runs)
+        for folder in (folders.runs, folders.runs / PREFIXES, folders.runs / "notebooks"):
+            remove_partial_files(folder)
         seconds = run_missing(planned, folders, stores, workers=workers)
         write_study_record(study, folders, began=began, run_s=seconds, workers=workers)
         index, problems = write_study_report(folders)
@@ -303,7 +306,7 @@ def run_job(run: PlannedRun, folders: StudyFolders) -> Job:
         "run_dir": str(run.folder),
         "seed": run.seed,
         "stores": str(folders.stores),
-        "prefix_cache": str(folders.runs / ".prefixes"),
+        "prefix_cache": str(folders.runs / PREFIXES),
     }
     return Job(parameters, run.settings.training.threads)
 

@@ -66,6 +66,7 @@ def kill_and_count_survivors(process, number=signal.SIGKILL):
     names = [" ".join(one.cmdline())[:200] for one in alive]
     for one in alive:
         one.kill()
+    process.communicate(timeout=PATIENCE_S)  # closes its pipes, which a survivor would hold open
     return names
 
 
