@@ -23,6 +23,8 @@ SHARED = Path(sysconfig.get_path("data")) / "share" / "mcnlab"
 """Where a wheel puts the notebooks and the studies."""
 END_WITH_OWNER = "--IPKernelApp.exec_lines=__import__('mcnlab.processes').processes.die_with_parent()"
 """Argument of a kernel: it runs this line first, and from then on does not outlive a killed owner."""
+QUIET = "--IPKernelApp.log_level=50"
+"""A kernel that is shut down is interrupted first, and would call that an error in the owner's terminal."""
 LONGEST_SOCKET_FOLDER = 70
 """Characters; a Unix socket's whole address may have about 100."""
 
@@ -202,7 +204,7 @@ def _run_in(
             config=over_ipc,
             resources={"metadata": {"path": str(working_dir)}},
             store_widget_state=False,
-            extra_arguments=[END_WITH_OWNER],
+            extra_arguments=[END_WITH_OWNER, QUIET],
         )
     except PapermillExecutionError as error:
         return False, f"{error.ename}: {error.evalue}"
