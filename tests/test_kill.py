@@ -62,6 +62,8 @@ def kill_and_count_survivors(process, number=signal.SIGKILL):
     below = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     process.wait(timeout=PATIENCE_S)
+    process.stdout.close()
+    process.stderr.close()
     _, alive = psutil.wait_procs(below, timeout=GONE_AFTER_S)
     names = [" ".join(one.cmdline())[:200] for one in alive]
     for one in alive:
@@ -93,7 +95,7 @@ def table(folder):
 
 def test_training_that_is_stopped_and_killed_ends_as_if_nothing_had_been(tmp_path, capsys):
     write_study(tmp_path)
-    training = {**BASE["training"], "epochs": 90, "checkpoint_every": 50}
+    training = {**BASE["training"], "epochs": 45, "checkpoint_every": 25}
     values = {**BASE, **EXPERIMENTS[1], "data": {"store": str(tmp_path / "store")}, "training": training}
     experiment = tmp_path / "experiment.yaml"
     experiment.write_text(yaml.safe_dump(values))
@@ -114,7 +116,7 @@ def test_training_that_is_stopped_and_killed_ends_as_if_nothing_had_been(tmp_pat
     assert (run / "checkpoints" / f"step_{done:08d}").is_dir()
 
     process = start(["-m", "mcnlab"], *words)
-    wait_until(lambda: steps(run) >= max(done + 3, 155), process)  # some steps after a checkpoint
+    wait_until(lambda: steps(run) >= max(done + 3, 80), process)  # some steps after a checkpoint
     assert kill_and_count_survivors(process) == []
     assert process.returncode == -signal.SIGKILL
     assert RunFolder(run).status["state"] == "running"
@@ -126,16 +128,16 @@ def test_training_that_is_stopped_and_killed_ends_as_if_nothing_had_been(tmp_pat
 
 
 def test_a_study_that_is_killed_leaves_no_process_and_finishes_later(tmp_path):
-    path = write_study(tmp_path, experiments=EXPERIMENTS[1:], epochs=60)
+    path = write_study(tmp_path, experiments=EXPERIMENTS[1:], epochs=30)
     driver = tmp_path / "driver.py"
     driver.write_text(SHORT_STUDY)
     run = tmp_path / "one" / "runs" / "mini" / "MCN-AV_T-s0"
     words = ("study", path, "--out", tmp_path / "one")
 
     process = start([driver], *words)
-    wait_until(lambda: steps(run) >= 30, process)
+    wait_until(lambda: steps(run) >= 20, process)
     assert kill_and_count_survivors(process) == []
-    assert 30 <= steps(run) < 240
+    assert 20 <= steps(run) < 120
 
     process = start([driver], *words)
     out, err = process.communicate(timeout=PATIENCE_S)
