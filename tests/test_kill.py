@@ -127,6 +127,7 @@ def test_training_that_is_stopped_and_killed_ends_as_if_nothing_had_been(tmp_pat
     assert comparable(run) == comparable(run_experiment(experiment, tmp_path / "undisturbed", seed=3).path)
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_leaves_no_process_and_finishes_later(tmp_path):
     path = write_study(tmp_path, experiments=EXPERIMENTS[1:], epochs=30)
     driver = tmp_path / "driver.py"
