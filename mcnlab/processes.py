@@ -22,16 +22,16 @@ def die_with_parent() -> None:
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != _owner():  # it ended before this process had come so far
+    if not _owner_lives():  # it ended before this process had come so far
         os._exit(1)
 
 
-def _owner() -> int:
-    """Number of the process that started this one, from those who write it down: multiprocessing and Jupyter."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        return parent.pid or 0
-    return int(os.environ.get("JPY_PARENT_PID", os.getppid()))
+def _owner_lives() -> bool:
+    """Whether the process that wanted this one is there, from those who write it down: multiprocessing and Jupyter."""
+    owner = multiprocessing.parent_process()
+    if owner is not None:
+        return owner.is_alive()
+    return os.getppid() == int(os.environ.get("JPY_PARENT_PID", os.getppid()))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import psutil
 
 from mcnlab.errors import McnlabError
 from mcnlab.files import write_json_atomically
+from mcnlab.kernels import THREAD_LIMITS, start_kernels_ready, terminate_kernels
 from mcnlab.processes import die_with_parent
 from mcnlab.reporting.notebooks import KernelLostError, execute, notebook_path
 from mcnlab.runs import RunFolder
@@ -25,8 +26,6 @@ ATTEMPTS = 2
 """Times that a run is begun when its process is killed from outside; an error of its own is not tried again."""
 STOPPING_S = 30.0
 """Seconds that runs have for their checkpoint when a study is stopped."""
-THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Environment variables that numeric libraries read when they are loaded."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +190,7 @@ def execute_job(job: Job) -> Done:
     began = time.monotonic()
     if job.threads is not None:
         os.environ.update(dict.fromkeys(THREAD_LIMITS, str(job.threads)))
+    start_kernels_ready()
     try:
         execute(notebook_path(RUN_NOTEBOOK), job.folder / "notebook.ipynb", job.parameters)
     except McnlabError as error:
@@ -209,8 +209,7 @@ def _pass_signals_on() -> list[int]:
 
     def pass_on(number: int, frame: object) -> None:
         arrived.append(number)
-        for process in descendants(os.getpid()):
-            process.terminate()
+        terminate_kernels()
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, lambda number, frame: None)

@@ -182,18 +182,25 @@ def running_study(tmp_path):
     process.communicate()
 
 
-def below(process, mark):
-    """The one process below another whose command line has a mark."""
-    found = [one for one in psutil.Process(process.pid).children(recursive=True) if mark in " ".join(one.cmdline())]
+def role(process):
+    """What a process below a study is there for."""
+    forks, of_forks = ("multiprocessing.forkserver" in " ".join(one.cmdline()) for one in (process, process.parent()))
+    worker = "spawn_main" in " ".join(process.cmdline())
+    return "kernel" if of_forks else "server of kernels" if forks else "worker" if worker else "other"
+
+
+def below(process, wanted):
+    """The one process below a study with a role."""
+    found = [one for one in psutil.Process(process.pid).children(recursive=True) if role(one) == wanted]
     assert len(found) == 1
     return found[0]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mark", ["ipykernel", "spawn_main"])
-def test_a_killed_kernel_or_worker_is_replaced_once(mark, running_study, tmp_path):
+@pytest.mark.parametrize("wanted", ["kernel", "server of kernels", "worker"])
+def test_a_killed_kernel_or_worker_is_replaced_once(wanted, running_study, tmp_path):
     process, run = running_study
-    below(process, mark).kill()
+    below(process, wanted).kill()
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert "Traceback" not in err
@@ -201,13 +208,13 @@ def test_a_killed_kernel_or_worker_is_replaced_once(mark, running_study, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mark", "said"), [("ipykernel", "its kernel was killed"), ("spawn_main", "exit code -9")])
-def test_killed_again_a_run_has_failed_and_the_report_is_written(mark, said, running_study, tmp_path):
+@pytest.mark.parametrize(("wanted", "said"), [("kernel", "its kernel was killed"), ("worker", "exit code -9")])
+def test_killed_again_a_run_has_failed_and_the_report_is_written(wanted, said, running_study, tmp_path):
     process, run = running_study
-    below(process, mark).kill()
+    below(process, wanted).kill()
     before = steps(run)
     wait_until(lambda: steps(run) > before + 20, process)
-    below(process, mark).kill()
+    below(process, wanted).kill()
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "Traceback" not in err
