@@ -166,12 +166,14 @@ def study_facts(summary: StudySummary) -> list[tuple[str, str]]:
 def _seconds(summary: StudySummary) -> list[tuple[str, str]]:
     """Training time, and the share of everything that is neither training nor evaluation."""
     finished = summary.finished()
-    train, evaluate = (sum(getattr(row, name) or 0.0 for row in finished) for name in ("train_s", "evaluate_s"))
+    train, now, evaluate = (
+        sum(getattr(row, name) or 0.0 for row in finished) for name in ("train_s", "trained_now_s", "evaluate_s")
+    )
     facts = [("training", f"{train:.0f} s in all runs; evaluation {evaluate:.0f} s")]
     run_s = summary.record.get("run_s") or {}
     spent = sum(seconds for seconds in run_s.values())
     if spent > 0 and all(row.folder.name in run_s for row in finished):
-        share = max(0.0, spent - train - evaluate) / spent
+        share = max(0.0, spent - now - evaluate) / spent
         facts.append(("notebook and kernel overhead", f"{share:.0%} of {spent:.0f} s in run notebooks"))
     if "wall_s" in summary.record:
         workers = summary.record.get("workers", "unknown")

@@ -44,8 +44,10 @@ class RunRow:
     steps: int
     finite: bool | None
     train_s: float | None
+    """Training, also what an earlier call or another run with the same first stages did."""
+    trained_now_s: float | None
+    """Training in the last call alone."""
     evaluate_s: float | None
-    overhead_s: float | None
 
 
 @dataclass(frozen=True)
@@ -240,9 +242,19 @@ def _run_row(run: RunFolder) -> RunRow:
     outcome = results[results.task == "outcome"].set_index("metric")["value"].to_dict()
     finite = outcome.get("finite")
     reason = status.get("reason") or run.outcome.get("reason") or ""
-    seconds = [_or_none(outcome.get(name)) for name in ("train_s", "evaluate_s", "overhead_s")]
     flag = None if finite is None else bool(finite)
-    return RunRow(run.experiment, run.seed, status["state"], str(reason), run.path, len(metrics), flag, *seconds)
+    return RunRow(
+        experiment=run.experiment,
+        seed=run.seed,
+        state=status["state"],
+        reason=str(reason),
+        folder=run.path,
+        steps=len(metrics),
+        finite=flag,
+        train_s=_or_none(outcome.get("train_s")),
+        trained_now_s=_or_none(run.outcome.get("trained_now_s")),
+        evaluate_s=_or_none(outcome.get("evaluate_s")),
+    )
 
 
 def _all_results(finished: Sequence[RunFolder]) -> pd.DataFrame:

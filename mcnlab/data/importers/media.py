@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mcnlab.data.importers.media_features import (
     word_vectors,
 )
 from mcnlab.data.importers.media_manifest import MediaManifest, MediaRow, read_media_manifest
+from mcnlab.data.importers.report import ImportReport
 from mcnlab.data.media_files import Picture
 from mcnlab.data.records import Clip, Recording, Track
 from mcnlab.data.store import open_store
@@ -29,34 +30,6 @@ from mcnlab.data.thumbnails import HEIGHT_PX, WIDTH_PX, thumbnail_of
 from mcnlab.data.timeline import on_one_timeline
 from mcnlab.errors import DataError
 from mcnlab.files import refuse_occupied
-
-
-@dataclass
-class ImportReport:
-    """What became of every row of a manifest."""
-
-    store: Path
-    kept: int = 0
-    """Clips in the store."""
-    dropped: dict[str, list[str]] = field(default_factory=dict)
-    """Reason to ids of rows of which nothing was left."""
-    lost: dict[str, list[str]] = field(default_factory=dict)
-    """Reason to ids of rows that are kept, but without one modality."""
-    notes: list[str] = field(default_factory=list)
-    import_s: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for `import_report.json`."""
-        return {"kept": self.kept, "dropped": self.dropped, "lost": self.lost, "notes": self.notes}
-
-    def lines(self) -> list[str]:
-        """The report in a few lines, ids cut after the fifth."""
-        lines = [f"{self.kept} clips kept, {sum(map(len, self.dropped.values()))} dropped"]
-        for what, reasons in (("dropped", self.dropped), ("kept without a modality", self.lost)):
-            for reason, ids in reasons.items():
-                more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
-                lines.append(f"{len(ids)} {what}: {reason}: {', '.join(map(repr, ids[:5]))}{more}")
-        return lines + self.notes
 
 
 def import_media(
@@ -182,10 +155,10 @@ def _kept(decoded: Decoded, vectors: WordVectors, report: ImportReport) -> Decod
         problems.append("text: no word of the caption has a vector")
     if decoded.picture is None and decoded.waveform is None and not has_text:
         reason = "; ".join(problems) or "no video, audio or caption"
-        report.dropped.setdefault(reason, []).append(row.id)
+        report.drop(reason, row.id)
         return None
     for problem in problems:
-        report.lost.setdefault(problem, []).append(row.id)
+        report.lose(problem, row.id)
     return decoded
 
 
