@@ -13,7 +13,6 @@ from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
 from mcnlab.files import refuse_occupied
 
-
 Source = TypeVar("Source")
 
 
