@@ -136,6 +136,34 @@ def import_media(
     inspect(out)
 
 
+@app.command(epilog="Example: mcnlab extract videos.csv --out stores/mine --video resnet152 --text GoogleNews.bin")
+def extract(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="One row per clip, one file per recording.")],
+    out: Out,
+    video: Annotated[
+        str, typer.Option(help="2D features, a row per second: resnet152, a folder or a hub id of a ResNet.")
+    ] = "resnet152",
+    video_3d: Annotated[
+        str | None, typer.Option("--video-3d", help="3D features: a folder or a hub id of a video model.")
+    ] = None,
+    audio: Annotated[str, typer.Option(help="Sound features; logmel is the only kind.")] = "logmel",
+    text: Annotated[Path | None, typer.Option(help="Word vectors; trained on the captions when not given.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Files decoded at the same time; one per core by default.")
+    ] = None,
+) -> None:
+    """Turn whole media files into features of the published layout: ResNet rows at 1 Hz and log-mel."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for torch
+    from mcnlab.data.importers.whole_files import extract_files
+    from mcnlab.progress import counted
+
+    if audio != "logmel":
+        raise typer.BadParameter(f"audio: expected logmel, got {audio!r}")
+    with counted("extracting") as progress:
+        extract_files(manifest, out, video=video, video_3d=video_3d, words=text, threads=threads, progress=progress)
+    inspect(out)
+
+
 @app.command(epilog="Example: mcnlab inspect stores/world")
 def inspect(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
     """Say what is in a store: counts, dims, rates, splits, missing modalities, checksums."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,9 @@ def read_picture(
     raise DataError(f"unknown kind of file {path.suffix!r}")
 
 
-def read_sound(folder: Path, source: str, *, start_s: float, end_s: float | None) -> np.ndarray | None:
+def read_sound(
+    folder: Path, source: str, *, start_s: float, end_s: float | None, longest_s: float = MAX_CLIP_S
+) -> np.ndarray | None:
     """The waveform of a time window, one channel at 16 kHz.
 
     Args:
@@ -118,6 +121,7 @@ def read_sound(folder: Path, source: str, *, start_s: float, end_s: float | None
         source: a sound file, or a video file whose own sound is meant.
         start_s: begin of the window.
         end_s: its end; None: to the end of the file.
+        longest_s: a longer sound is refused.
 
     Returns:
         (samples,), float32, at least one sample; None where a video file has no sound.
@@ -130,7 +134,7 @@ def read_sound(folder: Path, source: str, *, start_s: float, end_s: float | None
     if is_video_file(source):
         waveform = _sound_of_video(path, start_s, end_s)
     elif path.suffix.lower() in SOUND_SUFFIXES:
-        waveform = _sound_of_file(path, start_s, end_s)
+        waveform = _sound_of_file(path, start_s, end_s, longest_s)
     else:
         raise DataError(f"unknown kind of file {path.suffix!r}")
     if waveform is None:
@@ -206,11 +210,11 @@ def _from_video(path: Path, start_s: float, end_s: float | None, frames_per_s: f
     times: list[float] = []
     frames: list[np.ndarray] = []
     aspect, step_s = 1.0, 0.04
-    with _opened(path) as container:
+    with opened_media(path) as container:
         if not container.streams.video:
             raise DataError("no video stream")
         stream = container.streams.video[0]
-        origin_s = _origin_s(container)
+        origin_s = origin_of(container)
         step_s = float(1 / stream.average_rate) if stream.average_rate else step_s
         for frame in _frames_of(container, stream, start_s - step_s + origin_s, end_s and end_s + origin_s):
             if not len(frames):
@@ -230,7 +234,7 @@ def _from_video(path: Path, start_s: float, end_s: float | None, frames_per_s: f
 def _small_upright(reformatter, frame, size_px: int) -> np.ndarray:  # type: ignore[no-untyped-def]
     """(size, size, 3) uint8: a decoded frame resized by area and turned as its metadata says."""
     small = reformatter.reformat(frame, width=size_px, height=size_px, format="rgb24", interpolation="AREA")
-    return np.rot90(small.to_ndarray(), k=round(frame.rotation / 90))
+    return upright(small.to_ndarray(), frame.rotation)
 
 
 def _frames_of(container, stream, from_s: float, to_s: float | None) -> Iterator:  # type: ignore[no-untyped-def]
@@ -252,10 +256,10 @@ def _sound_of_video(path: Path, start_s: float, end_s: float | None) -> np.ndarr
     """The sound of a container between two times, or None where it has no sound stream."""
     import av  # late: start-up time
 
-    with _opened(path) as container:
+    with opened_media(path) as container:
         if not container.streams.audio:
             return None
-        origin_s = _origin_s(container)
+        origin_s = origin_of(container)
         resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLES_PER_S)
         pieces, first_s = [], None
         stream = container.streams.audio[0]
@@ -273,7 +277,7 @@ def _sound_of_video(path: Path, start_s: float, end_s: float | None) -> np.ndarr
     return waveform[begin:] if end_s is None else waveform[begin : begin + round((end_s - start_s) * SAMPLES_PER_S)]
 
 
-def _sound_of_file(path: Path, start_s: float, end_s: float | None) -> np.ndarray:
+def _sound_of_file(path: Path, start_s: float, end_s: float | None, longest_s: float) -> np.ndarray:
     """A window of a sound file, channels averaged."""
     import soundfile  # late: start-up time
 
@@ -282,8 +286,8 @@ def _sound_of_file(path: Path, start_s: float, end_s: float | None) -> np.ndarra
             rate_hz = file.samplerate
             begin = min(round(start_s * rate_hz), file.frames)
             wanted = file.frames - begin if end_s is None else round((end_s - start_s) * rate_hz)
-            if wanted > MAX_CLIP_S * rate_hz:
-                raise DataError(f"longer than {MAX_CLIP_S:.0f} s; give start and end")
+            if wanted > longest_s * rate_hz:
+                raise DataError(f"longer than {longest_s:.0f} s; give start and end")
             file.seek(begin)
             samples = file.read(wanted, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
@@ -292,8 +296,18 @@ def _sound_of_file(path: Path, start_s: float, end_s: float | None) -> np.ndarra
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator:
-    """A media container; every complaint of the decoder becomes one of ours."""
+def opened_media(path: Path) -> Iterator[Any]:
+    """A media container; every complaint of the decoder becomes one of ours.
+
+    Args:
+        path: the file.
+
+    Yields:
+        PyAV's container.
+
+    Raises:
+        DataError: it cannot be opened, or not be decoded while it is open.
+    """
     import av  # late: start-up time
 
     try:
@@ -303,9 +317,29 @@ def _opened(path: Path) -> Iterator:
         raise DataError(f"cannot be decoded ({_one_line(error)})") from error
 
 
-def _origin_s(container) -> float:  # type: ignore[no-untyped-def]
-    """The time that a container calls its beginning."""
+def origin_of(container: Any) -> float:
+    """The time that a container calls its beginning, in seconds.
+
+    Args:
+        container: PyAV's container.
+
+    Returns:
+        What to subtract from the times of its frames.
+    """
     return (container.start_time or 0) / 1_000_000
+
+
+def upright(pixels: np.ndarray, rotation: int) -> np.ndarray:
+    """A picture turned as the metadata of its file says.
+
+    Args:
+        pixels: (height, width, 3).
+        rotation: degrees counter-clockwise, a multiple of 90.
+
+    Returns:
+        The same, or (width, height, 3).
+    """
+    return np.rot90(pixels, k=round(rotation / 90))
 
 
 def _at_fixed_rate(

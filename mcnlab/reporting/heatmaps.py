@@ -242,12 +242,13 @@ def _heat_maps(
         plot.update_xaxes(tickvals=list(range(len(groups))), ticktext=groups, side="bottom", **place)
     plot.update_xaxes(
         showgrid=False,
+        zeroline=False,
         ticks="",
         title_text="factor" if stacked else "factor group",
         title_font_size=11,
         title_font_color=QUIET,
     )
-    plot.update_yaxes(showgrid=False, ticks="")
+    plot.update_yaxes(showgrid=False, zeroline=False, ticks="")
     size = {"lenmode": "pixels", "len": min(300, height - FRAME_PX), "y": 1, "yanchor": "top"}
     shown_bar = {"thickness": 12, "outlinewidth": 0, **size, **bar}
     plot.update_layout(coloraxis={**colors, "colorbar": shown_bar})
