@@ -3,9 +3,8 @@
 import numpy as np
 
 from mcnlab.data.extract import checked_frames
-from mcnlab.errors import ConfigError, DataError
+from mcnlab.data.pretrained import load_frozen, normalized_planes
 
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _BATCH = 16
 
 
@@ -27,36 +26,23 @@ class ResNetFeatures:
             ConfigError: transformers is not installed.
             DataError: there is no such model, or its weights are not safetensors.
         """
-        import torch  # late: start-up time
-
-        try:
-            from transformers import ResNetModel  # late: an extra, and seconds of start-up
-        except ImportError as error:
-            raise ConfigError("video: a ResNet needs transformers; install mcnlab[resnet]") from error
         source = {"resnet152": "microsoft/resnet-152", "resnet50": "microsoft/resnet-50"}.get(source, source)
-        try:
-            self._model = ResNetModel.from_pretrained(source, use_safetensors=True).eval()
-        except (OSError, ValueError) as error:
-            raise DataError(f"video: {source!r}: no ResNet there ({' '.join(str(error).split())[:200]})") from error
+        self._model = load_frozen("ResNetModel", source, field="video")
         self.name, self.dim = f"resnet {source}", int(self._model.config.hidden_sizes[-1])
         self.frames_per_row, self.size_px, self._keep_size = frames_per_row, size_px, keep_size
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model.to(self._device)
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """(frames, height, width, 3) uint8 -> (ceil(frames / frames_per_row), dim) float32."""
         import torch  # late: start-up time
-        from torch.nn import functional
+        from torch.nn import functional  # late: start-up time
 
-        picked = torch.from_numpy(np.ascontiguousarray(checked_frames(frames)[:: self.frames_per_row]))
-        mean, deviation = (torch.tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
+        picked = checked_frames(frames)[:: self.frames_per_row]
         pooled = []
         with torch.inference_mode():
-            for part in picked.split(_BATCH):
-                planes = part.permute(0, 3, 1, 2).float() / 255  # (n, 3, h, w)
+            for start in range(0, len(picked), _BATCH):
+                planes = normalized_planes(picked[start : start + _BATCH])  # (n, 3, h, w)
                 if not self._keep_size:
                     square = (self.size_px, self.size_px)
                     planes = functional.interpolate(planes, square, mode="bilinear", antialias=True)
-                seen = ((planes - mean) / deviation).to(self._device)
-                pooled.append(self._model(seen).pooler_output.flatten(1).float().cpu())
+                pooled.append(self._model(planes.to(self._model.device)).pooler_output.flatten(1).float().cpu())
         return torch.cat(pooled).numpy()

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from mcnlab.errors import ConfigError, DataError
-
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from mcnlab.data.pretrained import load_frozen, normalized_planes
+from mcnlab.errors import DataError
 
 
 class VideoModelFeatures:
@@ -24,28 +23,14 @@ class VideoModelFeatures:
             ConfigError: transformers is not installed.
             DataError: there is no such model, its weights are not safetensors, or it is no video model.
         """
-        import torch  # late: start-up time
-
-        try:
-            from transformers import AutoModel  # late: an extra, and seconds of start-up
-        except ImportError as error:
-            raise ConfigError("video-3d: a video model needs transformers; install mcnlab[resnet]") from error
-        try:
-            self._model = AutoModel.from_pretrained(source, use_safetensors=True).eval()
-        except (OSError, ValueError) as error:
-            raise DataError(f"video-3d: {source!r}: no model there ({' '.join(str(error).split())[:200]})") from error
+        self._model = load_frozen("AutoModel", source, field="video-3d")
         try:
             config = self._model.config
-            self.frames, self.size_px, self.dim = (
-                int(config.num_frames),
-                int(config.image_size),
-                int(config.hidden_size),
-            )
+            self.frames, self.size_px = int(config.num_frames), int(config.image_size)
+            self.dim = int(config.hidden_size)
         except AttributeError as error:
             raise DataError(f"video-3d: {source!r}: is no video model ({error})") from error
         self.name = f"video model {source}"
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model.to(self._device)
 
     @property
     def rows_per_s(self) -> float:
@@ -63,8 +48,7 @@ class VideoModelFeatures:
         """
         import torch  # late: start-up time
 
-        mean, deviation = (torch.tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
-        planes = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255  # (n, 3, h, w)
         with torch.inference_mode():
-            tokens = self._model(((planes - mean) / deviation)[None].to(self._device)).last_hidden_state
+            window = normalized_planes(frames)[None].to(self._model.device)  # (1, frames, 3, size, size)
+            tokens = self._model(window).last_hidden_state
         return tokens.mean(dim=1).float().cpu().numpy()  # (1, dim)
