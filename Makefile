@@ -27,13 +27,13 @@ test-all: check ## All tests, also the long ones
 	$(PYTEST) -q -n 2 --dist loadfile
 
 check: $(STAMP) ## Lint, format, types
-	$(BIN)/ruff check mcnlab tests notebooks benchmarks
-	$(BIN)/ruff format --check mcnlab tests benchmarks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check --exclude notebooks
 	$(BIN)/mypy mcnlab
 
 format: $(STAMP) ## Put the code into its format
-	$(BIN)/ruff check --fix mcnlab tests notebooks benchmarks
-	$(BIN)/ruff format mcnlab tests benchmarks
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format --exclude notebooks
 
 lab: $(STAMP) ## JupyterLab in notebooks/
 	$(BIN)/mcnlab lab
