@@ -28,12 +28,12 @@ test-all: check ## All tests, also the long ones
 
 check: $(STAMP) ## Lint, format, types
 	$(BIN)/ruff check
-	$(BIN)/ruff format --check --exclude notebooks
+	$(BIN)/ruff format --check
 	$(BIN)/mypy mcnlab
 
 format: $(STAMP) ## Put the code into its format
 	$(BIN)/ruff check --fix
-	$(BIN)/ruff format --exclude notebooks
+	$(BIN)/ruff format
 
 lab: $(STAMP) ## JupyterLab in notebooks/
 	$(BIN)/mcnlab lab
