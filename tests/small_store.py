@@ -6,19 +6,18 @@ from mcnlab.data.store import Clip, Recording, StoreWriter, Track, open_store
 from mcnlab.data.text import train_word_vectors
 
 CLIP_S = 0.64
-TRACKS = [Track("video_2d", "video", 16, 6.25), Track("audio_mel", "audio", 40, 100.0)]
 
 
-def make_store(path, *, recordings=24, clips=4, test=8, seed=0, missing_audio=0.0, missing_text=0.0):
+def make_store(path, *, recordings=24, clips=4, test=8, seed=0, missing_audio=0.0, missing_text=0.0, video_dim=16):
     """Write a store in which every modality tells the class of a clip."""
     random = np.random.default_rng(seed)
-    seen, heard = random.normal(size=(10, 16)), random.normal(size=(10, 40)) * 10
+    seen, heard = random.normal(size=(10, video_dim)), random.normal(size=(10, 40)) * 10
     made = []
     for number in range(recordings):
         classes = random.integers(10, size=clips)
         captions = [f"word{k} filler{random.integers(5)}" for k in classes]
         captions = [caption if random.random() >= missing_text else "" for caption in captions]
-        tracks = {"video_2d": np.concatenate([seen[k] + random.normal(size=(4, 16)) * 0.3 for k in classes])}
+        tracks = {"video_2d": np.concatenate([seen[k] + random.normal(size=(4, video_dim)) * 0.3 for k in classes])}
         if random.random() >= missing_audio:
             mel = np.concatenate([heard[k] - 40 + random.normal(size=(64, 40)) * 3 for k in classes])
             tracks["audio_mel"] = np.clip(mel, -80, 0)
@@ -37,7 +36,8 @@ def make_store(path, *, recordings=24, clips=4, test=8, seed=0, missing_audio=0.
             )
         )
     words = train_word_vectors([f"word{k} filler{n}" for k in range(10) for n in range(5)], dim=8, seed=0)
-    with StoreWriter(path, name="small", tracks=TRACKS, words=words) as writer:
+    kinds = [Track("video_2d", "video", video_dim, 6.25), Track("audio_mel", "audio", 40, 100.0)]
+    with StoreWriter(path, name="small", tracks=kinds, words=words) as writer:
         for recording in made:
             writer.add(recording)
     return open_store(path)

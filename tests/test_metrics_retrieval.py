@@ -104,7 +104,7 @@ def test_blocks_change_nothing(monkeypatch):
 
 def test_never_more_scores_at_once_than_allowed(monkeypatch):
     monkeypatch.setattr(module, "SCORES_AT_ONCE", 1000)
-    blocks = module._score_blocks(random(300, 4), random(300, 4, seed=1), None)
+    blocks = module.score_blocks(random(300, 4), random(300, 4, seed=1), None)
     assert max(scores.numel() for _, scores in blocks) <= 1000
 
 

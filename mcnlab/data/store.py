@@ -54,7 +54,7 @@ class Store:
             duration_s=float(self._rows["duration_s"][row]),
             tracks={name: self._track(name, row) for name in self.tracks if self._rows[f"{name}_rows"][row]},
             clips=tuple(self._clip(position) for position in range(first, last)),
-            media=json.loads(self._rows["media"][row]),
+            media=self.media(row),
         )
 
     @cached_property
@@ -110,6 +110,17 @@ class Store:
         if split not in self.splits:
             raise DataError(f"{self.path}: no split {split!r}; there are {', '.join(self.splits)}")
         return self._clips[self._clips["split"] == split].copy()
+
+    def media(self, row: int) -> dict[str, Any]:
+        """Where the original media of a recording are, as its importer noted it.
+
+        Args:
+            row: place of the recording in the store.
+
+        Returns:
+            Plain values.
+        """
+        return json.loads(self._rows["media"][row])
 
     def thumbnail(self, clip: int) -> np.ndarray | None:
         """A small picture of a clip.

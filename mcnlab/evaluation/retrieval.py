@@ -13,6 +13,7 @@ from mcnlab.errors import DataError, ShapeError
 from mcnlab.evaluation.rows import ResultRow, present_rows
 from mcnlab.metrics.retrieval import retrieval_ranks, same_label_share, summary_of_ranks
 from mcnlab.metrics.statistics import bootstrap_of_mean, bootstrap_of_ranks
+from mcnlab.metrics.video_retrieval import chance_by_video, ranks_by_video
 
 TASK = "retrieval"
 
@@ -44,6 +45,8 @@ def evaluate_retrieval(
     untrained: Sequence[Direction] = (),
     labels: Sequence[str | None] | np.ndarray | None = None,
     ks: Sequence[int] = (1, 5, 10),
+    videos: Sequence[str] | np.ndarray | None = None,
+    queries_total: int | None = None,
     seed: int = 0,
     draws: int = 1000,
     device: str = "cpu",
@@ -58,6 +61,10 @@ def evaluate_retrieval(
         untrained: The same subjects from a model before training; adds `untrained_at_K`.
         labels: One class per clip, None where there is none; adds `same_label_at_1` with its chance. None: left out.
         ks: Places that still count as found.
+        videos: Which video each clip is of. Adds, for queries by text, `any_clip_recall_at_K` (any clip of the right
+            video will do) and `video_recall_at_K` (videos are ranked by their best clip), with chance. None: left out.
+        queries_total: Adds `strict_recall_at_K`: hits divided by this many queries, so that clips which could not be
+            asked count as mistakes. None: left out.
         seed: Of the bootstrap. Each direction draws for itself, so adding one changes no other.
         draws: Resamples of the queries for the 95 % intervals.
         device: Where the scores are computed.
@@ -96,6 +103,10 @@ def evaluate_retrieval(
             first = before[direction.subject]
             start = _ranks(first, *_asked_and_candidates(first), device)
             rows += _rows(direction.subject, "untrained_at", _recall(start, ks))
+        if queries_total is not None:
+            rows += _strict_rows(direction.subject, found, queries_total, ks=ks)
+        if videos is not None and direction.subject.startswith("text->"):
+            rows += _video_rows(direction, asked, candidates, videos, ks=ks, seed=seed, draws=draws, device=device)
         if labels is not None:
             rows += _label_rows(direction, asked, candidates, labels, seed=seed, draws=draws, device=device)
     return RetrievalResult(tuple(rows), pd.DataFrame(ranks))
@@ -203,6 +214,44 @@ def _rank_rows(subject: str, ranks: np.ndarray, *, ks: Sequence[int], seed: int,
 def _rows(subject: str, prefix: str, values: Mapping[int, float]) -> list[ResultRow]:
     """Rows without an interval, one per k."""
     return [ResultRow(TASK, subject, f"{prefix}_{k}", value) for k, value in values.items()]
+
+
+def _strict_rows(subject: str, ranks: np.ndarray, total: int, *, ks: Sequence[int]) -> list[ResultRow]:
+    """Hits divided by all queries that there should have been."""
+    if total < len(ranks):
+        raise DataError(f"{subject}: {len(ranks)} queries were asked, more than queries_total = {total}")
+    return _rows(
+        subject, "strict_recall_at", {k: value * len(ranks) / total for k, value in _recall(ranks, ks).items()}
+    )
+
+
+def _video_rows(
+    direction: Direction,
+    asked: np.ndarray,
+    candidates: np.ndarray,
+    videos: Sequence[str] | np.ndarray,
+    *,
+    ks: Sequence[int],
+    seed: int,
+    draws: int,
+    device: str,
+) -> list[ResultRow]:
+    """Both protocols that ask for a video, with intervals over queries and with chance."""
+    if len(videos) != len(asked):
+        raise ShapeError(f"{direction.subject}: {len(asked)} clips but {len(videos)} videos")
+    numbers = pd.factorize(np.asarray(videos, dtype=object))[0]
+    theirs = pd.factorize(numbers[candidates])
+    mine = pd.Index(theirs[1]).get_indexer(numbers[asked])
+    sides = _tensors(direction, asked, candidates, device)
+    ranks = ranks_by_video(*sides, query_video=mine, gallery_video=theirs[0])
+    chances = chance_by_video(mine, theirs[0], ks=ks)
+    rows: list[ResultRow] = []
+    for name, found, chance in zip(("any_clip", "video"), ranks, chances, strict=True):
+        intervals = bootstrap_of_ranks(found, generator=_generator(seed, direction.subject + name), ks=ks, draws=draws)
+        for metric, value in summary_of_ranks(found, ks=ks).items():
+            rows.append(ResultRow(TASK, direction.subject, f"{name}_{metric}", value, *intervals[metric]))
+        rows += _rows(direction.subject, f"chance_{name}_at", chance)
+    return rows
 
 
 def _label_rows(

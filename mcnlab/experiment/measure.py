@@ -65,7 +65,14 @@ def measure(
     tasks, rows = settings.evaluation.tasks, list[ResultRow]()
     if "retrieval" in tasks:
         asked, asked_before = (directions(model.graph, x, source.clips, store) for x in (arrays, before))
-        found = evaluate_retrieval(asked, untrained=asked_before, labels=label_column(source.clips), seed=seed)
+        found = evaluate_retrieval(
+            asked,
+            untrained=asked_before,
+            labels=label_column(source.clips),
+            videos=videos_of(store, source.clips) if settings.evaluation.by_video else None,
+            queries_total=settings.evaluation.queries_total.get("own"),
+            seed=seed,
+        )
         rows += found.rows
         write_table(folder / "ranks.parquet", found.ranks)
     if "clusters" in tasks:
@@ -169,6 +176,12 @@ def side_by_side(arrays: Sequence[np.ndarray]) -> np.ndarray:
 def knows_causes(store: Store) -> bool:
     """Whether the clips come from the narrated world, where it is known what modalities share."""
     return all(name in store.factors for name in FACTORS)
+
+
+def videos_of(store: Store, clips: pd.DataFrame) -> np.ndarray:
+    """Per clip the name of its video: what the importer noted as such, else the recording."""
+    names = {row: str(store.media(row).get("video") or store[row].id) for row in clips["recording"].unique().tolist()}
+    return clips["recording"].map(names).to_numpy(dtype=object)
 
 
 def label_column(clips: pd.DataFrame) -> np.ndarray | None:

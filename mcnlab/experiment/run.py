@@ -26,6 +26,7 @@ from mcnlab.experiment.build import (
     prefix_keys,
 )
 from mcnlab.experiment.checks import check_data, check_held_out, check_modalities, check_settings
+from mcnlab.experiment.elsewhere import check_elsewhere, measure_elsewhere
 from mcnlab.experiment.folder import (
     failure_on_record,
     held,
@@ -90,6 +91,7 @@ def run_experiment(
     refuse_other_run(folder, settings, seed)
     store = prepared_store(settings, Path(stores) if stores else folder.parent / "stores")
     notes = check_data(settings, store)
+    check_elsewhere(settings, store)
     with limited_threads(settings.training.threads):
         trainer = _trainer(settings, store, folder, seed, shared)
         trainer.on_step = on_step
@@ -106,6 +108,7 @@ def run_experiment(
                 outcome = {"notes": notes, **_train(trainer, settings, folder)}
                 evaluate_began = time.monotonic()
                 rows = measure(settings, trainer.model, store, folder, seed=seed)
+                rows += measure_elsewhere(settings, trainer.model, store, seed=seed)
                 outcome["evaluate_s"] = time.monotonic() - evaluate_began
                 outcome["overhead_s"] = time.monotonic() - began - outcome["trained_now_s"] - outcome["evaluate_s"]
                 write_results(folder, settings.experiment, seed, [*rows, *_outcome_rows(outcome)], outcome)

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -191,6 +191,13 @@ class EvaluationSettings(Settings):
     """What to measure."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
+    also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)
+    """Other stores, by name, on whose held-out split retrieval is measured too, without training on them."""
+    by_video: bool = False
+    """Also ask by text for any clip of the right video, and for the video as a whole."""
+    queries_total: dict[str, PositiveInt] = Field(default_factory=dict)
+    """Also divide hits by this many queries, so that clips which are not there count as mistakes; by the name in
+    `also`, or `own`. Published for MSR-VTT: 1000."""
 
 
 class ExperimentSettings(Settings):
@@ -330,9 +337,9 @@ def read_experiment(path: Path, *, overrides: list[str] | None = None) -> Experi
 
 
 def with_store_beside(settings: ExperimentSettings, folder: Path) -> ExperimentSettings:
-    """Settings whose store path no longer depends on where one stands."""
-    store = settings.data.store
-    if store is None:
-        return settings
-    data = settings.data.model_copy(update={"store": (folder / store).resolve()})
-    return settings.model_copy(update={"data": data})
+    """Settings whose paths of stores no longer depend on where one stands."""
+    store, also = settings.data.store, settings.evaluation.also
+    data = settings.data.model_copy(update={"store": store and (folder / store).resolve()})
+    others = {name: (folder / path).resolve() for name, path in also.items()}
+    evaluation = settings.evaluation.model_copy(update={"also": others})
+    return settings.model_copy(update={"data": data, "evaluation": evaluation})

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         mean_interval,
         paired_test,
     )
+    from mcnlab.metrics.video_retrieval import chance_by_video, ranks_by_video
 
 _HOME = {
     "clustering": (
@@ -55,6 +56,7 @@ _HOME = {
         "summary_of_ranks",
     ),
     "statistics": ("bootstrap_of_mean", "bootstrap_of_ranks", "holm", "mean_interval", "paired_test"),
+    "video_retrieval": ("chance_by_video", "ranks_by_video"),
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "alignment",
     "bootstrap_of_mean",
     "bootstrap_of_ranks",
+    "chance_by_video",
     "cluster_purity",
     "contingency",
     "holm",
@@ -74,6 +77,7 @@ __all__ = [
     "normalized_mutual_information",
     "paired_test",
     "published_retrieval_metrics",
+    "ranks_by_video",
     "ranks_of_true_match",
     "retrieval_metrics",
     "retrieval_ranks",

@@ -233,9 +233,9 @@ def same_label_share(
     if len(query_labels) != len(queries) or len(gallery_labels) != len(gallery):
         labels = f"{len(query_labels)} and {len(gallery_labels)} labels"
         raise ShapeError(f"{len(queries)} queries and {len(gallery)} candidates but {labels}")
-    _check_embeddings(queries, gallery)
+    check_embeddings(queries, gallery)
     shares = []
-    for rows, scores in _score_blocks(queries, gallery, None):
+    for rows, scores in score_blocks(queries, gallery, None):
         best = scores == scores.amax(dim=1, keepdim=True)
         same = query_labels[rows, None] == gallery_labels[None, :]
         shares.append((best & same).sum(dim=1).double() / best.sum(dim=1))
@@ -251,18 +251,18 @@ def _better_and_equal(
             raise ShapeError(f"{len(queries)} queries but {len(gallery)} candidates, and no target")
         target = torch.arange(len(queries), device=queries.device)
     _check_target(target, len(queries), len(gallery))
-    _check_embeddings(queries, gallery)
-    distinct, column, copies = _distinct_rows(gallery)
+    check_embeddings(queries, gallery)
+    distinct, column, copies = distinct_rows(gallery)
     weight = None if len(distinct) == len(gallery) else copies.to(torch.int32)
     better, equal = [], []
-    for rows, scores in _score_blocks(queries, distinct, block):
+    for rows, scores in score_blocks(queries, distinct, block):
         true_score = scores.gather(1, column[target[rows], None])  # (block, 1)
         better.append(_count(scores > true_score, weight))
         equal.append(_count(scores == true_score, weight))
     return torch.cat(better), torch.cat(equal)
 
 
-def _distinct_rows(gallery: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def distinct_rows(gallery: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Each different row once, where every row went, and how often each occurs."""
     with torch.autocast(device_type=gallery.device.type, enabled=False):  # unique knows no autocast
         return torch.unique(gallery.detach(), dim=0, return_inverse=True, return_counts=True)
@@ -275,7 +275,7 @@ def _count(chosen: Tensor, weight: Tensor | None) -> Tensor:
     return torch.where(chosen, weight, torch.zeros_like(weight)).sum(dim=1)
 
 
-def _score_blocks(queries: Tensor, gallery: Tensor, block: int | None) -> Iterator[tuple[slice, Tensor]]:
+def score_blocks(queries: Tensor, gallery: Tensor, block: int | None) -> Iterator[tuple[slice, Tensor]]:
     """Dot products of some queries at a time with the whole gallery, in full precision."""
     if block is not None and block < 1:
         raise ConfigError(f"block must be at least 1, got {block}")
@@ -318,7 +318,7 @@ def _check_target(target: Tensor, queries: int, candidates: int) -> None:
         raise ShapeError(f"targets must lie between 0 and {candidates - 1}, got {low if low < 0 else high}")
 
 
-def _check_embeddings(queries: Tensor, gallery: Tensor) -> None:
+def check_embeddings(queries: Tensor, gallery: Tensor) -> None:
     """Both sides live in one space, and every number is finite."""
     if queries.shape[1] != gallery.shape[1]:
         raise ShapeError(f"queries are {queries.shape[1]} wide but the gallery is {gallery.shape[1]} wide")
