@@ -1,5 +1,6 @@
 """The pages of a report: complete, escaped, offline, and the same for the same runs."""
 
+import dataclasses
 import html
 import json
 import re
@@ -14,8 +15,9 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from mcnlab.reporting.export import PLOTLY, export_html
 from mcnlab.reporting.heatmaps import additions_figure, factors_figure, retention_figure
 from mcnlab.reporting.maps import sprite, study_maps
-from mcnlab.reporting.pages import quoted, write_report
+from mcnlab.reporting.pages import index_page, quoted, write_report
 from mcnlab.reporting.projection import aligned_maps
+from mcnlab.reporting.published import published_tables
 from mcnlab.reporting.render import content_hash, figure_view, packed_plotly, plot_json, plotly_hash, table_view
 from mcnlab.reporting.show import bundle
 from mcnlab.reporting.style import Figure, safe
@@ -223,3 +225,43 @@ def test_thumbnails_lie_on_one_sheet(study):
 
 def test_a_view_of_a_figure_keeps_its_height():
     assert figure_view(Figure("x", "t", "c", "a", go.Figure(layout_height=321))).height == 321
+
+
+# beside published numbers
+
+
+def elsewhere(study, dataset):
+    """The study's own retrieval again, as if it had been measured on another data set too."""
+    summary = summarize(study, title="Report", question="Why?")
+    own = summary.results[summary.results.task == "retrieval"].assign(task=f"retrieval@{dataset}")
+    return dataclasses.replace(summary, results=pd.concat([summary.results, own], ignore_index=True))
+
+
+def test_published_numbers_stand_beside_measured_ones_and_are_marked(study):
+    summary = elsewhere(study, "youcook2")
+    ((title, table),) = published_tables(summary)
+    assert title == "Zero-shot on YouCook2, beside published numbers"
+    mcn = table.loc["MCN (R152+RX101)"]
+    assert (mcn["kind"], mcn["R@1 (%)"], mcn["R@5 (%)"], mcn["R@10 (%)"]) == ("published", 18.1, 35.5, 45.2)
+    measured = table[(table.kind == "measured") & (table.asked == "T→V")]
+    rows = summary.results[(summary.results.task == "retrieval") & (summary.results.subject == "text->video")]
+    expected = rows[rows.metric == "recall_at_5"].groupby("experiment")["value"].mean()
+    assert set(measured.index) == set(expected.index) != set()
+    for name, value in expected.items():
+        assert measured.loc[name, "R@5 (%)"] == pytest.approx(100 * value, abs=0.051)
+    assert set(measured["source"]) == {"this study, 2 seeds"}
+    text = index_page(summary)
+    assert "Published numbers" in text
+    assert "VideoCLIP" in text
+
+
+@pytest.mark.parametrize("dataset", ["mine", "youcook"])
+def test_a_data_set_without_published_numbers_has_no_such_table(study, page, dataset):
+    assert published_tables(elsewhere(study, dataset)) == ()
+    assert "Published numbers" not in page
+
+
+def test_a_number_that_nobody_has_checked_says_so(study):
+    ((_, table),) = published_tables(elsewhere(study, "msrvtt"))
+    assert "not checked against the paper" in table.loc["MCN (R152+RX101)", "source"]
+    assert np.isnan(table.loc["MMV (TSM-50×2)", "R@1 (%)"])

@@ -15,6 +15,7 @@ from mcnlab.reporting.export import export_html, run_facts
 from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
 from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
 from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
+from mcnlab.reporting.published import published_tables
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
 from mcnlab.reporting.style import Figure
 from mcnlab.reporting.summary import (
@@ -187,6 +188,7 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
         return [_training(summary)]
     return [
         _comparison(summary),
+        _published(summary),
         _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
         _figure_section("retrieval", "Retrieval", recall_figure(summary)),
         _figure_section("clusters", "Clusters", purity_figure(summary), factor_purity_figure(summary)),
@@ -202,6 +204,15 @@ def _comparison(summary: StudySummary) -> Section:
     views += [comparison_view(summary, kept, lead=_kept_lead(kept), recipes=False)] if kept else []
     tables = (("All tested differences", table_view(differences_table(summary, [*recall, *kept]))),)
     return Section("comparison", "Comparison", (), tuple(views), (), tables)
+
+
+def _published(summary: StudySummary) -> Section | None:
+    """The study beside the literature; None where it was measured on none of the data sets."""
+    tables = tuple((title, table_view(table)) for title, table in published_tables(summary))
+    said = (
+        "Zero-shot: nothing of these data sets was trained on. Only lines that are marked as measured come from here.",
+    )
+    return Section("published", "Published numbers", said, tables=tables, open=True) if tables else None
 
 
 def _kept_lead(columns: Sequence[Column]) -> str:
