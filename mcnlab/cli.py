@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mcnlab.cli_import import import_msrvtt, import_youcook2
 from mcnlab.errors import McnlabError, StorageError
 from mcnlab.processes import Terminated, sigterm_interrupts
 
@@ -134,6 +135,18 @@ def import_media(
     with counted("importing") as progress:
         build(manifest, out, video=video, words=text, progress=progress)
     inspect(out)
+
+
+importers.command(
+    "youcook2",
+    epilog="Example: mcnlab import youcook2 youcook_train_audio.pkl youcook_val_audio.pkl --out stores/youcook2 "
+    "--text GoogleNews-vectors-negative300.bin",
+)(import_youcook2)
+importers.command(
+    "msrvtt",
+    epilog="Example: mcnlab import msrvtt msrvtt_train.pkl msrvtt_jsfusion_test.pkl --out stores/msrvtt "
+    "--text GoogleNews-vectors-negative300.bin",
+)(import_msrvtt)
 
 
 @app.command(epilog="Example: mcnlab inspect stores/world")
