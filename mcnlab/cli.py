@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mcnlab.cli_import import importers, say_what_is_in
 from mcnlab.errors import McnlabError, StorageError
 from mcnlab.processes import Terminated, sigterm_interrupts
 
@@ -25,7 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-importers = typer.Typer(no_args_is_help=True, help="Make a store from media, published files, or the narrated world.")
 app.add_typer(importers, name="import")
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
@@ -101,41 +101,6 @@ def report(
     typer.echo(report_again(folder, out))
 
 
-@importers.command("world", epilog="Example: mcnlab import world --out stores/world --set seed=1")
-def import_world(out: Out, overrides: Overrides = []) -> None:  # noqa: B006
-    """Render the narrated world: clips whose causes are known."""
-    # the verb's own modules, so that `mcnlab --help` does not wait for torch
-    from mcnlab.config import with_overrides
-    from mcnlab.data.world import WorldSettings, build_world
-    from mcnlab.progress import counted
-
-    settings = WorldSettings.parse(with_overrides({}, overrides), source="--set")
-    with counted("rendering") as progress:
-        build_world(settings, out, progress=progress)
-    inspect(out)
-
-
-@importers.command(
-    "media", epilog="Example: mcnlab import media clips.csv --out stores/mine --video seeded --text words.bin"
-)
-def import_media(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="One row per clip.")],
-    out: Out,
-    video: Annotated[
-        str, typer.Option(help="Frozen visual features: seeded (untrained), or a folder or hub id of a ResNet.")
-    ] = "seeded",
-    text: Annotated[Path | None, typer.Option(help="Word vectors; trained on the captions when not given.")] = None,
-) -> None:
-    """Make a store from your own video, image and sound files and captions."""
-    # the verb's own modules, so that `mcnlab --help` does not wait for torch
-    from mcnlab.data.importers.media import import_media as build
-    from mcnlab.progress import counted
-
-    with counted("importing") as progress:
-        build(manifest, out, video=video, words=text, progress=progress)
-    inspect(out)
-
-
 @app.command(epilog="Example: mcnlab extract videos.csv --out stores/mine --video resnet152 --text GoogleNews.bin")
 def extract(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="One row per clip, one file per recording.")],
@@ -161,17 +126,13 @@ def extract(
         raise typer.BadParameter(f"audio: expected logmel, got {audio!r}")
     with counted("extracting") as progress:
         extract_files(manifest, out, video=video, video_3d=video_3d, words=text, threads=threads, progress=progress)
-    inspect(out)
+    say_what_is_in(out)
 
 
 @app.command(epilog="Example: mcnlab inspect stores/world")
 def inspect(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
     """Say what is in a store: counts, dims, rates, splits, missing modalities, checksums."""
-    # the verb's own modules, so that `mcnlab --help` does not wait for pandas
-    from mcnlab.data.store import describe, open_store
-    from mcnlab.progress import print_facts
-
-    print_facts(describe(open_store(store)))
+    say_what_is_in(store)
 
 
 @app.command(epilog="Example: mcnlab lab")

@@ -1,0 +1,158 @@
+"""The verbs of `mcnlab import`; heavy modules are loaded by the verb that needs them."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+importers = typer.Typer(no_args_is_help=True, help="Make a store from media, published files, or the narrated world.")
+NONE = Path("-")
+"""Typed in place of a file that one does not have."""
+
+
+class Features(StrEnum):
+    """Which video features a store gets."""
+
+    pooled = "pooled"
+    full = "full"
+
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the new store.")]
+Text = Annotated[Path | None, typer.Option(help="Word vectors; trained on the train captions when not given.")]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the default.")]
+Name = Annotated[str | None, typer.Option(help="What reports call the store.")]
+FeaturesOption = Annotated[
+    Features, typer.Option(help="One row of video features per clip, as published results use; or all rows.")
+]
+
+
+@importers.command("world", epilog="Example: mcnlab import world --out stores/world --set seed=1")
+def import_world(out: Out, overrides: Overrides = []) -> None:  # noqa: B006  typer wants a list
+    """Render the narrated world: clips whose causes are known."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for torch
+    from mcnlab.config import with_overrides
+    from mcnlab.data.world import WorldSettings, build_world
+    from mcnlab.progress import counted
+
+    settings = WorldSettings.parse(with_overrides({}, overrides), source="--set")
+    with counted("rendering") as progress:
+        build_world(settings, out, progress=progress)
+    say_what_is_in(out)
+
+
+@importers.command(
+    "media", epilog="Example: mcnlab import media clips.csv --out stores/mine --video seeded --text words.bin"
+)
+def import_media(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="One row per clip.")],
+    out: Out,
+    video: Annotated[
+        str, typer.Option(help="Frozen visual features: seeded (untrained), or a folder or hub id of a ResNet.")
+    ] = "seeded",
+    text: Text = None,
+) -> None:
+    """Make a store from your own video, image and sound files and captions."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for torch
+    from mcnlab.data.importers.media import import_media as build
+    from mcnlab.progress import counted
+
+    with counted("importing") as progress:
+        build(manifest, out, video=video, words=text, progress=progress)
+    say_what_is_in(out)
+
+
+@importers.command(
+    "youcook2",
+    epilog="Example: mcnlab import youcook2 youcook_train_audio.pkl youcook_val_audio.pkl --out stores/youcook2 "
+    "--text GoogleNews-vectors-negative300.bin",
+)
+def import_youcook2(
+    train: Annotated[Path, typer.Argument(metavar="TRAIN.pkl", help="Pickle of the training clips; - for none.")],
+    val: Annotated[Path, typer.Argument(metavar="VAL.pkl", help="Pickle of the validation clips; - for none.")],
+    out: Out,
+    text: Text = None,
+    features: FeaturesOption = Features.pooled,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Official JSON, or CSV of the benchmark: segments, and recipes as labels.")
+    ] = None,
+    name: Name = None,
+) -> None:
+    """Make a store from YouCook2's published feature pickles; nothing in them is run."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for torch
+    from mcnlab.data.importers.youcook2 import import_youcook2 as build
+    from mcnlab.progress import counted
+
+    with counted("importing") as progress:
+        build(
+            _given(train),
+            _given(val),
+            out,
+            words=text,
+            name=name or "youcook2",
+            features=features.value,
+            annotations=annotations,
+            progress=progress,
+        )
+    say_what_is_in(out)
+
+
+@importers.command(
+    "msrvtt",
+    epilog="Example: mcnlab import msrvtt msrvtt_train.pkl msrvtt_jsfusion_test.pkl --out stores/msrvtt "
+    "--text GoogleNews-vectors-negative300.bin",
+)
+def import_msrvtt(
+    train: Annotated[Path, typer.Argument(metavar="TRAIN.pkl", help="Pickle, or CSV with video_id; - for none.")],
+    test: Annotated[Path, typer.Argument(metavar="TEST.pkl", help="Pickle, or CSV with video_id; - for none.")],
+    out: Out,
+    text: Text = None,
+    features: FeaturesOption = Features.pooled,
+    captions: Annotated[
+        int | None, typer.Option(min=1, help="Keep so many captions of a video, the first ones; all when not given.")
+    ] = None,
+    tensors: Annotated[
+        Path | None, typer.Option(help="Torch file of features by video_id, which CSV files need (HowTo100M's layout).")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Official videodatainfo JSON: categories as labels, captions where none are.")
+    ] = None,
+    name: Name = None,
+) -> None:
+    """Make a store from MSR-VTT's published feature files; nothing in them is run."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for torch
+    from mcnlab.data.importers.msrvtt import import_msrvtt as build
+    from mcnlab.progress import counted
+
+    with counted("importing") as progress:
+        build(
+            _given(train),
+            _given(test),
+            out,
+            words=text,
+            name=name or "msrvtt",
+            features=features.value,
+            captions=captions,
+            tensors=tensors,
+            annotations=annotations,
+            progress=progress,
+        )
+    say_what_is_in(out)
+
+
+def _given(path: Path) -> Path | None:
+    """The file, or None where a dash stands for it."""
+    return None if path == NONE else path
+
+
+def say_what_is_in(store: Path) -> None:
+    """Print the facts of a store.
+
+    Args:
+        store: its folder.
+    """
+    # late, as above
+    from mcnlab.data.store import describe, open_store
+    from mcnlab.progress import print_facts
+
+    print_facts(describe(open_store(store)))
