@@ -20,7 +20,7 @@ from mcnlab.data.text import train_word_vectors
 from mcnlab.processes import Terminated
 from tests.small_store import make_store
 
-VERBS = ["study", "train", "evaluate", "report", "inspect", "lab"]
+VERBS = ["study", "train", "evaluate", "report", "extract", "inspect", "lab"]
 VERBS += ["import world", "import media", "import youcook2", "import msrvtt"]
 HEAVY = ("torch", "pandas", "numpy", "plotly", "papermill", "pydantic", "sklearn", "umap")
 TINY = {
