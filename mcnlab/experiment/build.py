@@ -17,6 +17,7 @@ from mcnlab.experiment.settings import ClusterSettings, ContrastSettings, Experi
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce
 from mcnlab.models.graph import Graph, build_graph
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
+from mcnlab.models.published import PublishedWeights, check_published_weights, load_published_weights
 from mcnlab.training.loop import LoopSettings
 from mcnlab.training.stages import Stage
 from mcnlab.training.step import StepSettings
@@ -45,6 +46,46 @@ def build_model(settings: ExperimentSettings, store: Store, *, seed: int) -> Mul
     graph = build_graph(settings.graph, store.modalities, settings.trained_pairs)
     decoders = settings.terms.reconstruct is not None
     return MultimodalModel(sizes, graph, faithful=settings.mode == "faithful", decoders=decoders, seed=seed)
+
+
+def start_weights(settings: ExperimentSettings, model: MultimodalModel) -> PublishedWeights | None:
+    """Put the released weights that the settings name into a model.
+
+    Args:
+        settings: the experiment, with the checksum of its weights.
+        model: changed in place.
+
+    Returns:
+        What was filled; None where the settings name no weights.
+
+    Raises:
+        DataError: the file is missing, has changed, or does not fit the model.
+    """
+    if settings.model.weights is None:
+        return None
+    return load_published_weights(settings.model.weights, model)
+
+
+def check_weights(settings: ExperimentSettings, store: Store) -> list[str]:
+    """Refuse released weights that do not fit the model that an experiment would build, without building it.
+
+    Args:
+        settings: the experiment.
+        store: gives the input widths.
+
+    Returns:
+        What the file lacks and what it has beyond the model, in sentences.
+
+    Raises:
+        DataError: the file is missing or unsafe, or a tensor has another shape; it is named.
+        ConfigError: the graph is not shared.
+    """
+    if settings.model.weights is None:
+        return []
+    with torch.device("meta"):
+        model = build_model(settings, store, seed=0)
+    found = check_published_weights(settings.model.weights, model)
+    return [f"{settings.model.weights}: {sentence}" for sentence in found.lines()]
 
 
 def build_terms(settings: ExperimentSettings, graph: Graph, *, seed: int) -> dict[str, Term]:
@@ -157,7 +198,7 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
         "mode": settings.mode,
         "graph": settings.graph,
         "spaces": settings.trained_pairs if settings.graph == "disjoint" else (),
-        "model": settings.model.model_dump(),
+        "model": settings.model.model_dump(exclude={"weights"}),
         "terms": settings.terms.model_dump(),
         "training": training,
         "code": code_fingerprint(),

@@ -5,10 +5,10 @@ import pandas as pd
 
 from mcnlab.batch import MODALITIES, pair_modalities
 from mcnlab.data.store import Store
-from mcnlab.errors import DataError
+from mcnlab.errors import ConfigError, DataError
 from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
-from mcnlab.experiment.build import choose_device, cluster_sizes
+from mcnlab.experiment.build import check_weights, choose_device, cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
 
 MOST_CLASSES = 100
@@ -22,9 +22,12 @@ def check_settings(settings: ExperimentSettings) -> None:
         settings: the experiment.
 
     Raises:
-        ConfigError: there is no such device, or more clusters than rows to cluster.
+        ConfigError: there is no such device, or more clusters than rows to cluster, or released weights for a graph
+            that is not shared.
     """
     choose_device(settings.training.device)
+    if settings.model.weights is not None and settings.graph != "shared":
+        raise ConfigError("model.weights: released weights need graph: shared, since they have one space")
     if (cluster := settings.terms.cluster) is not None:
         cluster_sizes(cluster, batch=settings.training.batch, dim=settings.model.dim)
 
@@ -37,14 +40,15 @@ def check_data(settings: ExperimentSettings, store: Store) -> list[str]:
         store: its data.
 
     Returns:
-        What will be left out of the evaluation, in sentences.
+        What released weights lack or have beyond the model, and what will be left out of the evaluation, in sentences.
 
     Raises:
         DataError: a modality, a split, a pair or a second class is missing; store, split and name are in the text.
+            Or released weights do not fit the model; file and tensor are in the text.
     """
     check_modalities(settings, store)
     _check_training_split(settings, store)
-    return check_held_out(settings, store)
+    return [*check_weights(settings, store), *check_held_out(settings, store)]
 
 
 def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:

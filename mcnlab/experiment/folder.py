@@ -38,6 +38,8 @@ def write_start(folder: Path, settings: ExperimentSettings, store: Store, seed: 
         seed=seed, store=store.name, fingerprint=store.fingerprint, visual_features=visual, device=device
     )
     origin["data"]["path"] = str(store.path)
+    if settings.model.weights is not None:
+        origin["weights"] = {"path": str(settings.model.weights), "sha256": settings.model.weights_sha256}
     write_json_atomically(folder / "provenance.json", {"key": run_key(settings, seed), **origin})
     write_json_atomically(folder / "status.json", {"state": "running"})
 
@@ -85,8 +87,11 @@ def process_name() -> str:
 
 
 def run_key(settings: ExperimentSettings, seed: int) -> str:
-    """A hash of everything in the settings that a run's numbers depend on."""
+    """A hash of everything in the settings that a run's numbers depend on: of released weights, their content."""
     plain = settings.model_dump(mode="json")
+    plain["model"].pop("weights")
+    if plain["model"]["weights_sha256"] is None:  # as before there were such settings, so that old runs stay the same
+        plain["model"].pop("weights_sha256")
     for setting in ("threads", "checkpoint_every"):
         plain["training"].pop(setting)
     return short_hash({"settings": plain, "seed": seed})

@@ -24,6 +24,7 @@ from mcnlab.experiment.build import (
     build_terms,
     choose_device,
     prefix_keys,
+    start_weights,
 )
 from mcnlab.experiment.checks import check_data, check_held_out, check_modalities, check_settings
 from mcnlab.experiment.elsewhere import check_elsewhere, measure_elsewhere
@@ -38,7 +39,7 @@ from mcnlab.experiment.folder import (
 )
 from mcnlab.experiment.loaded import load_run
 from mcnlab.experiment.measure import measure
-from mcnlab.experiment.settings import ExperimentSettings, read_experiment
+from mcnlab.experiment.settings import ExperimentSettings, read_experiment, with_checksum_of_weights
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically
 from mcnlab.numerics import limited_threads
 from mcnlab.processes import Terminated
@@ -84,6 +85,7 @@ def run_experiment(
     began = time.monotonic()
     if not isinstance(settings, ExperimentSettings):
         settings = read_experiment(Path(settings), overrides=list(overrides))
+    settings = with_checksum_of_weights(settings)
     folder, shared = Path(run_dir).absolute(), Path(prefix_cache) if prefix_cache else None
     if _done(folder, settings, seed):
         return RunFolder(folder)
@@ -196,7 +198,9 @@ def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int
     shuffle_seed = seed if settings.data.shuffle_pairs else None
     source = build_source(settings, store, settings.data.train_split, shuffle_seed=shuffle_seed)
     device = choose_device(settings.training.device)
-    model = build_model(settings, store, seed=seed).to(device)
+    model = build_model(settings, store, seed=seed)
+    start_weights(settings, model)
+    model.to(device)
     terms = build_terms(settings, model.graph, seed=seed)
     for term in terms.values():
         if isinstance(term, nn.Module):

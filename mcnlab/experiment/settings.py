@@ -17,7 +17,9 @@ from pydantic import (
 
 from mcnlab.batch import MODALITIES, pair_modalities
 from mcnlab.config import Settings, read_yaml, with_overrides
+from mcnlab.data.shards import file_checksum
 from mcnlab.data.world import WorldSettings
+from mcnlab.errors import DataError
 
 Pair = Literal["va", "vt", "at"]
 PAIRS: tuple[Pair, ...] = ("va", "vt", "at")
@@ -60,6 +62,16 @@ class ModelSettings(Settings):
     """Log-mel frames per clip, 100 per second; longer is cut, shorter is padded."""
     words: PositiveInt = 20
     """Words per caption."""
+    weights: Path | None = None
+    """Released MCN or AVLnet state dict to start from; relative to the settings file. Random weights when not given."""
+    weights_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Checksum of that file; found when not given, so that a run notices another file under the same name."""
+
+    @model_validator(mode="after")
+    def _checksum_of_something(self) -> Self:
+        if self.weights is None and self.weights_sha256 is not None:
+            raise ValueError("weights_sha256 is given without weights")
+        return self
 
 
 class ContrastSettings(Settings):
@@ -327,19 +339,49 @@ def read_experiment(path: Path, *, overrides: list[str] | None = None) -> Experi
         overrides: flags such as `training.epochs=3`.
 
     Returns:
-        Validated settings; a relative store is taken from the file's folder.
+        Validated settings; relative store and weights are taken from the file's folder.
 
     Raises:
         ConfigError: a setting is missing, unknown, of the wrong type or out of range.
+        DataError: the file of weights is missing, or not the one that the settings mean.
     """
     values = with_overrides(read_yaml(path), overrides or [])
     return with_store_beside(ExperimentSettings.parse(values, source=str(path)), path.parent)
 
 
 def with_store_beside(settings: ExperimentSettings, folder: Path) -> ExperimentSettings:
-    """Settings whose paths of stores no longer depend on where one stands."""
-    store, also = settings.data.store, settings.evaluation.also
+    """Settings whose paths, of stores and weights, no longer depend on where one stands."""
+    store, weights = settings.data.store, settings.model.weights
     data = settings.data.model_copy(update={"store": store and (folder / store).resolve()})
-    others = {name: (folder / path).resolve() for name, path in also.items()}
+    others = {name: (folder / path).resolve() for name, path in settings.evaluation.also.items()}
     evaluation = settings.evaluation.model_copy(update={"also": others})
-    return settings.model_copy(update={"data": data, "evaluation": evaluation})
+    settings = settings.model_copy(update={"data": data, "evaluation": evaluation})
+    if weights is not None:
+        model = settings.model.model_copy(update={"weights": (folder / weights).resolve()})
+        settings = with_checksum_of_weights(settings.model_copy(update={"model": model}))
+    return settings
+
+
+def with_checksum_of_weights(settings: ExperimentSettings) -> ExperimentSettings:
+    """Settings that say which content the file of weights must have.
+
+    Args:
+        settings: the experiment.
+
+    Returns:
+        The same where no weights are named; else with their checksum. A file that has gone is no error where its
+        checksum is known already: a finished run can still be opened.
+
+    Raises:
+        DataError: the file is missing, or has another content than the settings say.
+    """
+    weights, known = settings.model.weights, settings.model.weights_sha256
+    if weights is None or (known is not None and not weights.exists()):
+        return settings
+    if not weights.is_file():
+        raise DataError(f"model.weights: {weights}: no such file")
+    found = file_checksum(weights)
+    if known not in (None, found):
+        raise DataError(f"model.weights: {weights}: its content has changed (sha256 {found}, the settings say {known})")
+    model = settings.model.model_copy(update={"weights_sha256": found})
+    return settings.model_copy(update={"model": model})
