@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
+from mcnlab.data.arrays import to_float16
 from mcnlab.data.records import Clip, Recording, Track
 from mcnlab.data.shards import file_checksum, shard_file
 from mcnlab.data.text import WordVectors, tokens
@@ -122,10 +123,10 @@ class StoreWriter:
         values = np.asarray(recording.tracks[name])
         if values.ndim != 2 or values.shape[1] != track.dim:
             raise DataError(f"{recording.id}: {name} has shape {values.shape}, expected (rows, {track.dim})")
-        limit = float(np.finfo(np.float16).max)
-        if not np.isfinite(values).all() or (values.size and float(np.abs(values).max()) > limit):
-            raise DataError(f"{recording.id}: {name} holds values that are not finite in float16")
-        return np.ascontiguousarray(values, dtype=np.float16)
+        try:
+            return to_float16(values)
+        except DataError as error:
+            raise DataError(f"{recording.id}: {name} {error}") from error
 
     def _check(self, recording: Recording) -> None:
         """Raise when a recording's plain values are impossible."""
