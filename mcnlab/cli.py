@@ -151,8 +151,10 @@ def import_howto100m(
     val_share: Annotated[float, typer.Option(help="Share of the videos that becomes val without such a list.")] = 0.01,
     rate_2d: Annotated[float, typer.Option(help="Rows per second of the 2D features.")] = 1.0,
     rate_3d: Annotated[float, typer.Option(help="Rows per second of the 3D features.")] = 1.5,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")] = 1,
+    per_shard: Annotated[int, typer.Option(min=1, help="Videos of a shard; each process holds as many.")] = 64,
 ) -> None:
-    """Make a store from extracted HowTo100M features."""
+    """Make a store from extracted HowTo100M features; the same command goes on after an interruption."""
     # the verb's own modules, so that `mcnlab --help` does not wait for numpy
     from mcnlab.data.importers.howto100m import import_howto100m as build
     from mcnlab.progress import counted
@@ -169,6 +171,8 @@ def import_howto100m(
             rate_2d_hz=rate_2d,
             rate_3d_hz=rate_3d,
             progress=progress,
+            workers=workers,
+            recordings_per_shard=per_shard,
         )
     for line in report.lines():
         typer.echo(line, err=True)

@@ -1,21 +1,25 @@
 """HowTo100M as MCN and AVLnet train on it: extracted features and captions of a million videos."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mcnlab.data.importers.howto100m_captions import CaptionFile, Captions, checked_captions, open_captions
+from mcnlab.data.importers.howto100m_captions import Captions, checked_captions, open_captions
 from mcnlab.data.importers.howto100m_features import RATES_HZ, feature_file, of_other_length, read_rows, tracks_of
 from mcnlab.data.importers.howto100m_list import ListedVideo, VideoList, held_out_ids, read_video_list, split_by_hash
-from mcnlab.data.importers.recordings import Reading, import_recordings
+from mcnlab.data.importers.recordings import Reading
 from mcnlab.data.importers.report import ImportReport
+from mcnlab.data.importers.sharded import RECORDINGS_PER_SHARD, import_sharded
 from mcnlab.data.records import Clip, Recording, Track
 from mcnlab.data.text import WordVectors, load_word_vectors, tokens
 from mcnlab.errors import ConfigError, DataError
 
+VERSION = 1
+"""Of what this module makes of a file; a higher one does not go on with imports of a lower."""
 VAL_SHARE = 0.01
 """Part of the videos that becomes `val` where no list says which."""
 
@@ -33,8 +37,11 @@ def import_howto100m(
     rate_3d_hz: float = RATES_HZ["video_3d"],
     name: str = "HowTo100M",
     progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
+    recordings_per_shard: int = RECORDINGS_PER_SHARD,
+    executor: Executor | None = None,
 ) -> ImportReport:
-    """Make a store from extracted HowTo100M features.
+    """Make a store from extracted HowTo100M features; an interrupted import goes on where it stopped.
 
     Every caption becomes a clip with its own times, so that training can draw clips as published. A video of which
     nothing is there, as about a quarter are, is left out and counted; a file that cannot be read costs its video that
@@ -42,7 +49,7 @@ def import_howto100m(
 
     Args:
         videos: the list, CSV or TXT.
-        out: folder of the new store; it must not exist.
+        out: folder of the new store. When it holds the result of this very import, nothing is done.
         features: folder of the features.
         captions: JSON, pickle, or a folder with one CSV per video.
         words: file of word vectors, such as GoogleNews' `.bin`; only words of the captions are kept.
@@ -52,13 +59,18 @@ def import_howto100m(
         rate_3d_hz: rows per second of the 3D features.
         name: what reports call the store.
         progress: called with videos done and in all.
+        workers: processes; the bytes of the store do not depend on it.
+        recordings_per_shard: videos of one shard; a process holds as many in memory.
+        executor: runs the tasks in place of own processes, as any `concurrent.futures.Executor` does.
 
     Returns:
         What became of every video; the same is in the store's `import_report.json`.
 
     Raises:
-        ConfigError: a share or a rate is out of range.
+        ConfigError: a share or a rate is out of range, or an unfinished import from something else lies there.
         DataError: list, captions, words or folder are wrong as a whole, or nothing can be used.
+        BusyError: another process is at it.
+        RankError: a process was killed.
         StorageError: the store cannot be written, or exists.
 
     Source:
@@ -73,22 +85,36 @@ def import_howto100m(
     listed = read_video_list(Path(videos))
     rates_hz = {**RATES_HZ, "video_2d": rate_2d_hz, "video_3d": rate_3d_hz}
     tracks = tracks_of(Path(features), listed.videos, rates_hz=rates_hz)
-    spoken = open_captions(Path(captions))
     held = held_out_ids(Path(held_out)) if held_out is not None else None
-    sources = Sources(listed, spoken, held, val_share)
-    values = list(sources)
-    vectors = sources.word_vectors(Path(words))
-    return import_recordings(
-        values,
-        VideoReader(str(features), tracks),
+    return import_sharded(
+        Sources(listed, Path(captions), Path(words), held, val_share),
+        VideoReader(str(Path(features).absolute()), tracks),
         Path(out),
+        key={
+            "list": _state(Path(videos)),
+            "features": str(Path(features).absolute()),
+            "captions": _state(Path(captions)),
+            "words": _state(Path(words)),
+            "held_out": None if held_out is None else _state(Path(held_out)),
+            "val_share": val_share,
+            "name": name,
+            "version": VERSION,
+        },
         name=name,
         tracks=tracks,
-        words=vectors,
         info={"source": "howto100m"},
-        notes=sources.notes(vectors),
         progress=progress,
+        workers=workers,
+        recordings_per_shard=recordings_per_shard,
+        executor=executor,
     )
+
+
+def _state(path: Path) -> list[Any]:
+    """What tells whether a file has changed: its place, and its size and time of change; of a folder its place."""
+    if not path.is_file():
+        return [str(path.absolute())]
+    return [str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns]
 
 
 @dataclass
@@ -96,17 +122,26 @@ class Sources:
     """What `VideoReader` takes of every video, one by one; what is learned on the way is there afterwards."""
 
     listed: VideoList
-    spoken: CaptionFile
+    captions: Path
+    words: Path
     held_out: frozenset[str] | None
     """Ids of `val`; None takes a share of all."""
     val_share: float
     vocabulary: set[str] = field(default_factory=set)
     """Words of all captions."""
     videos_with_captions: int = 0
+    _notes: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The videos of the list, then the rows that name none."""
+        spoken = open_captions(self.captions)
+        foreign = len(spoken.foreign({video.id for video in self.listed.videos}))
+        if foreign:
+            self._notes.append(f"{foreign} videos have captions but are not in the list")
+        if spoken.twice:
+            self._notes.append(f"{len(spoken.twice)} names stand twice in {self.captions.name}; the first counts")
         for video in self.listed.videos:
-            raw = self.spoken.raw(video)
+            raw = spoken.raw(video)
             self.videos_with_captions += raw is not None
             self.vocabulary.update(word for text in checked_captions(raw).text for word in tokens(text))
             common = {"id": video.id, "path": video.path, "files": dict(video.files)}
@@ -114,23 +149,22 @@ class Sources:
         for reason, row in self.listed.refused:
             yield {"id": row, "refused": reason}
 
-    def word_vectors(self, path: Path) -> WordVectors:
+    def word_vectors(self) -> WordVectors:
         """The vectors of the words of the captions.
 
         Raises:
             DataError: no listed video has captions, or the file knows none of their words.
         """
         if not self.videos_with_captions:
-            raise DataError(f"{self.spoken.path}: no captions of any of {len(self.listed.videos)} listed videos")
-        return load_word_vectors(path, self.vocabulary)
+            raise DataError(f"{self.captions}: no captions of any of {len(self.listed.videos)} listed videos")
+        vectors = load_word_vectors(self.words, self.vocabulary)
+        unknown = len(self.vocabulary) - len(vectors)
+        self._notes.append(f"{unknown} of {len(self.vocabulary)} different words of the captions have no vector")
+        return vectors
 
-    def notes(self, words: WordVectors) -> list[str]:
+    def notes(self) -> list[str]:
         """What the reader should know of the captions as a whole."""
-        twice, unknown = len(self.spoken.twice), len(self.vocabulary) - len(words)
-        foreign = len(self.spoken.foreign({video.id for video in self.listed.videos}))
-        notes = [f"{unknown} of {len(self.vocabulary)} different words of the captions have no vector"]
-        notes += [f"{foreign} videos have captions but are not in the list"] if foreign else []
-        return notes + ([f"{twice} names stand twice in {self.spoken.path.name}; the first counts"] if twice else [])
+        return self._notes
 
     def _split(self, id_: str) -> str:
         """`train` or `val`."""
