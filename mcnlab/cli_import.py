@@ -63,6 +63,49 @@ def import_media(
 
 
 @importers.command(
+    "howto100m",
+    epilog="Example: mcnlab import howto100m list.csv --features features --captions caption.json "
+    "--text GoogleNews-vectors-negative300.bin --out stores/howto100m",
+)
+def import_howto100m(
+    videos: Annotated[Path, typer.Argument(metavar="LIST.csv", help="The videos: column path or video_path.")],
+    features: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the features.")],
+    captions: Annotated[Path, typer.Option(metavar="FILE_OR_DIR", help="JSON, pickle, or a folder of CSV files.")],
+    text: Annotated[Path, typer.Option(metavar="WORDS", help="Word vectors; only words of the captions are kept.")],
+    out: Out,
+    held_out: Annotated[Path | None, typer.Option(metavar="LIST", help="Videos that become the split val.")] = None,
+    val_share: Annotated[float, typer.Option(help="Share of the videos that becomes val without such a list.")] = 0.01,
+    rate_2d: Annotated[float, typer.Option(help="Rows per second of the 2D features.")] = 1.0,
+    rate_3d: Annotated[float, typer.Option(help="Rows per second of the 3D features.")] = 1.5,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")] = 1,
+    per_shard: Annotated[int, typer.Option(min=1, help="Videos of a shard; each process holds as many.")] = 64,
+) -> None:
+    """Make a store from extracted HowTo100M features; the same command goes on after an interruption."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for numpy
+    from mcnlab.data.importers.howto100m import import_howto100m as build
+    from mcnlab.progress import counted
+
+    with counted("importing") as progress:
+        report = build(
+            videos,
+            out,
+            features=features,
+            captions=captions,
+            words=text,
+            held_out=held_out,
+            val_share=val_share,
+            rate_2d_hz=rate_2d,
+            rate_3d_hz=rate_3d,
+            progress=progress,
+            workers=workers,
+            recordings_per_shard=per_shard,
+        )
+    for line in report.lines():
+        typer.echo(line, err=True)
+    say_what_is_in(out)
+
+
+@importers.command(
     "youcook2",
     epilog="Example: mcnlab import youcook2 youcook_train_audio.pkl youcook_val_audio.pkl --out stores/youcook2 "
     "--text GoogleNews-vectors-negative300.bin",

@@ -48,7 +48,7 @@ class CheckpointError(McnlabError):
 
 
 class RankError(McnlabError):
-    """One of several training processes failed."""
+    """One of several processes failed."""
 
     exit_code = 8
 

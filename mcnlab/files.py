@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -23,17 +23,35 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     Raises:
         StorageError: the disk or the permissions do not allow it; an older file is then untouched.
     """
+    with new_file_atomically(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def new_file_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Write a file piece by piece; it is there in one step when the block ends without an error.
+
+    Args:
+        path: the file; its folder exists.
+
+    Yields:
+        The file to write to, under a temporary name.
+
+    Raises:
+        StorageError: the disk or the permissions do not allow it; an older file is then untouched.
+    """
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -90,10 +108,7 @@ def new_folder_atomically(path: Path) -> Iterator[Path]:
         try:
             temporary.mkdir()
             yield temporary
-            _sync_tree(temporary)
-            refuse_occupied(path)
-            temporary.replace(path)
-            sync_folder(path.parent)
+            put_in_place(temporary, path)
         except OSError as error:
             raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
         finally:
@@ -101,6 +116,51 @@ def new_folder_atomically(path: Path) -> Iterator[Path]:
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def resumable_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` in which long work gathers; it stays when the work is interrupted.
+
+    One process at a time. Who is done puts the result in place and removes the folder.
+
+    Args:
+        path: what is being made.
+
+    Yields:
+        The folder, with whatever an earlier attempt left in it.
+
+    Raises:
+        BusyError: another process is at it.
+        StorageError: the disk does not allow it.
+    """
+    path = path.absolute()
+    lock = _locked_beside(path)
+    try:
+        working = path.with_name(f".{path.name}.unfinished")
+        working.mkdir(exist_ok=True)
+        yield working
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Flush a folder to disk and give it its own name.
+
+    Args:
+        folder: on the same disk.
+        path: its name; must not exist, or be an empty folder.
+
+    Raises:
+        StorageError: something is there.
+    """
+    _sync_tree(folder)
+    refuse_occupied(path)
+    folder.replace(path)
+    sync_folder(path.parent)
 
 
 def make_folder(path: Path) -> None:

@@ -21,7 +21,7 @@ from mcnlab.processes import Terminated
 from tests.small_store import make_store
 
 VERBS = ["study", "train", "evaluate", "report", "extract", "inspect", "lab"]
-VERBS += ["import world", "import media", "import youcook2", "import msrvtt"]
+VERBS += ["import world", "import media", "import howto100m", "import youcook2", "import msrvtt"]
 HEAVY = ("torch", "pandas", "numpy", "plotly", "papermill", "pydantic", "sklearn", "umap")
 TINY = {
     "experiment": "tiny",

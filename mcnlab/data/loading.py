@@ -1,8 +1,9 @@
 """Batches of clips from a store, in an order that depends on the seed and the epoch alone."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 
 from mcnlab.batch import MODALITIES, Batch
 from mcnlab.data.store import Recording, Store
+from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
 from mcnlab.numerics import key_generator
 
@@ -34,6 +36,31 @@ class ClipWindow:
     """Value of padded log-mel frames."""
 
 
+@runtime_checkable
+class TrainingClips(Protocol):
+    """What a training loop draws its batches from."""
+
+    def __len__(self) -> int:
+        """How many clips an epoch has."""
+
+    def epoch(self, key: Sequence[str | int], *, batch: int) -> list[np.ndarray]:
+        """Begin an epoch: what is drawn depends on the key alone.
+
+        Args:
+            key: seed, stage, epoch.
+            batch: clips per step; with fewer clips than that, one batch holds all.
+
+        Returns:
+            Places of each batch's clips, until the next epoch begins.
+        """
+
+    def batch(self, places: np.ndarray) -> Batch:
+        """The clips at the given places."""
+
+    def clip_name(self, place: int) -> str:
+        """What errors call the clip at a place."""
+
+
 class ClipSource:
     """All clips of one split of a store, pooled once and kept in memory.
 
@@ -55,6 +82,7 @@ class ClipSource:
         self.window = window
         self.clips: pd.DataFrame = store.clips(split)
         self._words = store.word_vectors
+        self._word_table = word_table(self._words)
         self._video_rates = {track.name: track.rate_hz for track in store.tracks.values() if track.modality == "video"}
         self._video_dim = input_dim(store, "video")
         columns: dict[str, list[np.ndarray]] = {modality: [] for modality in store.modalities}
@@ -84,6 +112,10 @@ class ClipSource:
     def present(self, modality: str) -> np.ndarray:
         """Which clips have a modality: (clips,), bool."""
         return self._lengths[modality] > 0
+
+    def epoch(self, key: Sequence[str | int], *, batch: int) -> list[np.ndarray]:
+        """The batches of one epoch: the same clips every time, see `epoch_order`."""
+        return epoch_order(len(self), key=key, batch=batch)
 
     def clip_name(self, place: int) -> str:
         """The id of the clip at a place of this source."""
@@ -115,7 +147,7 @@ class ClipSource:
     ) -> tuple[np.ndarray, int]:
         """A clip's array for one modality and how much of it is real; 0 means that the clip lacks it."""
         if modality == "video":
-            return pooled_video(recording, self._video_rates, start_s, end_s, self._video_dim)
+            return pooled_video(recording.tracks, self._video_rates, start_s, end_s, self._video_dim)
         if modality == "audio":
             return mel_frames(recording.tracks.get("audio_mel"), start_s, end_s, window=self.window)
         return self._word_ids(caption)
@@ -127,14 +159,6 @@ class ClipSource:
         ids[: len(known)] = known
         return ids, len(known)
 
-    @property
-    def _word_table(self) -> np.ndarray:
-        """Word vectors with a zero row at the end."""
-        if not hasattr(self, "_table"):
-            vectors = self._words.vectors
-            self._table = np.vstack([vectors, np.zeros((1, vectors.shape[1]), dtype=vectors.dtype)])
-        return self._table
-
     def _shuffle(self, seed: int) -> None:
         """Deal audio and text to other clips."""
         for modality in self._arrays:
@@ -142,6 +166,18 @@ class ClipSource:
                 dealt = key_generator(seed, "shuffled pairs", modality).permutation(len(self))
                 self._arrays[modality] = self._arrays[modality][dealt]
                 self._lengths[modality] = self._lengths[modality][dealt]
+
+
+def word_table(words: WordVectors) -> np.ndarray:
+    """Word vectors with a row of zeros at the end, for places without a word.
+
+    Args:
+        words: the vocabulary.
+
+    Returns:
+        (words + 1, dim), float32.
+    """
+    return np.vstack([words.vectors, np.zeros((1, words.dim), dtype=words.vectors.dtype)])
 
 
 def input_dim(store: Store, modality: str) -> int:
@@ -159,34 +195,8 @@ def input_dim(store: Store, modality: str) -> int:
     return sum(track.dim for track in store.tracks.values() if track.modality == modality)
 
 
-def pooled_video(
-    recording: Recording, rates_hz: Mapping[str, float], start_s: float, end_s: float, dim: int
-) -> tuple[np.ndarray, int]:
-    """Every video track's maximum over the clip, L2-normalized by itself, side by side.
-
-    Args:
-        recording: whose tracks.
-        rates_hz: by track: rows per second.
-        start_s: start of the clip in seconds.
-        end_s: end of the clip in seconds.
-        dim: width of all tracks together.
-
-    Returns:
-        (dim,) float32 of length √(number of tracks), and how many rows the shortest track gave; zeros and 0 when a
-        track is missing.
-
-    Source: MCN's released loader (2021).
-    """
-    pooled, fewest = [], np.iinfo(np.int64).max
-    for name, rate in rates_hz.items():
-        track = recording.tracks.get(name)
-        rows = None if track is None else rows_between(track, start_s, end_s, rate)
-        if rows is None or len(rows) == 0:
-            return np.zeros(dim, dtype=np.float32), 0
-        peak = rows.astype(np.float32).max(axis=0)
-        pooled.append(peak / max(float(np.linalg.norm(peak)), 1e-6))
-        fewest = min(fewest, len(rows))
-    return np.concatenate(pooled), int(fewest)
+RowRule = Callable[[np.ndarray, float, float, float], np.ndarray]
+"""From a track, the start and the end of a clip in seconds and the rows per second to the rows that the clip sees."""
 
 
 def rows_between(track: np.ndarray, start_s: float, end_s: float, rate_hz: float) -> np.ndarray:
@@ -206,6 +216,56 @@ def rows_between(track: np.ndarray, start_s: float, end_s: float, rate_hz: float
     """
     first = min(int(start_s * rate_hz + ROUNDING), len(track) - 1)
     return track[first : max(first + 1, math.ceil(end_s * rate_hz - ROUNDING))]
+
+
+def rows_inside(track: np.ndarray, start_s: float, end_s: float, rate_hz: float) -> np.ndarray:
+    """As `rows_between`, but none where the clip begins after the track's end."""
+    begins_inside = int(start_s * rate_hz + ROUNDING) < len(track)
+    return rows_between(track, start_s, end_s, rate_hz) if begins_inside else track[:0]
+
+
+def published_rows_between(track: np.ndarray, start_s: float, end_s: float, rate_hz: float) -> np.ndarray:
+    """Rows [⌊start · rate⌋, ⌊end · rate⌋ + 1) of a track; none where the clip begins after its end.
+
+    Source: MCN's released loader (2021), without any difference.
+    """
+    return track[int(start_s * rate_hz) : int(end_s * rate_hz) + 1]
+
+
+def pooled_video(
+    tracks: Mapping[str, np.ndarray],
+    rates_hz: Mapping[str, float],
+    start_s: float,
+    end_s: float,
+    dim: int,
+    *,
+    rows: RowRule = rows_between,
+) -> tuple[np.ndarray, int]:
+    """Every video track's maximum over the clip, L2-normalized by itself, side by side.
+
+    Args:
+        tracks: of the recording, by name.
+        rates_hz: by track: rows per second.
+        start_s: start of the clip in seconds.
+        end_s: end of the clip in seconds.
+        dim: width of all tracks together.
+        rows: which rows the clip sees.
+
+    Returns:
+        (dim,) float32 of length √(number of tracks), and how many rows the shortest track gave; zeros and 0 when a
+        track is missing or has no row in the clip.
+
+    Source: MCN's released loader (2021).
+    """
+    pooled, fewest = [], np.iinfo(np.int64).max
+    for name, rate in rates_hz.items():
+        seen = rows(tracks[name], start_s, end_s, rate) if name in tracks else ()
+        if len(seen) == 0:
+            return np.zeros(dim, dtype=np.float32), 0
+        peak = np.asarray(seen, dtype=np.float32).max(axis=0)
+        pooled.append(peak / max(float(np.linalg.norm(peak)), 1e-6))
+        fewest = min(fewest, len(seen))
+    return np.concatenate(pooled), int(fewest)
 
 
 def mel_frame(time_s: float) -> int:

@@ -3,11 +3,14 @@
 import hashlib
 import json
 import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from mcnlab.errors import DataError
+from mcnlab.files import new_file_atomically
 
 _TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "U8": np.uint8, "BOOL": np.bool_, "I64": np.int64}
 _MAX_HEADER_BYTES = 16 * 2**20
@@ -36,6 +39,45 @@ def file_checksum(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_tensors(path: Path, parts: Mapping[str, Sequence[np.ndarray]]) -> dict[str, Any]:
+    """Put a safetensors file in place in one step, piece by piece, and take its checksum on the way.
+
+    The bytes are those that the safetensors library writes for the joined arrays, without its copies of them.
+
+    Args:
+        path: the file; its folder exists.
+        parts: float16 arrays in C order by name of the tensor; they are joined along the first axis. At least one each.
+
+    Returns:
+        `bytes` and `sha256` of the file.
+
+    Raises:
+        StorageError: the disk or the permissions do not allow it.
+    """
+    ordered = {name: parts[name] for name in sorted(parts)}
+    arrays = [memoryview(cast(bytes, array)) for name in ordered for array in ordered[name] if array.size]
+    checksum, written = hashlib.sha256(), 0
+    with new_file_atomically(path) as file:
+        for piece in (memoryview(_header_of(ordered)), *arrays):
+            file.write(piece)
+            checksum.update(piece)
+            written += piece.nbytes
+    return {"bytes": written, "sha256": checksum.hexdigest()}
+
+
+def _header_of(parts: Mapping[str, Sequence[np.ndarray]]) -> bytes:
+    """The header of a file of float16 tensors, filled with spaces to whole eights."""
+    entries, begin = {}, 0
+    for name, arrays in parts.items():
+        rows = sum(len(array) for array in arrays)
+        end = begin + sum(array.nbytes for array in arrays)
+        entries[name] = {"dtype": "F16", "shape": [rows, *arrays[0].shape[1:]], "data_offsets": [begin, end]}
+        begin = end
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    return struct.pack("<Q", len(text)) + text
 
 
 def mapped_tensors(path: Path) -> dict[str, np.ndarray]:

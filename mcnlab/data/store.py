@@ -52,10 +52,31 @@ class Store:
             id=self._rows["id"][row],
             split=self._rows["split"][row],
             duration_s=float(self._rows["duration_s"][row]),
-            tracks={name: self._track(name, row) for name in self.tracks if self._rows[f"{name}_rows"][row]},
+            tracks=self.tracks_of(row),
             clips=tuple(self._clip(position) for position in range(first, last)),
             media=self.media(row),
         )
+
+    def tracks_of(self, row: int) -> dict[str, np.ndarray]:
+        """The tracks of a recording, under memory maps: what `store[row].tracks` holds, without its clips.
+
+        Args:
+            row: of the recording, from 0.
+
+        Returns:
+            (rows, dim) float16 by track name; a missing track has no key.
+        """
+        return {name: self._track(name, row) for name in self.tracks if self._rows[f"{name}_rows"][row]}
+
+    def recording_id(self, row: int) -> str:
+        """The id of a recording; never a feature."""
+        return str(self._rows["id"][row])
+
+    @cached_property
+    def lengths_s(self) -> np.ndarray:
+        """(recordings,): how long the longest track of each recording lasts, in seconds; 0 without any."""
+        lengths = [self._rows[f"{track.name}_rows"] / track.rate_hz for track in self.tracks.values()]
+        return np.max([np.zeros(len(self)), *lengths], axis=0)
 
     @cached_property
     def word_vectors(self) -> WordVectors:

@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
-from mcnlab.data.records import Clip, Recording, Track
+from mcnlab.data.records import Recording, Track
 from mcnlab.data.shards import file_checksum, shard_file
-from mcnlab.data.text import WordVectors, tokens
+from mcnlab.data.store_rows import OpenShard, check_values, manifest_table, stored_tracks
+from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
 from mcnlab.files import new_folder_atomically, write_json_atomically
 
@@ -72,9 +72,8 @@ class StoreWriter:
         self._rows: list[dict[str, Any]] = []
         self._ids: set[str] = set()
         self._content = hashlib.sha256()
-        self._shard = 0
-        self._open: dict[str, list[np.ndarray]] = {name: [] for name in self.tracks}
-        self._open_rows = dict.fromkeys(self.tracks, 0)
+        self._open = OpenShard(0, self.tracks)
+        self._files: dict[str, dict[str, Any]] = {}
         self._thumbnails = _ThumbnailSpool()
 
     def __enter__(self) -> Self:
@@ -101,95 +100,39 @@ class StoreWriter:
         Raises:
             DataError: something in it is impossible; the text names the recording and the field.
         """
-        tracks = {name: self._checked_track(recording, name) for name in recording.tracks}
-        self._check(recording)
+        tracks = stored_tracks(recording, self.tracks)
+        if recording.id in self._ids:
+            raise DataError(f"{recording.id!r}: the id of a recording must be unique and not empty")
+        check_values(recording)
+        row = self._open.add(recording, tracks, self.words.index) | {"checksum": self._checksum(tracks)}
         self._ids.add(recording.id)
-        row = self._manifest_row(recording, tracks)
         self._content.update(json.dumps({k: v for k, v in row.items() if k != "media"}, sort_keys=True).encode())
         self._rows.append(row)
         self._thumbnails.add(recording)
-        for name, values in tracks.items():
-            self._open[name].append(values)
-            self._open_rows[name] += len(values)
-        if sum(2 * track.dim * self._open_rows[name] for name, track in self.tracks.items()) >= self._shard_bytes:
+        if self._open.bytes >= self._shard_bytes:
             self._close_shard()
 
-    def _checked_track(self, recording: Recording, name: str) -> np.ndarray:
-        """(rows, dim) float16: a track as it is stored."""
-        track = self.tracks.get(name)
-        if track is None:
-            raise DataError(f"{recording.id}: unknown track {name!r}; this store has {', '.join(self.tracks)}")
-        values = np.asarray(recording.tracks[name])
-        if values.ndim != 2 or values.shape[1] != track.dim:
-            raise DataError(f"{recording.id}: {name} has shape {values.shape}, expected (rows, {track.dim})")
-        limit = float(np.finfo(np.float16).max)
-        if not np.isfinite(values).all() or (values.size and float(np.abs(values).max()) > limit):
-            raise DataError(f"{recording.id}: {name} holds values that are not finite in float16")
-        return np.ascontiguousarray(values, dtype=np.float16)
-
-    def _check(self, recording: Recording) -> None:
-        """Raise when a recording's plain values are impossible."""
-        if not recording.id or recording.id in self._ids:
-            raise DataError(f"{recording.id!r}: the id of a recording must be unique and not empty")
-        if not recording.split:
-            raise DataError(f"{recording.id}: no split")
-        if not recording.clips:
-            raise DataError(f"{recording.id}: no clips")
-        if not math.isfinite(recording.duration_s) or recording.duration_s <= 0:
-            raise DataError(f"{recording.id}: duration {recording.duration_s} s")
-        for clip in recording.clips:
-            if not 0 <= clip.start_s < clip.end_s <= recording.duration_s + 1e-6:
-                window = f"{clip.start_s} to {clip.end_s} s"
-                raise DataError(f"{recording.id}: a clip from {window} in {recording.duration_s} s")
-
-    def _manifest_row(self, recording: Recording, tracks: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """The manifest's row for a recording, as plain values."""
-        clips = recording.clips
-        row: dict[str, Any] = {
-            "id": recording.id,
-            "split": recording.split,
-            "duration_s": float(recording.duration_s),
-            "shard": self._shard,
-            "clip_start_s": [float(clip.start_s) for clip in clips],
-            "clip_end_s": [float(clip.end_s) for clip in clips],
-            "caption": [clip.caption for clip in clips],
-            "label": [clip.label for clip in clips],
-            "missing": [list(clip.missing) for clip in clips],
-            "known_words": [self._known_words(clip) for clip in clips],
-            "factors": [{name: _plain_factor(recording.id, name, clip) for name in clip.factors} for clip in clips],
-            "media": json.dumps(dict(recording.media), sort_keys=True),
-        }
+    def _checksum(self, tracks: Mapping[str, np.ndarray]) -> str:
+        """The sha256 of a recording's rows, in hex."""
         checksum = hashlib.sha256()
         for name in self.tracks:
-            values = tracks.get(name)
-            row[f"{name}_start"] = self._open_rows[name]
-            row[f"{name}_rows"] = 0 if values is None else len(values)
-            checksum.update(b"" if values is None else values.tobytes())
-        return row | {"checksum": checksum.hexdigest()}
-
-    def _known_words(self, clip: Clip) -> int:
-        """How many words of a caption have a vector."""
-        return sum(word in self.words.index for word in tokens(clip.caption))
+            checksum.update(tracks[name].data if name in tracks and tracks[name].size else b"")
+        return checksum.hexdigest()
 
     def _close_shard(self) -> None:
         """Write what has gathered as one shard."""
-        arrays = {
-            name: np.concatenate(parts) if parts else np.zeros((0, self.tracks[name].dim), np.float16)
-            for name, parts in self._open.items()
-        }
-        save_file(arrays, self._folder / shard_file(self._shard))
-        self._open = {name: [] for name in self.tracks}
-        self._open_rows = dict.fromkeys(self.tracks, 0)
-        self._shard += 1
+        name = shard_file(self._open.number)
+        self._files[name] = self._open.write(self._folder / name)
+        self._open = OpenShard(self._open.number + 1, self.tracks)
 
     def _finish(self) -> None:
         """Write all that stands beside the shards."""
         if not self._rows:
             raise DataError(f"{self.path}: no recording to store")
-        if any(self._open.values()) or self._shard == 0:
+        if self._open.bytes or self._open.number == 0:
             self._close_shard()
         self._thumbnails.close()
-        pq.write_table(_manifest(self._rows, list(self.tracks)), self._folder / "manifest.parquet")
+        pq.write_table(manifest_table(self._rows, list(self.tracks)), self._folder / "manifest.parquet")
         save_file({"vectors": np.ascontiguousarray(self.words.vectors)}, self._folder / "words.safetensors")
         words = {"words": list(self.words.words), "source": self.words.source}
         write_json_atomically(self._folder / "words.json", words)
@@ -201,27 +144,50 @@ class StoreWriter:
     def _info(self) -> dict[str, Any]:
         """Content of `store.json`."""
         files = {
-            str(path.relative_to(self._folder)): {"bytes": path.stat().st_size, "sha256": file_checksum(path)}
+            name: self._files.get(name) or {"bytes": path.stat().st_size, "sha256": file_checksum(path)}
             for path in sorted(self._folder.rglob("*"))
-            if path.is_file()
+            if path.is_file() and (name := str(path.relative_to(self._folder)))
         }
-        for name in sorted(files):
-            if name.startswith(("shards/", "words")):
-                self._content.update(f"{name} {files[name]['sha256']}".encode())
         splits: dict[str, int] = {}
         for row in self._rows:
             splits[row["split"]] = splits.get(row["split"], 0) + len(row["caption"])
-        return {
-            "format": FORMAT,
-            "name": self.name,
-            "recordings": len(self._rows),
-            "splits": splits,
-            "tracks": [vars(track) for track in self.tracks.values()],
-            "words": {"count": len(self.words), "dim": self.words.dim, "source": self.words.source},
-            "fingerprint": self._content.hexdigest(),
-            "files": files,
-            **self.info,
-        }
+        counts = {"recordings": len(self._rows), "splits": splits}
+        return store_json(self.name, counts, list(self.tracks.values()), self.words, self._content, files) | self.info
+
+
+def store_json(
+    name: str,
+    counts: Mapping[str, Any],
+    tracks: Sequence[Track],
+    words: WordVectors,
+    content: "hashlib._Hash",
+    files: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Content of `store.json`.
+
+    Args:
+        name: what reports call the store.
+        counts: `recordings`, and clips by split under `splits`.
+        tracks: of the store.
+        words: vocabulary and vectors.
+        content: has seen the rows of the manifest; is given the checksums of shards and words here.
+        files: by name inside the store: `bytes` and `sha256`.
+
+    Returns:
+        Plain values.
+    """
+    for file in sorted(files):
+        if file.startswith(("shards/", "words")):
+            content.update(f"{file} {files[file]['sha256']}".encode())
+    return {
+        "format": FORMAT,
+        "name": name,
+        **counts,
+        "tracks": [vars(track) for track in tracks],
+        "words": {"count": len(words), "dim": words.dim, "source": words.source},
+        "fingerprint": content.hexdigest(),
+        "files": dict(files),
+    }
 
 
 class _ThumbnailSpool:
@@ -287,44 +253,3 @@ _THUMBNAIL_HEADER = 512
 def _entry(dtype: str, shape: list[int], begin: int, end: int) -> dict[str, Any]:
     """One tensor's entry in a safetensors header."""
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
-
-
-def _plain_factor(recording: str, name: str, clip: Clip) -> float | str:
-    """A factor value as a plain float or text."""
-    value = clip.factors[name]
-    if isinstance(value, str):
-        return value
-    if not math.isfinite(value):
-        raise DataError(f"{recording}: factor {name} is {value}")
-    return float(value)
-
-
-def _manifest(rows: list[dict[str, Any]], tracks: list[str]) -> pa.Table:
-    """The manifest as a table with a fixed type per column."""
-    types: dict[str, pa.DataType] = {
-        "id": pa.string(),
-        "split": pa.string(),
-        "duration_s": pa.float64(),
-        "shard": pa.int32(),
-        **{f"{track}_{what}": pa.int64() for track in tracks for what in ("start", "rows")},
-        "clip_start_s": pa.list_(pa.float64()),
-        "clip_end_s": pa.list_(pa.float64()),
-        "caption": pa.list_(pa.string()),
-        "label": pa.list_(pa.string()),
-        "missing": pa.list_(pa.list_(pa.string())),
-        "known_words": pa.list_(pa.int32()),
-        "media": pa.string(),
-        "checksum": pa.string(),
-    }
-    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()}
-    for name in dict.fromkeys(name for row in rows for clip in row["factors"] for name in clip):
-        columns[f"factor:{name}"] = _factor_column(name, [[clip.get(name) for clip in row["factors"]] for row in rows])
-    return pa.table(columns)
-
-
-def _factor_column(name: str, values: list[list[float | str | None]]) -> pa.Array:
-    """A factor's values per clip, all numbers or all texts."""
-    kinds = {type(value) for row in values for value in row if value is not None}
-    if len(kinds) > 1:
-        raise DataError(f"factor {name} is a number in some clips and a text in others")
-    return pa.array(values, pa.list_(pa.string() if kinds == {str} else pa.float64()))

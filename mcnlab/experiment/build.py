@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import mcnlab
-from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWindow, input_dim
+from mcnlab.data.drawn_clips import DrawnClips, PublishedDraws, WindowDraws
+from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWindow, TrainingClips, input_dim
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
 from mcnlab.experiment.settings import ClusterSettings, ContrastSettings, ExperimentSettings
@@ -28,10 +29,27 @@ LEARNING_PACKAGES = ("data", "models", "losses", "training")
 
 
 def build_source(settings: ExperimentSettings, store: Store, split: str, *, shuffle_seed: int | None) -> ClipSource:
-    """The clips of a split, cut as the experiment wants them."""
+    """The clips of a split as they stand in the store, cut as the experiment wants them."""
+    return ClipSource(store, split, window=_window(settings), shuffle_seed=shuffle_seed)
+
+
+def build_training_source(settings: ExperimentSettings, store: Store, *, shuffle_seed: int | None) -> TrainingClips:
+    """The clips to train on: those of the store, or drawn anew every epoch."""
+    data = settings.data
+    if data.sampling == "captions":
+        return build_source(settings, store, data.train_split, shuffle_seed=shuffle_seed)
+    rule = (
+        PublishedDraws(data.clips_per_video, data.min_time_s)
+        if data.sampling == "published"
+        else WindowDraws(data.window_s)
+    )
+    return DrawnClips(store, data.train_split, window=_window(settings), rule=rule, shuffle_seed=shuffle_seed)
+
+
+def _window(settings: ExperimentSettings) -> ClipWindow:
+    """How the experiment cuts a clip."""
     pad_db = PUBLISHED_PAD_DB if settings.mode == "faithful" else SILENCE_DB
-    window = ClipWindow(settings.model.audio_frames, settings.model.words, pad_db)
-    return ClipSource(store, split, window=window, shuffle_seed=shuffle_seed)
+    return ClipWindow(settings.model.audio_frames, settings.model.words, pad_db)
 
 
 def build_model(settings: ExperimentSettings, store: Store, *, seed: int) -> MultimodalModel:
@@ -194,6 +212,7 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
         "data": fingerprint,
         "split": settings.data.train_split,
         "shuffled": settings.data.shuffle_pairs,
+        "sampling": settings.data.model_dump(include={"sampling", "clips_per_video", "min_time_s", "window_s"}),
         "seed": seed,
         "mode": settings.mode,
         "graph": settings.graph,

@@ -19,9 +19,9 @@ from mcnlab.errors import NonFiniteError
 from mcnlab.experiment.build import (
     build_loop,
     build_model,
-    build_source,
     build_stages,
     build_terms,
+    build_training_source,
     choose_device,
     prefix_keys,
     start_weights,
@@ -196,7 +196,7 @@ def _done(folder: Path, settings: ExperimentSettings, seed: int) -> bool:
 def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int, prefix_cache: Path | None) -> Trainer:
     """All parts put together."""
     shuffle_seed = seed if settings.data.shuffle_pairs else None
-    source = build_source(settings, store, settings.data.train_split, shuffle_seed=shuffle_seed)
+    source = build_training_source(settings, store, shuffle_seed=shuffle_seed)
     device = choose_device(settings.training.device)
     model = build_model(settings, store, seed=seed)
     start_weights(settings, model)

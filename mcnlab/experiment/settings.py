@@ -39,11 +39,23 @@ class DataSettings(Settings):
     """Split to train on."""
     shuffle_pairs: bool = False
     """Deal audio and text to other clips: the control in which pairs mean nothing."""
+    sampling: Literal["captions", "published", "windows"] = "captions"
+    """Clips to train on: those of the store; or, drawn anew every epoch, captions widened as published, or windows."""
+    clips_per_video: PositiveInt = 32
+    """Published sampling: clips of each recording in every epoch."""
+    min_time_s: PositiveFloat = Field(default=10.0, allow_inf_nan=False)
+    """Published sampling: captions are widened until they last this long."""
+    window_s: PositiveFloat = Field(default=10.0, allow_inf_nan=False)
+    """Windows: length of each; they do not overlap."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.world is None) == (self.store is None):
             raise ValueError("expected either world or store")
+        owners = {"clips_per_video": "published", "min_time_s": "published", "window_s": "windows"}
+        for name, owner in owners.items():
+            if self.sampling != owner and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} belongs to sampling: {owner}, but sampling is {self.sampling}")
         return self
 
 

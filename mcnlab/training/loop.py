@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mcnlab.batch import Batch
-from mcnlab.data.loading import ClipSource, epoch_order
+from mcnlab.data.loading import TrainingClips
 from mcnlab.errors import StoppedError
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.training.checkpoint import Position, TrainState, load_checkpoint, load_newest, save_checkpoint
@@ -47,7 +47,7 @@ class Trainer:
 
     model: MultimodalModel
     terms: Mapping[str, Term]
-    source: ClipSource
+    source: TrainingClips
     stages: Sequence[Stage]
     settings: LoopSettings
     folder: Path
@@ -173,7 +173,7 @@ class Trainer:
         epoch, place = divmod(stage_step, per_epoch)
         if (stage.name, epoch) != self._order_of:
             key = (self.settings.seed, stage.name, epoch)
-            self._order = epoch_order(len(self.source), key=key, batch=self.settings.batch)
+            self._order = self.source.epoch(key, batch=self.settings.batch)
             self._order_of = (stage.name, epoch)
         return epoch, self.source.batch(self._order[place]).to(self.device)
 

@@ -37,7 +37,7 @@ class ImportReport:
     def lines(self) -> list[str]:
         """The report in a few lines, ids cut after the fifth."""
         lines = [f"{self.kept} clips kept, {sum(map(len, self.dropped.values()))} dropped"]
-        for what, reasons in (("dropped", self.dropped), ("kept without a modality", self.lost)):
+        for what, reasons in (("dropped", self.dropped), ("kept, but not whole", self.lost)):
             for reason, ids in reasons.items():
                 more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
                 lines.append(f"{len(ids)} {what}: {reason}: {', '.join(map(repr, ids[:SHOWN]))}{more}")

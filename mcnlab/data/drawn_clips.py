@@ -1,0 +1,244 @@
+"""Training clips that are drawn anew every epoch, straight from the store's memory maps."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mcnlab.batch import Batch
+from mcnlab.data.loading import (
+    ClipWindow,
+    epoch_order,
+    input_dim,
+    mel_frames,
+    pooled_video,
+    published_rows_between,
+    rows_inside,
+    word_table,
+)
+from mcnlab.data.sampling import captions_inside, joined_words, merged_captions, window_starts, windows_in
+from mcnlab.data.store import Store
+from mcnlab.errors import DataError
+from mcnlab.numerics import key_generator
+
+_KEPT = 4096
+"""Recordings whose draws are remembered within an epoch."""
+
+
+@dataclass(frozen=True)
+class CaptionTimes:
+    """The captions of one recording and the words of them that have a vector."""
+
+    start_s: np.ndarray
+    end_s: np.ndarray
+    words: np.ndarray
+    """Rows of the word table, one caption after the other."""
+    offsets: np.ndarray
+    """(captions + 1,): where each caption begins in `words`."""
+    length_s: float
+    """How long the longest track of the recording is."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The clips of one recording in one epoch."""
+
+    start_s: np.ndarray
+    end_s: np.ndarray
+    words: np.ndarray
+    """(clips, words): rows of the word table, -1 after the last."""
+    captions: np.ndarray
+    """(clips, steps): the captions in each clip, -1 for none."""
+
+
+@dataclass(frozen=True)
+class PublishedDraws:
+    """Captions drawn uniformly with replacement and widened by their neighbors.
+
+    A clip sees the row in which it ends, and the clips of a recording stay together in the order of an epoch.
+
+    Source:
+        Chen et al. 2021 (arXiv 2104.12671), released data loader; there 32 clips of at least 10 s. Difference: a clip
+        that starts at 0 s has its sound, see `mcnlab.data.loading.mel_frame`.
+    """
+
+    clips_per_video: int = 32
+    """Clips of a recording in every epoch."""
+    min_time_s: float = 10.0
+    """Captions are widened until they last this long."""
+
+    def clips_of(self, length_s: float) -> int:
+        """As many of every recording."""
+        return self.clips_per_video
+
+    def draw(self, captions: CaptionTimes, generator: np.random.Generator, *, max_words: int) -> Drawn:
+        """Captions and their windows."""
+        seeds = generator.integers(len(captions.start_s), size=self.clips_per_video)
+        merged = merged_captions(captions.start_s, captions.end_s, min_time_s=self.min_time_s)
+        order = merged.order[seeds]
+        words, _ = joined_words(order, captions.words, captions.offsets, max_words=max_words)
+        return Drawn(merged.start_s[seeds], merged.end_s[seeds], words, order)
+
+
+@dataclass(frozen=True)
+class WindowDraws:
+    """Windows of one length that do not overlap; where the first begins is drawn every epoch."""
+
+    window_s: float = 10.0
+    """Length of every window."""
+
+    def clips_of(self, length_s: float) -> int:
+        """As many as fit."""
+        return windows_in(length_s, self.window_s)
+
+    def draw(self, captions: CaptionTimes, generator: np.random.Generator, *, max_words: int) -> Drawn:
+        """Windows and the captions whose middle is in them."""
+        starts = window_starts(captions.length_s, self.window_s, shift=float(generator.random()))
+        order = captions_inside(captions.start_s, captions.end_s, starts, window_s=self.window_s)
+        words, _ = joined_words(order, captions.words, captions.offsets, max_words=max_words)
+        return Drawn(starts, starts + self.window_s, words, order)
+
+
+DrawingRule = PublishedDraws | WindowDraws
+"""How the clips of a recording are chosen."""
+
+
+class DrawnClips:
+    """The clips of one split, drawn anew at the beginning of every epoch.
+
+    What is drawn depends on the epoch's key and the recording alone: not on the order of batches, on workers, or on
+    where a run was resumed. Features are read from the store when a batch asks for them.
+
+    Args:
+        store: where the recordings lie.
+        split: which of them.
+        window: how a clip is cut.
+        rule: how the clips of a recording are chosen.
+        shuffle_seed: when given, audio and text are dealt to other clips, each once: the control in which pairs mean
+            nothing.
+
+    Raises:
+        DataError: the split does not exist or is empty.
+    """
+
+    def __init__(
+        self, store: Store, split: str, *, window: ClipWindow, rule: DrawingRule, shuffle_seed: int | None = None
+    ) -> None:
+        if not store.splits.get(split):
+            raise DataError(f"{store.path}: no clips in split {split!r}; splits are {dict(store.splits)}")
+        self.store, self.window, self.rule = store, window, rule
+        self._published = isinstance(rule, PublishedDraws)
+        table = store.clips(split)
+        self._recordings, first = np.unique(table["recording"].to_numpy(), return_index=True)
+        self._borders = np.append(first, len(table))  # clips of a recording lie together in a store
+        self._starts, self._ends = table["start_s"].to_numpy(), table["end_s"].to_numpy()
+        self._captions: list[str] = table["caption"].tolist()
+        self._has = {m: table[f"has_{m}"].to_numpy() for m in store.modalities}
+        self._lengths_s = store.lengths_s[self._recordings]
+        counts = [rule.clips_of(float(length)) for length in self._lengths_s]
+        self._offsets = np.concatenate([[0], np.cumsum(counts)])
+        self._rates = {track.name: track.rate_hz for track in store.tracks.values() if track.modality == "video"}
+        self._video_dim = input_dim(store, "video")
+        self._word_table = word_table(store.word_vectors)
+        self._dealt = {
+            modality: key_generator(shuffle_seed, "shuffled pairs", modality).permutation(len(self))
+            for modality in store.modalities
+            if shuffle_seed is not None and modality != "video"
+        }
+        self._begin(("first",))
+
+    def __len__(self) -> int:
+        return int(self._offsets[-1])
+
+    def epoch(self, key: Sequence[str | int], *, batch: int) -> list[np.ndarray]:
+        """Draw the clips of an epoch.
+
+        Args:
+            key: seed, stage, epoch: all that the draws depend on.
+            batch: clips per step.
+
+        Returns:
+            Places of each batch's clips. As published the clips of a recording stand together; windows stand in a
+            random order.
+        """
+        self._begin(key)
+        if not self._published:
+            return epoch_order(len(self), key=key, batch=batch)
+        order = key_generator(*key, "order").permutation(len(self._recordings))
+        places = np.concatenate([np.arange(*self._offsets[one : one + 2]) for one in order])
+        size = min(batch, len(self))
+        return [places[start : start + size] for start in range(0, len(self) - size + 1, size)]
+
+    def clip_name(self, place: int) -> str:
+        """The recording and the time of the clip at a place of this epoch."""
+        recording, slot = self._located(place)
+        drawn = self._drawn(recording)
+        name = self.store.recording_id(int(self._recordings[recording]))
+        return f"{name} from {drawn.start_s[slot]:.2f} to {drawn.end_s[slot]:.2f} s"
+
+    def batch(self, places: np.ndarray) -> Batch:
+        """The clips at the given places of this epoch, ready for the towers.
+
+        Args:
+            places: (clips,), int.
+
+        Returns:
+            The batch, on the CPU, float32.
+        """
+        inputs, lengths, present = {}, {}, {}
+        for modality in self.store.modalities:
+            own = self._dealt[modality][places] if modality in self._dealt else places
+            arrays, counts = zip(*(self._cut(modality, int(place)) for place in own), strict=True)
+            inputs[modality] = torch.from_numpy(np.stack(arrays).astype(np.float32, copy=False))
+            lengths[modality] = torch.tensor(counts)
+            present[modality] = lengths[modality] > 0
+        return Batch(inputs, lengths, present, torch.from_numpy(np.asarray(places, dtype=np.int64)))
+
+    def _begin(self, key: Sequence[str | int]) -> None:
+        """Forget the last epoch's draws."""
+        self._key = tuple(key)
+        self._drawn = functools.lru_cache(maxsize=_KEPT)(self._draw)
+
+    def _located(self, place: int) -> tuple[int, int]:
+        """The recording of a clip, counted within the split, and which of its clips it is."""
+        recording = int(np.searchsorted(self._offsets, place, side="right")) - 1
+        return recording, place - int(self._offsets[recording])
+
+    def _draw(self, recording: int) -> Drawn:
+        """One recording's clips in this epoch."""
+        first, last = self._borders[recording : recording + 2]
+        ids = [self.store.word_vectors.ids(text, len(text)) for text in self._captions[first:last]]
+        times = CaptionTimes(
+            self._starts[first:last],
+            self._ends[first:last],
+            np.concatenate(ids),
+            np.concatenate([[0], np.cumsum([len(one) for one in ids])]),
+            float(self._lengths_s[recording]),
+        )
+        generator = key_generator(*self._key, "clips", int(self._recordings[recording]))
+        return self.rule.draw(times, generator, max_words=self.window.words)
+
+    def _cut(self, modality: str, place: int) -> tuple[np.ndarray, int]:
+        """A clip's input for one modality and how much of it is real; 0 means that the clip lacks it."""
+        recording, slot = self._located(place)
+        drawn = self._drawn(recording)
+        start_s, end_s = float(drawn.start_s[slot]), float(drawn.end_s[slot])
+        tracks = self.store.tracks_of(int(self._recordings[recording]))
+        if modality == "video":
+            rows = published_rows_between if self._published else rows_inside
+            array, count = pooled_video(tracks, self._rates, start_s, end_s, self._video_dim, rows=rows)
+        elif modality == "audio":
+            frames, count = mel_frames(tracks.get("audio_mel"), start_s, end_s, window=self.window)
+            array = frames.T  # (bands, frames)
+        else:
+            ids = drawn.words[slot]
+            array, count = self._word_table[ids], int((ids >= 0).sum())  # -1 is the row of zeros
+        return array, count if self._present(modality, recording, drawn.captions[slot]) else 0
+
+    def _present(self, modality: str, recording: int, captions: np.ndarray) -> bool:
+        """Whether some caption of a clip has a modality; a clip without captions has what its recording has."""
+        has = self._has[modality][self._borders[recording] : self._borders[recording + 1]]
+        joined = captions[captions >= 0]
+        return modality == "text" or not len(joined) or bool(has[joined].any())
