@@ -44,7 +44,7 @@ def write_words(path, words=WORDS, dim=5):
             file.write(word.encode() + b" " + random.normal(size=dim).astype("<f4").tobytes() + b"\n")
 
 
-def write_howto100m(folder, videos=12, *, header="path", seconds=40):
+def write_howto100m(folder, videos=12, *, header="path", seconds=40, dim=DIM):
     """A whole small data set.
 
     Returns:
@@ -52,7 +52,7 @@ def write_howto100m(folder, videos=12, *, header="path", seconds=40):
     """
     paths = [f"food/video_{n % 3}/{'-_abcdefgh'[n % 10]}{n:010d}" for n in range(videos)]
     for number, path in enumerate(paths):
-        write_video(folder / "features", path, number, seconds=seconds)
+        write_video(folder / "features", path, number, seconds=seconds, dim=dim)
     ids = [path.rsplit("/", 1)[-1] for path in paths]
     (folder / "list.csv").write_text("\n".join([header, *paths]) + "\n")
     captions = {name: captions_of(number, seconds=seconds) for number, name in enumerate(ids)}

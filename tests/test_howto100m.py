@@ -21,7 +21,7 @@ from mcnlab.experiment import run_experiment
 from tests.howto100m_files import DIM, captions_of, video_arrays, write_howto100m, write_words
 from tests.mini_study import BASE
 
-SHARED = Path("shared/data")
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def bring_in(folder, **changes):

@@ -16,7 +16,7 @@ from mcnlab.data.store import open_store
 from mcnlab.errors import ConfigError, DataError
 from tests.armed_pickles import Call
 
-OFFICIAL = Path("shared/data/annotations/msrvtt")
+OFFICIAL = Path(__file__).parents[2] / "shared" / "data" / "annotations" / "msrvtt"
 
 
 def visual(number, rows=(6, 9)):

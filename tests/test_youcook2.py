@@ -18,7 +18,7 @@ from mcnlab.errors import ConfigError, DataError, StorageError
 from mcnlab.experiment import run_experiment
 from tests.armed_pickles import Call
 
-OFFICIAL = Path("shared/data/annotations/youcook2")
+OFFICIAL = Path(__file__).parents[2] / "shared" / "data" / "annotations" / "youcook2"
 STEPS = ["pour oil", "cut onions", "stir rice", "boil water", "fry eggs", "add salt"]
 
 

@@ -1,7 +1,7 @@
 """Reading a store: safetensors shards under memory maps, and a Parquet manifest."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Store:
         self._shards: dict[int, Mapping[str, np.ndarray]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_store, (self.path,)
+        return _opened_again, (self.path, tuple(self.tracks))
 
     def __len__(self) -> int:
         return self._manifest.num_rows
@@ -56,6 +56,29 @@ class Store:
             clips=tuple(self._clip(position) for position in range(first, last)),
             media=self.media(row),
         )
+
+    def with_video_tracks(self, names: Sequence[str]) -> "Store":
+        """The same store as if it had only some of its video tracks.
+
+        Args:
+            names: the video tracks to keep; tracks of sound stay.
+
+        Returns:
+            A store on the same files. Whether a clip has video is what the whole store says.
+
+        Raises:
+            DataError: the store has no such video track.
+        """
+        known = [track.name for track in self.tracks.values() if track.modality == "video"]
+        for name in names:
+            if name not in known:
+                raise DataError(f"{self.path}: no video track {name!r}; it has {', '.join(known) or 'none'}")
+        return self._with_tracks([track.name for track in self.tracks.values() if track.modality != "video"] + [*names])
+
+    def _with_tracks(self, names: Collection[str]) -> "Store":
+        """A store with only these tracks, in the store's own order."""
+        rows = [row for row in self.info["tracks"] if row["name"] in names]
+        return Store(self.path, {**self.info, "tracks": rows}, self._manifest)
 
     def tracks_of(self, row: int) -> dict[str, np.ndarray]:
         """The tracks of a recording, under memory maps: what `store[row].tracks` holds, without its clips.
@@ -261,6 +284,11 @@ class Store:
             self._shards[shard] = mapped_tensors(self.path / shard_file(shard))
         start = int(self._rows[f"{name}_start"][row])
         return self._shards[shard][name][start : start + int(self._rows[f"{name}_rows"][row])]
+
+
+def _opened_again(path: Path, tracks: tuple[str, ...]) -> Store:
+    """A store in another process, with the tracks that it had in the first."""
+    return open_store(path)._with_tracks(tracks)
 
 
 def open_store(path: Path | str) -> Store:

@@ -30,7 +30,24 @@ LEARNING_PACKAGES = ("data", "models", "losses", "training")
 
 def build_source(settings: ExperimentSettings, store: Store, split: str, *, shuffle_seed: int | None) -> ClipSource:
     """The clips of a split as they stand in the store, cut as the experiment wants them."""
-    return ClipSource(store, split, window=_window(settings), shuffle_seed=shuffle_seed)
+    return ClipSource(chosen_tracks(settings, store), split, window=_window(settings), shuffle_seed=shuffle_seed)
+
+
+def chosen_tracks(settings: ExperimentSettings, store: Store) -> Store:
+    """A store with the video tracks that an experiment uses.
+
+    Args:
+        settings: the experiment.
+        store: where its clips lie.
+
+    Returns:
+        The store, or a narrower view of it.
+
+    Raises:
+        DataError: the store lacks one of the tracks.
+    """
+    names = settings.data.video_tracks
+    return store if names is None else store.with_video_tracks(names)
 
 
 def build_training_source(settings: ExperimentSettings, store: Store, *, shuffle_seed: int | None) -> TrainingClips:
@@ -43,7 +60,8 @@ def build_training_source(settings: ExperimentSettings, store: Store, *, shuffle
         if data.sampling == "published"
         else WindowDraws(data.window_s)
     )
-    return DrawnClips(store, data.train_split, window=_window(settings), rule=rule, shuffle_seed=shuffle_seed)
+    clips = chosen_tracks(settings, store)
+    return DrawnClips(clips, data.train_split, window=_window(settings), rule=rule, shuffle_seed=shuffle_seed)
 
 
 def _window(settings: ExperimentSettings) -> ClipWindow:
@@ -55,7 +73,7 @@ def _window(settings: ExperimentSettings) -> ClipWindow:
 def build_model(settings: ExperimentSettings, store: Store, *, seed: int) -> MultimodalModel:
     """The model with its first weights: a tower for every modality of the store, trained or not."""
     sizes = ModelSizes(
-        {modality: input_dim(store, modality) for modality in store.modalities},
+        {modality: input_dim(chosen_tracks(settings, store), modality) for modality in store.modalities},
         settings.model.dim,
         settings.model.audio_width,
         settings.model.audio_blocks,
@@ -210,9 +228,7 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
     )
     common = {
         "data": fingerprint,
-        "split": settings.data.train_split,
-        "shuffled": settings.data.shuffle_pairs,
-        "sampling": settings.data.model_dump(include={"sampling", "clips_per_video", "min_time_s", "window_s"}),
+        "clips": settings.data.model_dump(exclude={"world", "store"}),
         "seed": seed,
         "mode": settings.mode,
         "graph": settings.graph,

@@ -8,7 +8,7 @@ from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
-from mcnlab.experiment.build import check_weights, choose_device, cluster_sizes
+from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks, cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
 
 MOST_CLASSES = 100
@@ -46,6 +46,7 @@ def check_data(settings: ExperimentSettings, store: Store) -> list[str]:
         DataError: a modality, a split, a pair or a second class is missing; store, split and name are in the text.
             Or released weights do not fit the model; file and tensor are in the text.
     """
+    chosen_tracks(settings, store)
     check_modalities(settings, store)
     _check_training_split(settings, store)
     return [*check_weights(settings, store), *check_held_out(settings, store)]

@@ -9,7 +9,7 @@ from mcnlab.data.store import Store, open_store
 from mcnlab.errors import DataError
 from mcnlab.evaluation.embed import embed_source, settle_statistics
 from mcnlab.evaluation.retrieval import evaluate_retrieval
-from mcnlab.experiment.build import build_model, build_source
+from mcnlab.experiment.build import build_model, build_source, chosen_tracks
 from mcnlab.experiment.checks import evaluation_split
 from mcnlab.experiment.measure import directions, label_column, videos_of
 from mcnlab.experiment.settings import ExperimentSettings
@@ -30,7 +30,7 @@ def check_elsewhere(settings: ExperimentSettings, store: Store) -> None:
         other = open_store(path)
         evaluation_split(settings, other)
         for modality in (m for m in MODALITIES if m in settings.trained_modalities and m in other.modalities):
-            here, there = input_dim(store, modality), input_dim(other, modality)
+            here, there = (input_dim(chosen_tracks(settings, one), modality) for one in (store, other))
             if here != there:
                 raise DataError(
                     f"{path}: evaluation.also.{name}: {modality} is {there} wide, but {here} wide in {store.path}"

@@ -35,6 +35,8 @@ class DataSettings(Settings):
     """Render the narrated world."""
     store: Path | None = None
     """Folder of a store; relative to the settings file."""
+    video_tracks: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Video tracks to use, such as `[video_2d]`; all of the store's when not given."""
     train_split: str = "train"
     """Split to train on."""
     shuffle_pairs: bool = False
