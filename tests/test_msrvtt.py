@@ -224,7 +224,7 @@ def test_annotations_give_categories_times_and_missing_captions(tmp_path):
     assert f"{path}: knows no clip of split test" in report.notes
 
 
-@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official annotation files are not on this machine")
+@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official annotation files are not beside the checkout")
 def test_the_official_annotations_are_understood(tmp_path):
     with ZipFile(OFFICIAL / "train_val_annotation.zip") as archive:
         archive.extract("train_val_videodatainfo.json", tmp_path)

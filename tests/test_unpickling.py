@@ -3,6 +3,7 @@
 import collections
 import copyreg
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -113,6 +114,29 @@ def test_a_tensor_with_a_gradient_and_a_parameter_come_back_as_plain_tensors(tmp
     ours = load_published_pickle(written(tmp_path / "held.pkl", held))
     assert [tensor.requires_grad for tensor in ours] == [False, False]
     assert_same(ours, [torch.ones(2), torch.zeros(3)])
+
+
+def test_tensors_of_older_releases_and_of_a_gpu_come_back_on_the_cpu(tmp_path):
+    """Before torch 0.4 a tensor had four parts; a file that was written beside a GPU names it."""
+    flat = torch.arange(6, dtype=torch.float32)
+    storage = old_torch_file(flat._typed_storage())
+    elsewhere = storage.replace(b"ctorch\nFloatStorage", b"ctorch.cuda\nFloatStorage")
+    elsewhere = elsewhere.replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
+    assert len(elsewhere) == len(storage) + len(".cuda") + len("cuda:0") - len("cpu")
+    for nested in (storage, elsewhere):
+        content = raw("torch._utils", "_rebuild_tensor") + b"(" + raw("torch.storage", "_load_from_bytes")
+        content += (
+            b"B" + len(nested).to_bytes(4, "little") + nested + b"\x85R" + b"K\x01K\x02K\x02\x86K\x02K\x01\x86tR."
+        )
+        tensor = load_published_pickle(written(tmp_path / "old.pkl", content))
+        assert_same(tensor, torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        assert tensor.device.type == "cpu"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pkl")
+    with pytest.raises(DataError, match="no such file"):
+        load_published_pickle(tmp_path / "pipe.pkl")
 
 
 def test_shared_and_transposed_parts_come_back_equal(tmp_path):
@@ -238,6 +262,8 @@ TENSOR += b"B" + len(STORAGE).to_bytes(4, "little") + STORAGE + b"\x85R"
         (b"]q\x00h\x00a.", "contains itself"),
         (b"]" * 100 + b"a" * 99 + b".", "nests more than 32 levels"),
         (b"}" + b")" + b"\x85" * 200_000 + b"K\x01s.", "key of type tuple"),
+        (b"(icollections\nOrderedDict\n.", "makes an object of a class"),
+        (b"}" + b"\x8a\x08" + (2**61 - 1).to_bytes(8, "little") + b"K\x01s.", "too large a number"),
         (text("f") + b")R.", "calls something that is no function"),
         (b"]" + text("a") + text("b") + b"s.", "no dictionary"),
         (b"X\xff\xff\xff\x7fabc.", "promises 2147483647 bytes where"),

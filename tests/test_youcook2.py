@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mcnlab.cli import main
-from mcnlab.data.importers.evaluation_clips import check_features
+from mcnlab.data.importers.evaluation_rows import check_features
 from mcnlab.data.importers.youcook2 import MOST_FRAMES, import_youcook2
 from mcnlab.data.loading import ClipSource, ClipWindow
 from mcnlab.data.store import open_store
@@ -18,6 +18,7 @@ from mcnlab.errors import ConfigError, DataError, StorageError
 from mcnlab.experiment import run_experiment
 from tests.armed_pickles import Call
 
+GOLDEN = Path(__file__).parent / "golden"
 OFFICIAL = Path(__file__).parents[2] / "shared" / "data" / "annotations" / "youcook2"
 STEPS = ["pour oil", "cut onions", "stir rice", "boil water", "fry eggs", "add salt"]
 
@@ -105,6 +106,30 @@ def test_a_reader_gets_what_the_published_reader_gets(tmp_path, frames):
     torch.testing.assert_close(batch.inputs["audio"][0], mel, rtol=0, atol=0)
     halves = [torch.nn.functional.normalize(torch.from_numpy(row[key]), dim=0) for key in ("2d", "3d")]
     torch.testing.assert_close(batch.inputs["video"][0], torch.cat(halves), rtol=2e-3, atol=2e-5)  # float16 in stores
+
+
+def test_a_batch_holds_what_the_released_loader_gives(tmp_path):
+    """Golden values of MCN's YouCook2 loader; its narrow features stand at the front of ours, the rest is zero."""
+    values = np.load(GOLDEN / "youcook2_loader.npz", allow_pickle=False)
+    lines = [
+        f"{word} {' '.join(map(repr, map(float, row)))}"
+        for word, row in zip(values["vocab"], values["vocab_vec"], strict=True)
+    ]
+    (tmp_path / "words.txt").write_text("\n".join(lines), encoding="utf-8")
+    features = {key: np.zeros(2048, np.float16) for key in ("2d", "3d")}
+    features["2d"][:6], features["3d"][:5] = values["yc_2d"], values["yc_3d"]
+    audio = torch.from_numpy(values["yc_audio_in"])
+    row = published_row(0, caption="stir the unheard egg", audio=audio, **features)
+    _, store = imported(tmp_path, [row], words=tmp_path / "words.txt")
+    padded, frames = values["yc_audio_shape"][1], int(values["yc_nframes"])
+    batch = ClipSource(store, "train", window=ClipWindow(int(padded), 6, pad_db=0.0)).batch(np.array([0]))
+    video = batch.inputs["video"][0].numpy()
+    np.testing.assert_allclose(np.concatenate([video[:6], video[2048:2053]]), values["yc_video"], rtol=1e-6)
+    np.testing.assert_array_equal(batch.inputs["text"][0].numpy(), values["yc_text"])
+    mel = batch.inputs["audio"][0].numpy()
+    assert (mel.shape, batch.lengths["audio"].tolist()) == (tuple(values["yc_audio_shape"]), [frames])
+    np.testing.assert_allclose(mel[:, :frames], values["yc_audio_in"], atol=0.04)  # float16 near -80
+    np.testing.assert_array_equal(mel[:, -1], values["yc_audio_tail"])
 
 
 def test_full_features_are_kept_whole_and_pool_to_the_pooled_ones(tmp_path):
@@ -222,6 +247,15 @@ def test_a_wholly_wrong_file_is_one_error_before_work(tmp_path, content, said):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.pkl", "v.pkl"]
 
 
+@pytest.mark.parametrize("absent", ["val", "words", "annotations"])
+def test_a_missing_file_is_named_before_a_large_one_is_read(tmp_path, absent):
+    damaged = tmp_path / "t.pkl"
+    damaged.write_bytes(b"would be refused if it were read")
+    given = {"val": None, absent: tmp_path / "gone"}
+    with pytest.raises(DataError, match="gone: no such file"):
+        import_youcook2(damaged, given.pop("val"), tmp_path / "store", **given)
+
+
 def test_arguments_that_make_no_sense_are_refused(tmp_path):
     rows = written(tmp_path / "t.pkl", [published_row(0)])
     with pytest.raises(ConfigError, match="neither"):
@@ -280,7 +314,7 @@ def test_annotations_of_another_layout_are_refused(tmp_path, content, said):
     assert "a.json" in str(refusal.value)
 
 
-@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official annotation files are not on this machine")
+@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official annotation files are not beside the checkout")
 @pytest.mark.parametrize("file", ["youcookii_annotations_trainval.json", "validation_youcook.csv"])
 def test_the_official_annotations_find_the_clips_of_the_benchmark(tmp_path, file):
     captions = ["pick the ends off the verdalago", "combine lemon juice sumac garlic salt and oil in a bowl"]

@@ -13,14 +13,13 @@ from mcnlab.data.importers.evaluation_annotations import (
     read_table,
     video_number,
 )
-from mcnlab.data.importers.evaluation_clips import (
-    VIDEO_ID_CHARACTERS,
+from mcnlab.data.importers.evaluation_clips import VIDEO_ID_CHARACTERS, PublishedClip, import_clips
+from mcnlab.data.importers.evaluation_rows import (
     Features,
-    PublishedClip,
     check_features,
+    check_files,
     chosen_features,
     cut_captions,
-    import_clips,
     read_rows,
     refusals,
     seconds,
@@ -82,6 +81,7 @@ def import_msrvtt(
     """
     check_features(features)
     refuse_occupied(out)
+    check_files(train, test, words, tensors, annotations)
     given = {split: path for split, path in (("train", train), ("test", test)) if path is not None}
     _check_files(given, tensors, captions)
     videos = read_msrvtt_annotations(annotations) if annotations else {}

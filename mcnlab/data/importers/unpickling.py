@@ -23,6 +23,8 @@ MOST_LEVELS = 32
 """Containers inside containers; the published files have three."""
 _LARGE_BYTES = 4096
 _MOST_GROWTH = 4
+_LARGEST_KEY = 2**60
+"""Whole numbers from here on could be chosen so that all have the same hash."""
 _OPCODES = frozenset(
     word
     for line in (
@@ -63,6 +65,8 @@ def load_published_pickle(path: Path | str) -> Any:
         (2048,)
     """
     path = Path(path)
+    if not path.is_file():  # nor a pipe, which could be waited for without end
+        raise DataError(f"{path}: cannot be read (no such file)")
     try:
         with path.open("rb") as file:
             return _plain(_PlainDataUnpickler(file, path.stat().st_size).load(), {}, 0)
@@ -86,6 +90,7 @@ class _PlainDataUnpickler(pickle._Unpickler):
     pop_mark: Callable[[], list[Any]]
     read: Callable[[int], bytes]
     readinto: Callable[[bytearray], int]
+    readline: Callable[[], bytes]
 
     def __init__(self, file: BufferedReader, size_bytes: int) -> None:
         super().__init__(_BoundedFile(file, size_bytes), fix_imports=False, encoding="latin1")
@@ -110,6 +115,11 @@ class _PlainDataUnpickler(pickle._Unpickler):
             raise DataError("it calls something that is no function")
         self.stack[-1] = function(*args)
         self._account(args, self.stack[-1])
+
+    def load_inst(self) -> None:
+        """An object of a class in the oldest spelling; the class is named in the refusal."""
+        self.find_class(*(self.readline()[:-1].decode("ascii") for _ in range(2)))
+        raise DataError("it makes an object of a class")
 
     def load_build(self) -> None:
         """Fill an array or its type."""
@@ -251,8 +261,8 @@ def _put(target: Any, items: list[Any]) -> Any:
     if type(target) is not dict:
         raise DataError("it puts entries into something that is no dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if type(key) not in (str, bytes, int):
-            raise DataError(f"a dictionary with a key of type {type(key).__name__}")
+        if type(key) not in (str, bytes, int) or (type(key) is int and abs(key) >= _LARGEST_KEY):
+            raise DataError(f"a dictionary with a key of type {type(key).__name__} or too large a number")
         target[key] = value
     return target
 

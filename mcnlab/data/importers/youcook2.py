@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mcnlab.data.importers.evaluation_annotations import CookingVideo, Segment, read_youcook2_annotations
-from mcnlab.data.importers.evaluation_clips import (
-    VIDEO_ID_CHARACTERS,
+from mcnlab.data.importers.evaluation_clips import VIDEO_ID_CHARACTERS, PublishedClip, import_clips
+from mcnlab.data.importers.evaluation_rows import (
     Features,
-    PublishedClip,
     check_features,
+    check_files,
     chosen_features,
     cut_captions,
-    import_clips,
     read_rows,
     refusals,
     seconds,
@@ -66,6 +65,7 @@ def import_youcook2(
     """
     check_features(features)
     refuse_occupied(out)
+    check_files(train, val, words, annotations)
     if train is None and val is None:
         raise ConfigError("neither a train nor a val file is given")
     videos = read_youcook2_annotations(annotations) if annotations else None

@@ -1,0 +1,157 @@
+"""Reading the rows of published evaluation sets: keys, texts, times and ids as the files really have them."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from mcnlab.data.importers.unpickling import load_published_pickle
+from mcnlab.data.text import MAX_CAPTION_CHARACTERS
+from mcnlab.errors import ConfigError, DataError
+
+Features = Literal["pooled", "full"]
+_ID = re.compile(r"(?!\.)[^/\\\s]{1,200}")
+
+
+def read_rows(path: Path, known: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a published pickle.
+
+    Args:
+        path: the file.
+        known: keys of which a row must have one.
+
+    Returns:
+        One dictionary for each clip.
+
+    Raises:
+        DataError: the file is unsafe, damaged or empty, or of quite another layout.
+    """
+    rows = load_published_pickle(path)
+    if not isinstance(rows, list) or not rows:
+        raise DataError(
+            f"{path}: expected a list of clips, got {type(rows).__name__} {'' if rows else '(empty)'}".strip()
+        )
+    if not any(isinstance(row, dict) and any(key in row for key in known) for row in rows):
+        raise DataError(f"{path}: expected clips with {', '.join(known)}; the first is {_sketch(rows[0])}")
+    return [row if isinstance(row, dict) else {} for row in rows]
+
+
+def check_files(*paths: Path | None) -> None:
+    """Refuse files that are not there before any other, which may be large, is read.
+
+    Raises:
+        DataError: one is missing.
+    """
+    for path in paths:
+        if path is not None and not path.is_file():
+            raise DataError(f"{path}: no such file")
+
+
+def check_features(features: str) -> None:
+    """Refuse a kind of features that there is not.
+
+    Raises:
+        ConfigError: it is neither pooled nor full.
+    """
+    if features not in ("pooled", "full"):
+        raise ConfigError(f"features: expected pooled or full, got {features!r}")
+
+
+def chosen_features(
+    row: Mapping[str, Any], keys: Mapping[str, tuple[str, str]], features: Features, problems: list[str]
+) -> dict[str, Any]:
+    """By track: the pooled or the full features of a row; each stands in for the other where it is missing.
+
+    A pooled row is the maximum over the full ones, so the clip that a reader makes of either is the same.
+
+    Args:
+        row: of a published file.
+        keys: by track: the row's keys of the pooled and of the full features.
+        features: which ones are wanted.
+        problems: gets a line where pooled features stand in for full ones.
+
+    Returns:
+        By track: the array or tensor, or None.
+    """
+    chosen = {}
+    for track, (pooled, full) in keys.items():
+        wanted, other = (full, pooled) if features == "full" else (pooled, full)
+        chosen[track] = row.get(wanted) if row.get(wanted) is not None else row.get(other)
+        if features == "full" and row.get(full) is None and chosen[track] is not None:
+            problems.append(f"{track}: no full features, the pooled row is kept")
+        elif features == "pooled" and chosen[track] is not None:
+            chosen[track] = _pooled(chosen[track])
+    return chosen
+
+
+def text_of(value: Any) -> str:
+    """A text as it was meant; empty where there is none.
+
+    Files that Python 2 wrote give UTF-8 as bytes or as latin1; a lone surrogate, which no file can hold, becomes `?`.
+    """
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if not isinstance(value, str):
+        return ""
+    try:
+        return value.encode("latin1").decode("utf-8")
+    except UnicodeError:
+        return value.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def cut_captions(captions: Iterable[str], problems: list[str]) -> tuple[str, ...]:
+    """Captions of bearable length."""
+    captions = tuple(captions)
+    if any(len(caption) > MAX_CAPTION_CHARACTERS for caption in captions):
+        problems.append(f"a caption of more than {MAX_CAPTION_CHARACTERS} characters, cut there")
+    return tuple(caption[:MAX_CAPTION_CHARACTERS] for caption in captions)
+
+
+def seconds(value: Any) -> float | None:
+    """A time as a plain number; None where there is none, or none that makes sense."""
+    if isinstance(value, torch.Tensor | np.ndarray) and (value.ndim or value.dtype in (bool, torch.bool)):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 <= number < 1e7 else None
+
+
+def refusals(ids: Sequence[str]) -> list[str]:
+    """By place: why a clip of such an id cannot be used; empty where it can."""
+    seen: set[str] = set()
+    reasons = []
+    for id_ in ids:
+        if not id_:
+            reasons.append("no id")
+        elif not _ID.fullmatch(id_) or not id_.isprintable() or ".." in id_:
+            reasons.append("an id with a slash, a space, or a dot in front")
+        else:
+            reasons.append("an id that stood before" if id_ in seen else "")
+        seen.add(id_)
+    return reasons
+
+
+def float_array(value: Any) -> np.ndarray | None:
+    """Numbers as a float array; None where there are none."""
+    if isinstance(value, torch.Tensor):
+        value = value.float().numpy()
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+        return None
+    return value
+
+
+def _pooled(value: Any) -> Any:
+    """The maximum over the rows of full features; pooled ones as they are."""
+    rows = float_array(value)
+    return rows.max(axis=0) if rows is not None and rows.ndim == 2 and len(rows) else value
+
+
+def _sketch(row: Any) -> str:
+    """What a row looks like, in a few words."""
+    keys = ", ".join(f"{str(key)!r:.30}" for key in list(row)[:8]) if isinstance(row, dict) else ""
+    return f"of type {type(row).__name__}{f' with {keys}' if keys else ''}"
