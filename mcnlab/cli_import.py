@@ -2,9 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mcnlab.data.importers.report import ImportReport
 
 importers = typer.Typer(no_args_is_help=True, help="Make a store from media, published files, or the narrated world.")
 NONE = Path("-")
@@ -58,8 +61,8 @@ def import_media(
     from mcnlab.progress import counted
 
     with counted("importing") as progress:
-        build(manifest, out, video=video, words=text, progress=progress)
-    say_what_is_in(out)
+        report = build(manifest, out, video=video, words=text, progress=progress)
+    _tell(report)
 
 
 @importers.command(
@@ -100,9 +103,7 @@ def import_howto100m(
             workers=workers,
             recordings_per_shard=per_shard,
         )
-    for line in report.lines():
-        typer.echo(line, err=True)
-    say_what_is_in(out)
+    _tell(report)
 
 
 @importers.command(
@@ -127,7 +128,7 @@ def import_youcook2(
     from mcnlab.progress import counted
 
     with counted("importing") as progress:
-        build(
+        report = build(
             _given(train),
             _given(val),
             out,
@@ -137,7 +138,7 @@ def import_youcook2(
             annotations=annotations,
             progress=progress,
         )
-    say_what_is_in(out)
+    _tell(report)
 
 
 @importers.command(
@@ -168,7 +169,7 @@ def import_msrvtt(
     from mcnlab.progress import counted
 
     with counted("importing") as progress:
-        build(
+        report = build(
             _given(train),
             _given(test),
             out,
@@ -180,12 +181,19 @@ def import_msrvtt(
             annotations=annotations,
             progress=progress,
         )
-    say_what_is_in(out)
+    _tell(report)
 
 
 def _given(path: Path) -> Path | None:
     """The file, or None where a dash stands for it."""
     return None if path == NONE else path
+
+
+def _tell(report: "ImportReport") -> None:
+    """Say what became of everything, and what is in the new store."""
+    for line in report.lines():
+        typer.echo("".join(letter if letter.isprintable() else " " for letter in line), err=True)
+    say_what_is_in(report.store)
 
 
 def say_what_is_in(store: Path) -> None:
