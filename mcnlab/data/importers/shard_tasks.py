@@ -46,10 +46,11 @@ def write_shard(job: ShardJob) -> int:
     if account.exists():
         return len(sources)
     tracks = {track.name: track for track in job.tracks}
+    words = _vocabulary(work)
     shard, report, rows = OpenShard(job.number, tracks), ImportReport(work), []
     for source in sources:
         reading = job.read(source)
-        row = _taken(reading, shard, tracks, report, _vocabulary(job.work))
+        row = _taken(reading, shard, tracks, report, words)
         if row is not None:
             rows.append(row)
     known: dict[str, Any] = {"files": {}, "recordings": len(rows), "splits": {}, "report": report.as_dict()}
@@ -86,10 +87,16 @@ def _taken(
     return row | {"checksum": ""}  # that of the shard covers it
 
 
-@functools.lru_cache(maxsize=1)
-def _vocabulary(work: str) -> frozenset[str]:
+def _vocabulary(work: Path) -> frozenset[str]:
     """The words of the store to be."""
-    return frozenset(json.loads((Path(work) / "store" / "words.json").read_text(encoding="utf-8"))["words"])
+    path = work / "store" / "words.json"
+    return _words(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _words(path: Path, _changed_ns: int) -> frozenset[str]:
+    """The words of a file, read once per process."""
+    return frozenset(json.loads(path.read_text(encoding="utf-8"))["words"])
 
 
 def task_file(number: int) -> str:
