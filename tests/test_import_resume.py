@@ -244,11 +244,12 @@ def test_kill_9_in_the_middle_and_the_same_command_again_give_the_same_store(tmp
     command = words.split()
     subprocess.run([*command, "--out", f"{tmp_path}/whole"], check=True, capture_output=True)
     parts = tmp_path / ".store.unfinished" / "parts"
-    for finished in (1, 8):
+    for finished, sent in ((1, signal.SIGKILL), (5, signal.SIGINT), (9, signal.SIGKILL)):
         process = subprocess.Popen([*command, "--workers", "2", "--out", f"{tmp_path}/store"], stderr=subprocess.PIPE)
         wait_for(parts, finished, process)
-        process.kill()
+        process.send_signal(sent)
         process.communicate()
+        assert process.returncode == (130 if sent == signal.SIGINT else -sent)
         time.sleep(0.3)
         left = len(list(parts.glob("*.json")))
         assert left < 20

@@ -14,6 +14,7 @@ from mcnlab.data.loading import (
     ClipWindow,
     TrainingClips,
     mel_frame,
+    peak_of_rows,
     pooled_video,
     published_rows_between,
     rows_inside,
@@ -297,6 +298,15 @@ def test_the_control_deals_sound_and_text_to_other_clips(store):
 def test_a_split_without_clips_is_refused(store):
     with pytest.raises(DataError, match="no clips in split 'test'"):
         DrawnClips(store, "test", window=ClipWindow(), rule=PublishedDraws())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_peak_of_halves_is_their_maximum(seed):
+    random = np.random.default_rng(seed)
+    rows = random.normal(scale=10.0 ** random.integers(-7, 4, (9, 50)), size=(9, 50)).astype(np.float16)
+    rows[:, 0], rows[:, 1] = -np.abs(rows[:, 0]), 0.0
+    np.testing.assert_array_equal(peak_of_rows(rows), rows.astype(np.float32).max(axis=0))
+    np.testing.assert_array_equal(peak_of_rows(rows.astype(np.float64)), rows.astype(np.float32).max(axis=0))
 
 
 def test_rows_inside_end_with_the_track():

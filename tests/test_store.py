@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from mcnlab.data.arrays import to_float16
 from mcnlab.data.records import Clip, Recording, Track
 from mcnlab.data.store import describe, open_store
 from mcnlab.data.store_writer import StoreWriter
@@ -241,3 +242,22 @@ def test_rows_outside_their_shard_are_found(path, tmp_path):
     (path / "store.json").write_text(json.dumps(info), encoding="utf-8")
     with pytest.raises(DataError, match="rec 1: audio_mel rows lie outside the shard"):
         open_store(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_refused_wherever_they_stand(dtype, value):
+    for place in (0, 7, 11):
+        values = np.linspace(-65504, 65504, 12).astype(dtype).reshape(3, 4)
+        np.testing.assert_array_equal(to_float16(values), values.astype(np.float16))
+        np.testing.assert_array_equal(to_float16(values.T), values.T.astype(np.float16))
+        values.flat[place] = value
+        for turned in (values, values.T):
+            with pytest.raises(DataError, match="not finite in float16"):
+                to_float16(turned)
+
+
+def test_texts_and_truths_are_no_numbers():
+    for values in (np.array(["a"]), np.array([True]), np.array([1j])):
+        with pytest.raises(DataError, match="expected plain numbers"):
+            to_float16(values)

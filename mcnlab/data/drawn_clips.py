@@ -23,8 +23,12 @@ from mcnlab.data.store import Store
 from mcnlab.errors import DataError
 from mcnlab.numerics import key_generator
 
-_KEPT = 4096
+_DRAWS_KEPT = 4096
 """Recordings whose draws are remembered within an epoch."""
+_CAPTIONS_KEPT = 2**15
+"""Recordings whose captions are remembered as word numbers; about 10 kB each."""
+_TRACKS_KEPT = 256
+"""Recordings whose memory maps are remembered."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class CaptionTimes:
     """(captions + 1,): where each caption begins in `words`."""
     length_s: float
     """How long the longest track of the recording is."""
+    max_words: int
+    """Words of a clip at most."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +79,16 @@ class PublishedDraws:
         """As many of every recording."""
         return self.clips_per_video
 
-    def draw(self, captions: CaptionTimes, generator: np.random.Generator, *, max_words: int) -> Drawn:
-        """Captions and their windows."""
-        seeds = generator.integers(len(captions.start_s), size=self.clips_per_video)
+    def prepare(self, captions: CaptionTimes) -> Drawn:
+        """The clip of every caption, should it be drawn."""
         merged = merged_captions(captions.start_s, captions.end_s, min_time_s=self.min_time_s)
-        order = merged.order[seeds]
-        words, _ = joined_words(order, captions.words, captions.offsets, max_words=max_words)
-        return Drawn(merged.start_s[seeds], merged.end_s[seeds], words, order)
+        words, _ = joined_words(merged.order, captions.words, captions.offsets, max_words=captions.max_words)
+        return Drawn(merged.start_s, merged.end_s, words.astype(np.int32), merged.order)
+
+    def draw(self, prepared: Drawn, generator: np.random.Generator) -> Drawn:
+        """The clips of one epoch."""
+        seeds = generator.integers(len(prepared.start_s), size=self.clips_per_video)
+        return Drawn(prepared.start_s[seeds], prepared.end_s[seeds], prepared.words[seeds], prepared.captions[seeds])
 
 
 @dataclass(frozen=True)
@@ -93,11 +102,15 @@ class WindowDraws:
         """As many as fit."""
         return windows_in(length_s, self.window_s)
 
-    def draw(self, captions: CaptionTimes, generator: np.random.Generator, *, max_words: int) -> Drawn:
+    def prepare(self, captions: CaptionTimes) -> CaptionTimes:
+        """The captions as they are: the windows are not known before."""
+        return captions
+
+    def draw(self, captions: CaptionTimes, generator: np.random.Generator) -> Drawn:
         """Windows and the captions whose middle is in them."""
         starts = window_starts(captions.length_s, self.window_s, shift=float(generator.random()))
         order = captions_inside(captions.start_s, captions.end_s, starts, window_s=self.window_s)
-        words, _ = joined_words(order, captions.words, captions.offsets, max_words=max_words)
+        words, _ = joined_words(order, captions.words, captions.offsets, max_words=captions.max_words)
         return Drawn(starts, starts + self.window_s, words, order)
 
 
@@ -147,6 +160,8 @@ class DrawnClips:
             for modality in store.modalities
             if shuffle_seed is not None and modality != "video"
         }
+        self._prepared = functools.lru_cache(maxsize=_CAPTIONS_KEPT)(self._prepare)
+        self._tracks = functools.lru_cache(maxsize=_TRACKS_KEPT)(store.tracks_of)
         self._begin(("first",))
 
     def __len__(self) -> int:
@@ -190,24 +205,33 @@ class DrawnClips:
         inputs, lengths, present = {}, {}, {}
         for modality in self.store.modalities:
             own = self._dealt[modality][places] if modality in self._dealt else places
-            arrays, counts = zip(*(self._cut(modality, int(place)) for place in own), strict=True)
-            inputs[modality] = torch.from_numpy(np.stack(arrays).astype(np.float32, copy=False))
-            lengths[modality] = torch.tensor(counts)
+            out = np.empty((len(own), *self._shape(modality)), dtype=np.float32)
+            counts = [self._cut(modality, int(place), out[row]) for row, place in enumerate(own)]
+            inputs[modality], lengths[modality] = torch.from_numpy(out), torch.tensor(counts)
             present[modality] = lengths[modality] > 0
         return Batch(inputs, lengths, present, torch.from_numpy(np.asarray(places, dtype=np.int64)))
+
+    def _shape(self, modality: str) -> tuple[int, ...]:
+        """Shape of one clip's input."""
+        width = input_dim(self.store, modality)
+        return {
+            "video": (width,),
+            "audio": (width, self.window.audio_frames),
+            "text": (self.window.words, width),
+        }[modality]
 
     def _begin(self, key: Sequence[str | int]) -> None:
         """Forget the last epoch's draws."""
         self._key = tuple(key)
-        self._drawn = functools.lru_cache(maxsize=_KEPT)(self._draw)
+        self._drawn = functools.lru_cache(maxsize=_DRAWS_KEPT)(self._draw)
 
     def _located(self, place: int) -> tuple[int, int]:
         """The recording of a clip, counted within the split, and which of its clips it is."""
         recording = int(np.searchsorted(self._offsets, place, side="right")) - 1
         return recording, place - int(self._offsets[recording])
 
-    def _draw(self, recording: int) -> Drawn:
-        """One recording's clips in this epoch."""
+    def _prepare(self, recording: int) -> Drawn | CaptionTimes:
+        """What the rule draws from: the captions of one recording, the same in every epoch."""
         first, last = self._borders[recording : recording + 2]
         ids = [self.store.word_vectors.ids(text, len(text)) for text in self._captions[first:last]]
         times = CaptionTimes(
@@ -216,26 +240,31 @@ class DrawnClips:
             np.concatenate(ids),
             np.concatenate([[0], np.cumsum([len(one) for one in ids])]),
             float(self._lengths_s[recording]),
+            self.window.words,
         )
-        generator = key_generator(*self._key, "clips", int(self._recordings[recording]))
-        return self.rule.draw(times, generator, max_words=self.window.words)
+        return self.rule.prepare(times)
 
-    def _cut(self, modality: str, place: int) -> tuple[np.ndarray, int]:
-        """A clip's input for one modality and how much of it is real; 0 means that the clip lacks it."""
+    def _draw(self, recording: int) -> Drawn:
+        """One recording's clips in this epoch."""
+        generator = key_generator(*self._key, "clips", int(self._recordings[recording]))
+        return self.rule.draw(self._prepared(recording), generator)  # type: ignore[arg-type]  # its own preparation
+
+    def _cut(self, modality: str, place: int, out: np.ndarray) -> int:
+        """Put a clip's input for one modality into `out`, and say how much is real; 0: the clip lacks it."""
         recording, slot = self._located(place)
         drawn = self._drawn(recording)
         start_s, end_s = float(drawn.start_s[slot]), float(drawn.end_s[slot])
-        tracks = self.store.tracks_of(int(self._recordings[recording]))
+        tracks = self._tracks(int(self._recordings[recording]))
         if modality == "video":
             rows = published_rows_between if self._published else rows_inside
-            array, count = pooled_video(tracks, self._rates, start_s, end_s, self._video_dim, rows=rows)
+            out[:], count = pooled_video(tracks, self._rates, start_s, end_s, self._video_dim, rows=rows)
         elif modality == "audio":
             frames, count = mel_frames(tracks.get("audio_mel"), start_s, end_s, window=self.window)
-            array = frames.T  # (bands, frames)
+            out[:] = frames.T  # (bands, frames)
         else:
             ids = drawn.words[slot]
-            array, count = self._word_table[ids], int((ids >= 0).sum())  # -1 is the row of zeros
-        return array, count if self._present(modality, recording, drawn.captions[slot]) else 0
+            out[:], count = self._word_table[ids], int((ids >= 0).sum())  # -1 is the row of zeros
+        return count if self._present(modality, recording, drawn.captions[slot]) else 0
 
     def _present(self, modality: str, recording: int, captions: np.ndarray) -> bool:
         """Whether some caption of a clip has a modality; a clip without captions has what its recording has."""

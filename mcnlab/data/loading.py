@@ -262,10 +262,32 @@ def pooled_video(
         seen = rows(tracks[name], start_s, end_s, rate) if name in tracks else ()
         if len(seen) == 0:
             return np.zeros(dim, dtype=np.float32), 0
-        peak = np.asarray(seen, dtype=np.float32).max(axis=0)
+        peak = peak_of_rows(np.asarray(seen))
         pooled.append(peak / max(float(np.linalg.norm(peak)), 1e-6))
         fewest = min(fewest, len(seen))
     return np.concatenate(pooled), int(fewest)
+
+
+def peak_of_rows(rows: np.ndarray) -> np.ndarray:
+    """The largest value of each column, in float32.
+
+    Finite halves are compared as whole numbers, which keeps their order and is several times as fast.
+
+    Args:
+        rows: (rows, dim), finite, at least one row.
+
+    Returns:
+        (dim,), float32.
+    """
+    if rows.dtype != np.float16:
+        return rows.max(axis=0).astype(np.float32)
+    peak = _in_order(_in_order(rows.view(np.int16)).max(axis=0))
+    return peak.view(np.float16).astype(np.float32)
+
+
+def _in_order(bits: np.ndarray) -> np.ndarray:
+    """The bits of halves as whole numbers of the same order, and back: negative ones run the other way."""
+    return bits ^ ((bits >> 15) & np.int16(0x7FFF))
 
 
 def mel_frame(time_s: float) -> int:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,13 +59,20 @@ def write_tensors(path: Path, parts: Mapping[str, Sequence[np.ndarray]]) -> dict
     """
     ordered = {name: parts[name] for name in sorted(parts)}
     arrays = [memoryview(cast(bytes, array)) for name in ordered for array in ordered[name] if array.size]
-    checksum, written = hashlib.sha256(), 0
-    with new_file_atomically(path) as file:
-        for piece in (memoryview(_header_of(ordered)), *arrays):
+    pieces = [memoryview(_header_of(ordered)), *arrays]
+    checksum = hashlib.sha256()
+    with new_file_atomically(path) as file, ThreadPoolExecutor(1) as beside:  # hashing takes as long as writing
+        hashed = beside.submit(_update_with, checksum, pieces)
+        for piece in pieces:
             file.write(piece)
-            checksum.update(piece)
-            written += piece.nbytes
-    return {"bytes": written, "sha256": checksum.hexdigest()}
+        hashed.result()
+    return {"bytes": sum(piece.nbytes for piece in pieces), "sha256": checksum.hexdigest()}
+
+
+def _update_with(checksum: "hashlib._Hash", pieces: Sequence[memoryview]) -> None:
+    """Let a checksum see all pieces; other threads run meanwhile."""
+    for piece in pieces:
+        checksum.update(piece)
 
 
 def _header_of(parts: Mapping[str, Sequence[np.ndarray]]) -> bytes:

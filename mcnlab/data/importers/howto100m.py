@@ -238,7 +238,7 @@ class VideoReader:
             clips=clips,
             media={"source": "howto100m", "path": source["path"]},
         )
-        return Reading(source["id"], recording, (*problems, *captions.problems, *late))
+        return Reading(source["id"], recording, (*problems, *captions.problems, *late), as_stored=True)
 
     def _end_s(self, arrays: Mapping[str, np.ndarray], modality: str) -> float:
         """When the shortest track of a modality ends; 0 where there is none."""

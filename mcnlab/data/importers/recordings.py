@@ -25,6 +25,8 @@ class Reading:
     """None where nothing of it can be used."""
     problems: tuple[str, ...] = ()
     """Why, or what is missing; without ids, paths and numbers, so that equal problems can be counted together."""
+    as_stored: bool = False
+    """Whether the reader has checked the tracks and made them what `stored_tracks` would make them."""
 
 
 def import_recordings(

@@ -91,7 +91,8 @@ def import_sharded(
         tracks: feature sequences that recordings may have.
         info: more plain values for `store.json`.
         progress: called with recordings done and all.
-        workers: processes.
+        workers: processes. A script that asks for more than one must keep its own work under
+            `if __name__ == "__main__":`, because each process imports it.
         recordings_per_shard: recordings of one task.
         executor: runs the tasks in place of own processes.
 
@@ -207,14 +208,18 @@ def _results(jobs: Sequence[ShardJob], *, workers: int, executor: Executor | Non
         return
     context = multiprocessing.get_context("spawn")
     pool = executor or ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    futures = []
     try:
-        for future in as_completed([pool.submit(write_shard, job) for job in jobs]):
+        futures = [pool.submit(write_shard, job) for job in jobs]
+        for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
         raise RankError("a process of the import was killed; the same command goes on where it stopped") from error
     finally:
+        for future in futures:
+            future.cancel()
         if executor is None:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=True)
 
 
 def _start_worker() -> None:
