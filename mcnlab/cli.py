@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mcnlab.cli_import import CROSSTASK_EXAMPLE, MINING_YOUTUBE_EXAMPLE, import_crosstask, import_mining_youtube
 from mcnlab.errors import McnlabError, StorageError
 from mcnlab.processes import Terminated, sigterm_interrupts
 
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 importers = typer.Typer(no_args_is_help=True, help="Make a store from media, published files, or the narrated world.")
 app.add_typer(importers, name="import")
+importers.command("crosstask", epilog=CROSSTASK_EXAMPLE)(import_crosstask)
+importers.command("mining-youtube", epilog=MINING_YOUTUBE_EXAMPLE)(import_mining_youtube)
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]

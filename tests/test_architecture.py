@@ -16,7 +16,7 @@ LAYERS = (
     {"data", "models", "losses", "metrics"},
     {"training", "evaluation", "reporting"},
     {"experiment", "workers", "study", "demo"},
-    {"cli", "lab"},
+    {"cli", "cli_import", "lab"},
     {"__init__", "__main__"},
 )
 """Parts of the package, from the bottom up; a part may import what stands below it, and some parts beside it."""
@@ -27,6 +27,7 @@ BESIDE = {
     ("study", "workers"),
     ("study", "experiment"),
     ("demo", "experiment"),
+    ("cli", "cli_import"),
     ("cli", "lab"),
     ("__main__", "__init__"),
 }
