@@ -28,9 +28,13 @@ LEARNING_PACKAGES = ("data", "models", "losses", "training")
 
 def build_source(settings: ExperimentSettings, store: Store, split: str, *, shuffle_seed: int | None) -> ClipSource:
     """The clips of a split, cut as the experiment wants them."""
+    return ClipSource(store, split, window=clip_window(settings), shuffle_seed=shuffle_seed)
+
+
+def clip_window(settings: ExperimentSettings) -> ClipWindow:
+    """How the experiment cuts a clip."""
     pad_db = PUBLISHED_PAD_DB if settings.mode == "faithful" else SILENCE_DB
-    window = ClipWindow(settings.model.audio_frames, settings.model.words, pad_db)
-    return ClipSource(store, split, window=window, shuffle_seed=shuffle_seed)
+    return ClipWindow(settings.model.audio_frames, settings.model.words, pad_db)
 
 
 def build_model(settings: ExperimentSettings, store: Store, *, seed: int) -> MultimodalModel:

@@ -6,9 +6,6 @@ from sklearn.metrics import average_precision_score
 
 from mcnlab.errors import ConfigError, NonFiniteError, ShapeError
 
-IOU_THRESHOLDS = (0.3, 0.5, 0.7)
-"""Temporal overlaps from which an interval usually counts as found."""
-
 
 def align_steps(scores: Float[np.ndarray, "frame step"]) -> Bool[np.ndarray, "frame step"]:
     """The best placement of ordered steps: one frame each, every step later than the one before.
