@@ -189,7 +189,7 @@ def test_other_stores_are_seen_a_quarter_of_a_clip_apart(tmp_path):
     store = make_store(tmp_path / "s", recordings=2, test=1)
     grid = frame_grid(store)
     assert grid.hop_s == pytest.approx(0.16)
-    assert grid.video_s == grid.audio_s == pytest.approx((-0.24, 0.4))
+    assert grid.video_s == grid.audio_s == pytest.approx((-0.08, 0.24))
     assert grid.frames(2.56) == 16
     assert grid.covered(0.64, 1.28, 2.56) == slice(4, 8)
     assert grid.covered(2.55, 9.0, 2.56) == slice(15, 16)
@@ -233,6 +233,8 @@ def test_a_trained_run_finds_steps_and_the_untrained_one_does_not(tmp_path):
     example = told["examples"][0]
     assert np.array(example["scores"]).shape == (24, len(example["steps"])) == (24, 6)
     assert all(0 < second < 3.84 for second in example["found_s"])
+    inside = [start <= example["found_s"][number] < end for number, start, end in example["spans"]]
+    assert example["hit"] == inside
 
 
 def test_a_run_on_shuffled_pairs_finds_no_more_than_chance(tmp_path):

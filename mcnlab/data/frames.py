@@ -46,8 +46,9 @@ def frame_grid(store: Store) -> FrameGrid:
         store: one that an importer has given its published protocol, or any other.
 
     Returns:
-        The published grid; else frames a second apart that see the second around their middle, or, where the median
-        clip is shorter than four seconds, a quarter of it apart; no window is longer than that clip.
+        The published grid; else frames a second apart that see the second around their middle. Where the median clip
+        is shorter than four seconds, frames are a quarter of it apart, and where it is shorter than two, they see half
+        of it: most frames should see one step alone.
     """
     known = store.info.get("action_frames")
     if known:
@@ -55,7 +56,7 @@ def frame_grid(store: Store) -> FrameGrid:
     clips = store.clips()
     length_s = float((clips["end_s"] - clips["start_s"]).median())
     hop_s = min(LONGEST_HOP_S, length_s / 4)
-    half = min(1.0, length_s) / 2
+    half = min(1.0, length_s / 2) / 2
     around = (hop_s / 2 - half, hop_s / 2 + half)
     return FrameGrid(hop_s, around, around)
 

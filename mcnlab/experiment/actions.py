@@ -121,7 +121,7 @@ def action_rows(
     told = {
         "hop_s": grid.hop_s,
         "not_scored": result.not_scored,
-        "examples": examples(videos, steps, scores, grid),
+        "examples": examples(videos, steps, preferred(scores, settings.trained_modalities), grid),
     }
     write_json_atomically(folder / "actions.json", told)
     return result.rows
@@ -186,10 +186,26 @@ def score_frames(
     return found
 
 
+def preferred(
+    scores: Mapping[str, list[np.ndarray | None]], trained: Sequence[str]
+) -> tuple[str, list[np.ndarray | None]]:
+    """The way of searching that a picture shows: in as many trained modalities as there are.
+
+    Args:
+        scores: as `score_frames` gives them.
+        trained: modalities of the experiment.
+
+    Returns:
+        Subject and scores; the first subject where none is trained, an empty one where there is none.
+    """
+    subjects = [one for one in scores if set(one.removeprefix("text->").split("+")) <= set(trained)] or list(scores)[:1]
+    return (subjects[-1], scores[subjects[-1]]) if subjects else ("", [])
+
+
 def examples(
     videos: Sequence[ActionVideo],
     steps: Sequence[StepList],
-    scores: Mapping[str, Sequence[np.ndarray | None]],
+    chosen: tuple[str, list[np.ndarray | None]],
     grid: FrameGrid,
 ) -> list[dict[str, Any]]:
     """A few videos with their scores, for a picture.
@@ -197,33 +213,45 @@ def examples(
     Args:
         videos: all of them.
         steps: of each.
-        scores: as `score_frames` gives them.
+        chosen: a subject and its scores.
         grid: the frames.
 
     Returns:
-        Plain values: id, subject, steps, scores (frames, steps), true intervals and found frames in seconds.
+        Plain values of each, as `example` gives them.
     """
-    subject = next((one for one in reversed(list(scores)) if any(x is not None for x in scores[one])), None)
+    subject, scores = chosen
     found: list[dict[str, Any]] = []
-    for video, known, given in zip(videos, steps, scores[subject] if subject else [], strict=False):
+    for video, known, given in zip(videos, steps, scores, strict=bool(scores)):
         frames, count = video.truth.shape
-        if given is None or not np.isfinite(given).any() or not 0 < count <= frames or not video.truth.any():
-            continue
-        if frames * count > MOST_CELLS or len(found) == SHOWN:
-            continue
-        placed = found_in(video, given).placed
-        found.append(
-            {
-                "id": video.id,
-                "subject": subject,
-                "hop_s": grid.hop_s,
-                "steps": list(known.texts),
-                "scores": filled_scores(given)[:, :-1].round(4).tolist(),
-                "spans": [[number, start_s, end_s] for number, start_s, end_s in known.spans],
-                "found_s": [(int(frame) + 0.5) * grid.hop_s for frame in placed.argmax(axis=0)],
-            }
-        )
+        usable = given is not None and 0 < count <= frames and frames * count <= MOST_CELLS and video.truth.any()
+        if usable and given is not None and len(found) < SHOWN:
+            found.append({"subject": subject, **example(video, known, given, grid)})
     return found
+
+
+def example(video: ActionVideo, steps: StepList, scores: np.ndarray, grid: FrameGrid) -> dict[str, Any]:
+    """One video with its scores, as plain values.
+
+    Args:
+        video: its truth.
+        steps: its steps.
+        scores: (frames, steps + 1).
+        grid: the frames.
+
+    Returns:
+        Id, steps, scores (frames, steps), true intervals and found frames in seconds, and which steps were found
+        inside of one.
+    """
+    placed = found_in(video, scores).placed
+    return {
+        "id": video.id,
+        "hop_s": grid.hop_s,
+        "steps": list(steps.texts),
+        "scores": filled_scores(scores)[:, :-1].round(4).tolist(),
+        "spans": [[number, start_s, end_s] for number, start_s, end_s in steps.spans],
+        "hit": (placed & video.truth).any(axis=0).tolist(),
+        "found_s": [(int(frame) + 0.5) * grid.hop_s for frame in placed.argmax(axis=0)],
+    }
 
 
 def _compared(graph: Graph, seen: Arrays, told: Arrays, gallery: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:

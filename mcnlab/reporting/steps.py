@@ -31,14 +31,14 @@ SHOWN = {
     "step_recall_pooled": "pooled",
     "step_recall_unordered": "unordered",
     "mean_average_precision": "mAP",
-    "frame_accuracy": "frame accuracy",
+    "frame_accuracy": "frames",
     "iou": "IoU",
     "iod": "IoD",
-    "temporal_iou": "interval IoU",
-    "recall_at_iou_0.5": "recall at IoU 0.5",
+    "temporal_iou": "interval",
+    "recall_at_iou_0.5": "IoU ≥ 0.5",
 }
 """Columns of the table."""
-LEVELS = {"untrained": "before training", "chance": "chance: random scores", "uniform": "evenly spread, nothing seen"}
+LEVELS = {"untrained": "before training", "chance": "chance: random scores", "uniform": "evenly spread"}
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,8 @@ class StepExample:
     """(step, start, end) in seconds."""
     found_s: tuple[float, ...]
     """Middle of the found frame of each step, in seconds."""
-
-    @property
-    def hits(self) -> list[bool]:
-        """Whether each annotated step was found inside of one of its intervals, in the order of the steps."""
-        shown = sorted({number for number, _, _ in self.spans})
-        inside = {n for n, start, end in self.spans if start - self.hop_s / 2 <= self.found_s[n] < end + self.hop_s / 2}
-        return [number in inside for number in shown]
+    hits: tuple[bool, ...]
+    """By step: whether that frame lies in a true interval."""
 
 
 def step_subjects(summary: StudySummary) -> list[str]:
@@ -96,22 +91,17 @@ def step_recall_figure(summary: StudySummary, *, metric: str = "step_recall") ->
     )
 
 
-def step_table(summary: StudySummary, subject: str) -> pd.DataFrame:
-    """All metrics of one way of searching: a row per experiment, and below what to compare with.
+def step_table(summary: StudySummary) -> pd.DataFrame:
+    """All metrics: for each way of searching a row per experiment, and below what to compare with.
 
     Args:
         summary: the study.
-        subject: such as `text->video`.
 
     Returns:
-        Means over seeds, between 0 and 1, larger is better; the level `before training` is the mean over experiments.
+        Means over seeds, between 0 and 1, larger is better; `before training` is the mean over experiments.
     """
-    cells = {words: means(summary.intervals(Column("", TASK, (subject,), name))) for name, words in SHOWN.items()}
-    table = pd.DataFrame(cells).reindex(list(summary.experiments))
-    for level, words in LEVELS.items():
-        values = [summary.level(TASK, subject, f"{level}_{name}") for name in SHOWN]
-        table.loc[words] = pd.Series(values, index=list(SHOWN.values()), dtype=float)
-    return table.rename_axis(index="experiment").round(3)
+    tables = [_table_of(summary, subject) for subject in step_subjects(summary)]
+    return pd.concat(tables).round(3) if tables else pd.DataFrame()
 
 
 def best_example(summary: StudySummary) -> StepExample | None:
@@ -151,8 +141,8 @@ def step_scores_figure(example: StepExample | None) -> Figure | None:
     seconds = len(example.scores) * example.hop_s
     plot.update_xaxes(title_text="time in the video (s)", range=[0, seconds], showgrid=False)
     plot.update_yaxes(tickvals=list(range(count)), ticktext=names, range=[count - 0.5, -0.5], showgrid=False)
-    hits = example.hits
-    words = f"{sum(hits)} of {len(hits)} steps found in {example.video}, by {example.experiment}"
+    annotated = len({number for number, _, _ in example.spans})
+    words = f"{sum(example.hits)} of {annotated} steps found in {example.video}, by {example.experiment}"
     return Figure(
         name="step-scores",
         title=f"Is each step dark where it happens? {shortened(words, longest=80)}",
@@ -163,6 +153,17 @@ def step_scores_figure(example: StepExample | None) -> Figure | None:
         plot=styled(plot, height=HEAD_PX + count * STEP_PX),
         numbers=_numbers(example),
     )
+
+
+def _table_of(summary: StudySummary, subject: str) -> pd.DataFrame:
+    """The rows of one way of searching."""
+    cells = {words: means(summary.intervals(Column("", TASK, (subject,), name))) for name, words in SHOWN.items()}
+    table = pd.DataFrame(cells).reindex(list(summary.experiments))
+    for level, words in LEVELS.items():
+        values = [summary.level(TASK, subject, f"{level}_{name}") for name in SHOWN]
+        table.loc[words] = pd.Series(values, index=list(SHOWN.values()), dtype=float)
+    table.index = [f"{short_direction(subject)}: {name}" for name in table.index]
+    return table.rename_axis(index="searched by: experiment")
 
 
 def _example(experiment: str, seed: int, given: dict[str, Any]) -> StepExample:
@@ -177,6 +178,7 @@ def _example(experiment: str, seed: int, given: dict[str, Any]) -> StepExample:
         scores=np.array(given["scores"], dtype=float),
         spans=tuple((int(number), float(start), float(end)) for number, start, end in given["spans"]),
         found_s=tuple(map(float, given["found_s"])),
+        hits=tuple(map(bool, given["hit"])),
     )
 
 
