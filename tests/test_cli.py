@@ -21,6 +21,7 @@ from mcnlab.processes import Terminated
 from tests.small_store import make_store
 
 VERBS = ["study", "train", "evaluate", "report", "inspect", "lab", "import world", "import media"]
+VERBS += ["import crosstask", "import mining-youtube"]
 HEAVY = ("torch", "pandas", "numpy", "plotly", "papermill", "pydantic", "sklearn", "umap")
 TINY = {
     "experiment": "tiny",
