@@ -25,6 +25,8 @@ Out = Annotated[Path, typer.Option("--out", help="Folder of the new store.")]
 Text = Annotated[Path | None, typer.Option(help="Word vectors; trained on the train captions when not given.")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the default.")]
 Name = Annotated[str | None, typer.Option(help="What reports call the store.")]
+StepFeatures = Annotated[Path, typer.Option(help="Folder of VIDEO_2d.npy with VIDEO_3d.npy, or of VIDEO.npy.")]
+Audio = Annotated[Path | None, typer.Option(help="Folder of VIDEO.npz with arr_0: log-mel of 40 bands, in dB.")]
 FeaturesOption = Annotated[
     Features, typer.Option(help="One row of video features per clip, as published results use; or all rows.")
 ]
@@ -179,6 +181,84 @@ def import_msrvtt(
             captions=captions,
             tensors=tensors,
             annotations=annotations,
+            progress=progress,
+        )
+    _tell(report)
+
+
+@importers.command(
+    "crosstask",
+    epilog="Example: mcnlab import crosstask videos.csv --out stores/crosstask --tasks tasks_primary.txt "
+    "--annotations annotations --features features --audio audio --cook cook.txt",
+)
+def import_crosstask(
+    videos: Annotated[Path, typer.Argument(metavar="VIDEOS.csv", help="Rows task,video_id or task,video_id,url.")],
+    out: Out,
+    annotations: Annotated[Path, typer.Option(help="Folder of TASK_VIDEO.csv (step,start,end) or TASK_VIDEO.npy.")],
+    features: StepFeatures,
+    tasks: Annotated[list[Path], typer.Option(help="File of tasks in blocks of five lines; may be given twice.")] = [],  # noqa: B006
+    steps: Annotated[Path | None, typer.Option(help="JSON of step texts by task.")] = None,
+    audio: Audio = None,
+    cook: Annotated[Path | None, typer.Option(help="Cooking tasks, one id or title per line.")] = None,
+    held_out: Annotated[Path | None, typer.Option(help="List of the test videos; all are when not given.")] = None,
+    text: Text = None,
+) -> None:
+    """Make a store from CrossTask: videos with the ordered steps of their tasks."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for numpy
+    from mcnlab.data.importers.crosstask import import_crosstask as build
+    from mcnlab.progress import counted
+
+    with counted("importing") as progress:
+        report = build(
+            videos,
+            out,
+            annotations=annotations,
+            features=features,
+            tasks=tasks,
+            steps=steps,
+            audio=audio,
+            cook=cook,
+            held_out=held_out,
+            words=text,
+            progress=progress,
+        )
+    _tell(report)
+
+
+@importers.command(
+    "mining-youtube",
+    epilog="Example: mcnlab import mining-youtube annotations --out stores/mining --features features "
+    "--videos videos_test.txt --classes mapping.txt",
+)
+def import_mining_youtube(
+    annotations: Annotated[Path, typer.Argument(help="Folder of VIDEO.srt, VIDEO.gt or VIDEO.npy.")],
+    out: Out,
+    features: StepFeatures,
+    videos: Annotated[Path | None, typer.Option(help="Ids, one per line; all annotated ones by default.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="The classes: mapping.txt.")] = None,
+    steps: Annotated[Path | None, typer.Option(help="JSON of step texts by video, for matrices.")] = None,
+    audio: Audio = None,
+    held_out: Annotated[Path | None, typer.Option(help="Ids of the test videos; all are when not given.")] = None,
+    rate: Annotated[float, typer.Option(help="Rows of features and labels per second.")] = 1.0,
+    text: Text = None,
+) -> None:
+    """Make a store from MiningYouTube: videos with their actions in order."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for numpy
+    from mcnlab.data.importers.mining_youtube import import_mining_youtube as build
+    from mcnlab.progress import counted
+
+    with counted("importing") as progress:
+        report = build(
+            annotations,
+            out,
+            features=features,
+            videos=videos,
+            classes=classes,
+            steps=steps,
+            audio=audio,
+            held_out=held_out,
+            rate_hz=rate,
+            words=text,
             progress=progress,
         )
     _tell(report)

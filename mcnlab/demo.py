@@ -1,6 +1,7 @@
 """Three tiny runs to look at, for notebooks that are opened without a study."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from mcnlab.experiment import run_experiment
@@ -10,11 +11,12 @@ from mcnlab.runs import RunFolder
 EXPERIMENTS = {"V+A": "VA", "V+T": "VT", "V+A+T": "VAT"}
 
 
-def demo_runs(folder: str | Path | None = None) -> Path:
+def demo_runs(folder: str | Path | None = None, *, tasks: Sequence[str] = ()) -> Path:
     """Train three combinations on a small narrated world, by the contrast term alone; about a minute.
 
     Args:
         folder: where the runs go; runs that are there already are kept. A fresh temporary folder when None.
+        tasks: what is measured; empty for what is measured by default.
 
     Returns:
         Folder of three finished runs.
@@ -26,11 +28,12 @@ def demo_runs(folder: str | Path | None = None) -> Path:
     for name, stages in EXPERIMENTS.items():
         run = runs / f"{name.replace('+', '-').lower()}-s0"
         if not RunFolder(run).finished:
+            measured = [f"evaluation.tasks=[{','.join(tasks)}]"] if tasks else []
             alone = ["terms.cluster=null", "terms.reconstruct=null", "training.epochs=60"]
             run_experiment(
                 settings_path("studies/tiny_experiment.yaml"),
                 run,
-                overrides=[f"experiment={name}", f"stages={stages}", *alone],
+                overrides=[f"experiment={name}", f"stages={stages}", *alone, *measured],
                 stores=runs.parent / "stores",
             )
     return runs

@@ -36,6 +36,8 @@ STUDY_NOTEBOOKS = (
     "04_what_was_retained",
     "05_compare_the_combinations",
 )
+STEPS_NOTEBOOK = "06_find_the_step"
+"""Only for studies whose runs were searched for steps."""
 PREFIXES = ".prefixes"
 """Folder beside the runs where stages that several experiments begin with are kept."""
 MOST_WORKERS = 8
@@ -339,14 +341,21 @@ def write_study_report(folders: StudyFolders) -> tuple[Path, list[str]]:
     make_folder(folders.runs / "notebooks")
     problems = []
     with counted("comparing the runs") as progress:
-        for done, name in enumerate(STUDY_NOTEBOOKS, start=1):
+        names = notebooks_of(folders.runs)
+        for done, name in enumerate(names, start=1):
             out = folders.runs / "notebooks" / f"{name}.ipynb"
             try:
                 execute(notebook_path(name), out, {"study_dir": str(folders.runs)})
             except RunError as error:
                 problems.append(str(error))
-            progress(done, len(STUDY_NOTEBOOKS))
+            progress(done, len(names))
     return report_of(folders.runs, folders.report), problems
+
+
+def notebooks_of(runs: Path) -> tuple[str, ...]:
+    """The comparison notebooks of a study: those of every study, and those that its evaluation has numbers for."""
+    tasks = {task for run in run_folders(runs) for task in run.settings.get("evaluation", {}).get("tasks", ())}
+    return (*STUDY_NOTEBOOKS, *((STEPS_NOTEBOOK,) if "actions" in tasks else ()))
 
 
 def report_of(runs: Path, target: Path) -> Path:

@@ -1,11 +1,25 @@
 """Embeddings of all clips of a source, as plain arrays."""
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from torch import nn
 
+from mcnlab.batch import Batch
 from mcnlab.data.loading import ClipSource
 from mcnlab.models.multimodal import MultimodalModel
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """Whatever gives batches: clips, frames of recordings, texts."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def batch(self, places: np.ndarray) -> Batch:
+        """Those at the given places."""
 
 
 @torch.no_grad()
@@ -35,12 +49,12 @@ def settle_statistics(model: MultimodalModel, source: ClipSource, *, batch: int 
 
 
 @torch.no_grad()
-def embed_source(model: MultimodalModel, source: ClipSource, *, batch: int = 256) -> dict[tuple[str, str], np.ndarray]:
+def embed_source(model: MultimodalModel, source: Batches, *, batch: int = 256) -> dict[tuple[str, str], np.ndarray]:
     """Every clip through every tower, in evaluation mode.
 
     Args:
         model: the towers; its mode is restored afterwards.
-        source: the clips.
+        source: the clips, or anything else in batches.
         batch: clips at a time.
 
     Returns:

@@ -30,7 +30,7 @@ LEARNING_PACKAGES = ("data", "models", "losses", "training")
 
 def build_source(settings: ExperimentSettings, store: Store, split: str, *, shuffle_seed: int | None) -> ClipSource:
     """The clips of a split as they stand in the store, cut as the experiment wants them."""
-    return ClipSource(chosen_tracks(settings, store), split, window=_window(settings), shuffle_seed=shuffle_seed)
+    return ClipSource(chosen_tracks(settings, store), split, window=clip_window(settings), shuffle_seed=shuffle_seed)
 
 
 def chosen_tracks(settings: ExperimentSettings, store: Store) -> Store:
@@ -61,10 +61,10 @@ def build_training_source(settings: ExperimentSettings, store: Store, *, shuffle
         else WindowDraws(data.window_s)
     )
     clips = chosen_tracks(settings, store)
-    return DrawnClips(clips, data.train_split, window=_window(settings), rule=rule, shuffle_seed=shuffle_seed)
+    return DrawnClips(clips, data.train_split, window=clip_window(settings), rule=rule, shuffle_seed=shuffle_seed)
 
 
-def _window(settings: ExperimentSettings) -> ClipWindow:
+def clip_window(settings: ExperimentSettings) -> ClipWindow:
     """How the experiment cuts a clip."""
     pad_db = PUBLISHED_PAD_DB if settings.mode == "faithful" else SILENCE_DB
     return ClipWindow(settings.model.audio_frames, settings.model.words, pad_db)

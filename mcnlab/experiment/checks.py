@@ -8,6 +8,7 @@ from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
+from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks, cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
 
@@ -71,6 +72,8 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
         _check_scored_clips(settings, clips)
     except DataError as error:
         raise DataError(f"{store.path}: split {split!r}: {error}") from error
+    if "actions" in settings.evaluation.tasks:
+        check_steps(store, split)
     if "retention" not in settings.evaluation.tasks:
         return []
     left_out = unusable_factors(settings, clips)

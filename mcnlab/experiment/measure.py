@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 from safetensors.numpy import save
 
-from mcnlab.batch import MODALITIES, pair_modalities
+from mcnlab.batch import MODALITIES
 from mcnlab.data.loading import ClipSource
 from mcnlab.data.store import Store
 from mcnlab.data.world import FACTORS, shared_keys
@@ -22,15 +22,15 @@ from mcnlab.evaluation.geometry import evaluate_geometry
 from mcnlab.evaluation.retention import evaluate_retention
 from mcnlab.evaluation.retrieval import Direction, evaluate_retrieval
 from mcnlab.evaluation.rows import ResultRow
+from mcnlab.experiment.actions import action_rows
 from mcnlab.experiment.build import build_model, build_source
 from mcnlab.experiment.checks import class_columns, evaluation_split, usable_factors
+from mcnlab.experiment.compared import Arrays, common_space, compared_arrays
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.files import write_bytes_atomically
 from mcnlab.models.graph import Graph
 from mcnlab.models.multimodal import MultimodalModel
 
-Arrays = Mapping[tuple[str, str], np.ndarray]
-"""By (modality, space): (clips, dim); rows of NaN where the clip lacks the modality."""
 JOINT = "joint"
 """Subject of the mean of the trained modalities' embeddings."""
 
@@ -40,7 +40,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Evaluate a model on the held-out split, beside the same model before training.
 
-    Writes `embeddings.safetensors`, `clips.parquet` and `ranks.parquet` into the run folder.
+    Writes `embeddings.safetensors`, `clips.parquet`, `ranks.parquet` and, for the task actions, `actions.json` into the
+    run folder.
 
     Args:
         settings: the experiment.
@@ -81,6 +82,8 @@ def measure(
         rows += retention_rows(known, untrained, source.clips, usable_factors(settings, source.clips), seed=seed)
     if "geometry" in tasks:
         rows += evaluate_geometry(*geometry_parts(model.graph, arrays, settings.trained_modalities))
+    if "actions" in tasks:
+        rows += action_rows(settings, model, first, store, split, folder, seed=seed)
     write_embeddings(folder / "embeddings.safetensors", known)
     write_table(folder / "clips.parquet", clip_table(source))
     return [asdict(row) for row in rows]
@@ -126,51 +129,6 @@ def directions(graph: Graph, arrays: Arrays, clips: pd.DataFrame, store: Store) 
             keys = np.array(shared_keys(clips, query, gallery)) if knows_causes(store) else None
             found.append(Direction(f"{'+'.join(query)}->{'+'.join(gallery)}", *compared, keys))
     return found
-
-
-def compared_arrays(
-    graph: Graph, arrays: Arrays, query: Sequence[str], gallery: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Two arrays whose dot product is the sum of the scores of all (query, gallery) modalities; None without a space.
-
-    A clip that lacks one of two modalities is scored by the other.
-    """
-    left, right = [], []
-    for a, b in itertools.product(query, gallery):
-        space = common_space(graph, a, b)
-        if space is None:
-            return None
-        left.append((a, space))
-        right.append((b, space))
-    if len(set(left)) == 1 and len(query) == 1:  # one space: the sum of embeddings is all that is needed
-        return arrays[left[0]], sum_of_present([arrays[key] for key in right])
-    if len(set(right)) == 1 and len(gallery) == 1:
-        return sum_of_present([arrays[key] for key in left]), arrays[right[0]]
-    return side_by_side([arrays[key] for key in left]), side_by_side([arrays[key] for key in right])
-
-
-def common_space(graph: Graph, first: str, second: str) -> str | None:
-    """Where two modalities can be compared: the space of their pair, else any space that both live in."""
-    for pair, space in graph.space_of_pair.items():
-        if set(pair_modalities(pair)) == {first, second}:
-            return space
-    shared = [space for space, members in graph.members.items() if first in members and second in members]
-    return shared[0] if shared else None
-
-
-def sum_of_present(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Sum over the arrays, row by row, of those that are not NaN there; NaN where all are."""
-    stacked = np.stack(arrays)
-    gone = np.isnan(stacked[:, :, 0]).all(axis=0)
-    total = np.where(np.isnan(stacked), 0, stacked).sum(axis=0)
-    return np.where(gone[:, None], np.nan, total).astype(np.float32)
-
-
-def side_by_side(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The arrays as one wide array; a part that is missing scores 0, a clip without any part is NaN."""
-    gone = np.all([np.isnan(x[:, 0]) for x in arrays], axis=0)
-    wide = np.concatenate([np.where(np.isnan(x), 0, x) for x in arrays], axis=1)
-    return np.where(gone[:, None], np.nan, wide).astype(np.float32)
 
 
 def knows_causes(store: Store) -> bool:

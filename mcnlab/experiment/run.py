@@ -126,7 +126,7 @@ def evaluate_run(
     Args:
         run_dir: the run folder.
         store: other clips than the run's own held-out ones.
-        tasks: some of retrieval, clusters, retention, geometry; all that the settings name when None.
+        tasks: some of retrieval, clusters, retention, geometry, actions; all that the settings name when None.
 
     Returns:
         The run, with new rows in place of the old rows of those tasks.

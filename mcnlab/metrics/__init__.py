@@ -7,6 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mcnlab.metrics.actions import (
+        align_steps,
+        best_frames,
+        chance_average_precision,
+        pooled_recall_by_task,
+        predicted_interval,
+        recall_by_task,
+        step_average_precision,
+        step_hits,
+        temporal_iou,
+    )
     from mcnlab.metrics.clustering import (
         adjusted_mutual_information,
         adjusted_rand_index,
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
         same_label_share,
         summary_of_ranks,
     )
+    from mcnlab.metrics.segments import published_viterbi_alignment, segment_overlap, viterbi_alignment
     from mcnlab.metrics.statistics import (
         bootstrap_of_mean,
         bootstrap_of_ranks,
@@ -36,6 +48,17 @@ if TYPE_CHECKING:
     from mcnlab.metrics.video_retrieval import chance_by_video, ranks_by_video
 
 _HOME = {
+    "actions": (
+        "align_steps",
+        "best_frames",
+        "chance_average_precision",
+        "pooled_recall_by_task",
+        "predicted_interval",
+        "recall_by_task",
+        "step_average_precision",
+        "step_hits",
+        "temporal_iou",
+    ),
     "clustering": (
         "adjusted_mutual_information",
         "adjusted_rand_index",
@@ -55,6 +78,7 @@ _HOME = {
         "same_label_share",
         "summary_of_ranks",
     ),
+    "segments": ("published_viterbi_alignment", "segment_overlap", "viterbi_alignment"),
     "statistics": ("bootstrap_of_mean", "bootstrap_of_ranks", "holm", "mean_interval", "paired_test"),
     "video_retrieval": ("chance_by_video", "ranks_by_video"),
 }
@@ -62,9 +86,12 @@ _HOME = {
 __all__ = [
     "adjusted_mutual_information",
     "adjusted_rand_index",
+    "align_steps",
     "alignment",
+    "best_frames",
     "bootstrap_of_mean",
     "bootstrap_of_ranks",
+    "chance_average_precision",
     "chance_by_video",
     "cluster_purity",
     "contingency",
@@ -76,14 +103,23 @@ __all__ = [
     "modality_gap",
     "normalized_mutual_information",
     "paired_test",
+    "pooled_recall_by_task",
+    "predicted_interval",
     "published_retrieval_metrics",
+    "published_viterbi_alignment",
     "ranks_by_video",
     "ranks_of_true_match",
+    "recall_by_task",
     "retrieval_metrics",
     "retrieval_ranks",
     "same_label_share",
+    "segment_overlap",
+    "step_average_precision",
+    "step_hits",
     "summary_of_ranks",
+    "temporal_iou",
     "uniformity",
+    "viterbi_alignment",
 ]
 
 

@@ -54,8 +54,8 @@ def recall_figure(summary: StudySummary, *, k: int = 1) -> Figure | None:
         caption=f"Recall at {k}: share of queries, larger is better. Bars: mean over seeds; whiskers: 95 % interval. "
         "Dashed line: chance. Dotted line: ceiling, what an oracle that knows the shared factors could reach. "
         "Diamond: the same model before training.",
-        alt=_bars_in_words(summary, columns),
-        plot=_bars(summary, columns, unit=f"recall at {k} (share of queries)", suffix=f"_at_{k}"),
+        alt=bars_in_words(summary, columns),
+        plot=bars(summary, columns, unit=f"recall at {k} (share of queries)", suffix=f"_at_{k}"),
         numbers=interval_table(summary, columns),
     )
 
@@ -79,8 +79,8 @@ def purity_figure(summary: StudySummary) -> Figure | None:
         caption="Purity of k-means clusters against the labels: share of clips in the majority class of their cluster, "
         "larger is better. Bars: mean over seeds; whiskers: 95 % interval. Dashed line: chance (shuffled labels). "
         "Diamond: the same model before training.",
-        alt=_bars_in_words(summary, columns),
-        plot=_bars(summary, columns, unit="purity (share of clips)", suffix="_purity"),
+        alt=bars_in_words(summary, columns),
+        plot=bars(summary, columns, unit="purity (share of clips)", suffix="_purity"),
         numbers=interval_table(summary, columns),
     )
 
@@ -150,8 +150,8 @@ def private_figure(summary: StudySummary) -> Figure | None:
         title="What is left of private factors",
         caption="Score of a linear probe for factors that one modality alone has: 0 is chance, 1 perfect. Diamond: "
         "the same tower before training.",
-        alt=_bars_in_words(summary, columns),
-        plot=_bars(summary, columns, unit="score (R² or accuracy above chance)", suffix=""),
+        alt=bars_in_words(summary, columns),
+        plot=bars(summary, columns, unit="score (R² or accuracy above chance)", suffix=""),
         numbers=interval_table(summary, columns),
     )
 
@@ -162,8 +162,18 @@ def legend_of_families(summary: StudySummary) -> list[tuple[str, str]]:
     return [(FAMILY_COLORS[kind], FAMILY_WORDS[kind]) for kind in used]
 
 
-def _bars(summary: StudySummary, columns: Sequence[Column], *, unit: str, suffix: str) -> go.Figure:
-    """Horizontal bars with whiskers, a panel per column, and lines for the levels."""
+def bars(summary: StudySummary, columns: Sequence[Column], *, unit: str, suffix: str) -> go.Figure:
+    """Horizontal bars with whiskers, a panel per column, and lines for the levels.
+
+    Args:
+        summary: the study.
+        columns: one per panel.
+        unit: title of the x axes.
+        suffix: what follows `chance`, `ceiling` and `untrained` in the names of their metrics.
+
+    Returns:
+        The plot, in our style.
+    """
     across = len(columns) if len(columns) <= PANELS_PER_ROW + 1 else PANELS_PER_ROW
     down = math.ceil(len(columns) / across)
     height = down * (len(summary.experiments) * ROW_PX + HEAD_PX + FOOT_PX) + 20
@@ -184,7 +194,7 @@ def _bars(summary: StudySummary, columns: Sequence[Column], *, unit: str, suffix
             plot.update_xaxes(title_text=unit, title_font_size=11, title_font_color=QUIET, **place)
     names = [safe(shortened(name, longest=40)) for name in summary.experiments]
     plot.update_yaxes(autorange="reversed", tickvals=list(range(len(names))), ticktext=names, showgrid=False)
-    plot.update_xaxes(rangemode="tozero", range=[0, _reach(summary, columns)], tickformat=".2~f")
+    plot.update_xaxes(rangemode="tozero", range=[0, _reach(summary, columns, suffix)], tickformat=".2~f")
     return styled(plot, height=height).update_layout(bargap=0.25, showlegend=False)
 
 
@@ -249,12 +259,11 @@ def _down(interval: Interval) -> float:
     return 0.0 if interval.low is None else interval.value - max(0.0, interval.low)
 
 
-def _reach(summary: StudySummary, columns: Sequence[Column]) -> float:
-    """Right end of the common x axis: room for bars, whiskers and ceilings."""
+def _reach(summary: StudySummary, columns: Sequence[Column], suffix: str) -> float:
+    """Right end of the common x axis: room for bars, whiskers and levels."""
     tops = [interval.high or interval.value for column in columns for interval in summary.intervals(column).values()]
     for column in columns:
-        metric = column.metric.replace("recall_at", "ceiling_at")
-        tops += [summary.level(column.task, column.subjects[0], metric) or 0.0]
+        tops += [summary.level(column.task, column.subjects[0], level + suffix) or 0.0 for level in LEVELS]
     return min(1.02, 1.05 * max([0.05, *tops]))
 
 
@@ -274,8 +283,8 @@ def interval_table(summary: StudySummary, columns: Sequence[Column]) -> pd.DataF
     return pd.DataFrame(cells).reindex(summary.experiments).rename_axis(index="experiment")
 
 
-def _bars_in_words(summary: StudySummary, columns: Sequence[Column]) -> str:
-    """The best experiment of each panel."""
+def bars_in_words(summary: StudySummary, columns: Sequence[Column]) -> str:
+    """The best experiment of each panel, for readers who cannot see it."""
     words = []
     for column in columns:
         found = means(summary.intervals(column))

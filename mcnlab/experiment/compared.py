@@ -1,0 +1,57 @@
+"""How modalities are compared in a graph: two arrays whose dot product is the score."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mcnlab.batch import pair_modalities
+from mcnlab.models.graph import Graph
+
+Arrays = Mapping[tuple[str, str], np.ndarray]
+"""By (modality, space): (clips, dim); rows of NaN where the clip lacks the modality."""
+
+
+def compared_arrays(
+    graph: Graph, arrays: Arrays, query: Sequence[str], gallery: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Two arrays whose dot product is the sum of the scores of all (query, gallery) modalities; None without a space.
+
+    A clip that lacks one of two modalities is scored by the other.
+    """
+    left, right = [], []
+    for a, b in itertools.product(query, gallery):
+        space = common_space(graph, a, b)
+        if space is None:
+            return None
+        left.append((a, space))
+        right.append((b, space))
+    if len(set(left)) == 1 and len(query) == 1:  # one space: the sum of embeddings is all that is needed
+        return arrays[left[0]], sum_of_present([arrays[key] for key in right])
+    if len(set(right)) == 1 and len(gallery) == 1:
+        return sum_of_present([arrays[key] for key in left]), arrays[right[0]]
+    return side_by_side([arrays[key] for key in left]), side_by_side([arrays[key] for key in right])
+
+
+def common_space(graph: Graph, first: str, second: str) -> str | None:
+    """Where two modalities can be compared: the space of their pair, else any space that both live in."""
+    for pair, space in graph.space_of_pair.items():
+        if set(pair_modalities(pair)) == {first, second}:
+            return space
+    shared = [space for space, members in graph.members.items() if first in members and second in members]
+    return shared[0] if shared else None
+
+
+def sum_of_present(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Sum over the arrays, row by row, of those that are not NaN there; NaN where all are."""
+    stacked = np.stack(arrays)
+    gone = np.isnan(stacked[:, :, 0]).all(axis=0)
+    total = np.where(np.isnan(stacked), 0, stacked).sum(axis=0)
+    return np.where(gone[:, None], np.nan, total).astype(np.float32)
+
+
+def side_by_side(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The arrays as one wide array; a part that is missing scores 0, a clip without any part is NaN."""
+    gone = np.all([np.isnan(x[:, 0]) for x in arrays], axis=0)
+    wide = np.concatenate([np.where(np.isnan(x), 0, x) for x in arrays], axis=1)
+    return np.where(gone[:, None], np.nan, wide).astype(np.float32)
