@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -21,7 +22,8 @@ from mcnlab.experiment import run_experiment
 from tests.howto100m_files import DIM, captions_of, video_arrays, write_howto100m, write_words
 from tests.mini_study import BASE
 
-SHARED = Path("shared/data")
+SHARED = Path(os.environ.get("MCNLAB_TEST_DATA", "no-such-folder"))
+"""Real annotation files, which are not part of the project."""
 
 
 def bring_in(folder, **changes):
@@ -408,7 +410,7 @@ def test_the_command_imports_and_says_what_it_left_out(folder, capsys):
     assert "Example: mcnlab import howto100m" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the real annotation files are not on this machine")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="MCNLAB_TEST_DATA names no folder of real annotation files")
 def test_real_lists_and_captions_are_read_without_complaint():
     lists = SHARED / "annotations" / "howto100m"
     small, held = (read_video_list(lists / name) for name in ("small_howto100m_videos.csv", "htm_holdout_vid.txt"))
