@@ -408,7 +408,7 @@ def test_the_command_imports_and_says_what_it_left_out(folder, capsys):
     assert "Example: mcnlab import howto100m" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the real annotation files are not on this machine")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real annotation files are not beside the checkout")
 def test_real_lists_and_captions_are_read_without_complaint():
     lists = SHARED / "annotations" / "howto100m"
     small, held = (read_video_list(lists / name) for name in ("small_howto100m_videos.csv", "htm_holdout_vid.txt"))

@@ -43,6 +43,8 @@ def feature_file(folder: Path, video: ListedVideo, track: str) -> Path | None:
         return named if named.is_file() else None
     stems = (folder / video.path / video.id, folder / video.path, folder / video.id)
     for stem in dict.fromkeys(stems):
+        if not stem.parent.is_dir():  # one look instead of many: the videos that are gone are the slow ones
+            continue
         for ending in _ENDINGS[track]:
             for suffix in _SUFFIXES:
                 path = stem.with_name(stem.name + ending + suffix)
