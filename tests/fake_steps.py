@@ -16,6 +16,8 @@ def search_steps(study):
         own = {key: told["rows"][0][key] for key in ("experiment", "seed")}
         value = 0.5 + 0.1 * (own["experiment"] == "V+A+T")
         for subject in ("text->video", "text->video+audio", "text->video:cook"):
+            row = {**own, "task": "actions", "subject": subject, "metric": "videos_scored", "value": 7.0}
+            told["rows"].append({**row, "low": None, "high": None})
             for metric in METRICS:
                 levels = {"": value, "chance_": 0.25, "uniform_": 0.75, "untrained_": 0.3}
                 for level, number in levels.items():
@@ -29,7 +31,11 @@ def search_steps(study):
             "scores": scores.tolist(), "spans": [[0, 0.0, 1.0], [1, 1.0, 2.0]], "hit": [True, False],
             "found_s": [0.75, 3.25],
         }  # fmt: skip
-        (folder / "actions.json").write_text(json.dumps({"hop_s": 0.5, "not_scored": {}, "examples": [example]}))
+        (folder / "actions.json").write_text(
+            json.dumps(
+                {"hop_s": 0.5, "not_scored": {"text->video": {"no annotated step": ["video9"]}}, "examples": [example]}
+            )
+        )
         with (folder / "settings.yaml").open("a") as file:
             file.write("evaluation: {tasks: [retrieval, actions]}\n")
     return study

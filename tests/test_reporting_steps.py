@@ -5,7 +5,14 @@ import json
 import pytest
 
 from mcnlab.reporting.notebooks import execute, notebook_path
-from mcnlab.reporting.steps import best_example, step_recall_figure, step_scores_figure, step_subjects, step_table
+from mcnlab.reporting.steps import (
+    best_example,
+    scored_in_words,
+    step_recall_figure,
+    step_scores_figure,
+    step_subjects,
+    step_table,
+)
 from mcnlab.reporting.summary import summarize
 from mcnlab.study import STEPS_NOTEBOOK, STUDY_NOTEBOOKS, notebooks_of
 from tests.fake_steps import search_steps
@@ -63,6 +70,11 @@ def test_the_picture_shows_truth_and_what_was_found_in_seconds(searched):
     assert list(figure.numbers["true (s)"]) == ["0.0 to 1.0", "1.0 to 2.0"]
 
 
+def test_videos_that_were_not_scored_are_named(searched):
+    said = scored_in_words(summarize(searched))
+    assert said == ["7 videos were searched.", "1 not scored: no annotated step (video9)."]
+
+
 def test_a_study_that_was_not_searched_has_nothing_to_draw(tmp_path):
     study = write_fake_study(tmp_path / "runs", experiments=SMALL[:1], seeds=(0,), clips=40)
     summary = summarize(study)
@@ -70,6 +82,7 @@ def test_a_study_that_was_not_searched_has_nothing_to_draw(tmp_path):
     assert step_recall_figure(summary) is None
     assert step_scores_figure(best_example(summary)) is None
     assert len(step_table(summary)) == 0
+    assert scored_in_words(summary) == []
     assert notebooks_of(study) == STUDY_NOTEBOOKS
 
 

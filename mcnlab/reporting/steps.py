@@ -104,6 +104,25 @@ def step_table(summary: StudySummary) -> pd.DataFrame:
     return pd.concat(tables).round(3) if tables else pd.DataFrame()
 
 
+def scored_in_words(summary: StudySummary) -> list[str]:
+    """How many videos the numbers speak of, and why others were not scored.
+
+    Args:
+        summary: the study.
+
+    Returns:
+        Sentences, from the first run that was searched; empty where none was.
+    """
+    for run in summary.finished():
+        told = RunFolder(run.folder).read_json("actions.json").get("not_scored", {})
+        if told:
+            left = {reason: ids for by_reason in told.values() for reason, ids in by_reason.items()}
+            scored = summary.level(TASK, next(iter(told)), "videos_scored") or 0.0
+            words = [f"{len(ids)} not scored: {reason} ({', '.join(ids[:3])})." for reason, ids in left.items()]
+            return [f"{scored:.0f} videos were searched.", *words]
+    return []
+
+
 def best_example(summary: StudySummary) -> StepExample | None:
     """A video of the run that finds most steps.
 
