@@ -6,7 +6,7 @@ They are run by turns and the fastest rounds compared, because other programs ca
 import does beyond copying: a CRC of what it reads, a look at every number, a turn of the log-mels, a checksum of what
 it writes, captions and words. The floor is a plain loop that reads, takes CRC and sha256, writes and flushes.
 
-    python benchmarks/import_howto100m.py --megabytes 300 --workers 2
+    python benchmarks/import_howto100m.py --megabytes 1200
 """
 
 import argparse
@@ -98,7 +98,7 @@ def floor_s(folder: Path) -> float:
 def main() -> None:
     """Print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=300)
+    parser.add_argument("--megabytes", type=int, default=1200)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="on the disk to measure; the system's temporary one by default")

@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -45,7 +45,9 @@ from mcnlab.files import (
 from mcnlab.processes import die_with_parent
 
 RECORDINGS_PER_SHARD = 64
-"""Recordings of one task; a process holds as many in memory. At 7 MB each a shard has 450 MB."""
+"""Recordings of one task. At 7 MB each a shard has 450 MB, and is held in memory while it is made."""
+OVERLAPPED = 2
+"""Shards that one worker without processes makes at the same time."""
 
 
 @runtime_checkable
@@ -79,8 +81,8 @@ def import_sharded(
     """Read recordings into a new store, shard by shard; an interrupted import goes on where it stopped.
 
     The bytes of the store depend on the plan and `recordings_per_shard` alone: not on workers, nor on interruptions.
-    Memory: each process holds one shard; what grows with the number of recordings is what the plan keeps, the report's
-    lists of ids, and one line per shard. Pictures are not taken over.
+    Memory: each process holds one shard, a single worker two; what grows with the number of recordings is what the
+    plan keeps, the report's lists of ids, and one line per shard. Pictures are not taken over.
 
     Args:
         plan: what there is; only looked at when no earlier attempt has written its tasks.
@@ -91,8 +93,8 @@ def import_sharded(
         tracks: feature sequences that recordings may have.
         info: more plain values for `store.json`.
         progress: called with recordings done and all.
-        workers: processes. A script that asks for more than one must keep its own work under
-            `if __name__ == "__main__":`, because each process imports it.
+        workers: processes; one means this process, with two threads. A script that asks for more than one must keep
+            its own work under `if __name__ == "__main__":`, because each process imports it.
         recordings_per_shard: recordings of one task.
         executor: runs the tasks in place of own processes.
 
@@ -203,11 +205,7 @@ def _make_shards(
 
 def _results(jobs: Sequence[ShardJob], *, workers: int, executor: Executor | None) -> Iterator[int]:
     """What the tasks return, in the order in which they end."""
-    if executor is None and workers == 1:
-        yield from map(write_shard, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = executor or ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = executor or _own_pool(workers)
     futures = []
     try:
         futures = [pool.submit(write_shard, job) for job in jobs]
@@ -220,6 +218,14 @@ def _results(jobs: Sequence[ShardJob], *, workers: int, executor: Executor | Non
             future.cancel()
         if executor is None:
             pool.shutdown(wait=True)
+
+
+def _own_pool(workers: int) -> Executor:
+    """Processes; for one worker threads of this process, of which one reads while the other waits for the disk."""
+    if workers == 1:
+        return ThreadPoolExecutor(OVERLAPPED, thread_name_prefix="mcnlab-import")
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
 
 def _start_worker() -> None:
