@@ -312,3 +312,43 @@ def test_weights_that_cannot_be_used_are_refused_before_any_work(experiment, tmp
         run_experiment(experiment, tmp_path / "run", overrides=overrides)
     assert said in str(refusal.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+# weights of our own runs
+
+
+@pytest.mark.parametrize("graph", ["shared", "disjoint"])
+def test_a_run_is_fine_tuned_from_another_run(tmp_path, graph):
+    make_store(tmp_path / "store")
+    values = {
+        **BASE,
+        "experiment": "first",
+        "stages": "VAT",
+        "graph": graph,
+        "data": {"store": str(tmp_path / "store")},
+    }
+    first = run_experiment(ExperimentSettings.parse(values, source="test"), tmp_path / "first").path
+    weights = sorted((first / "checkpoints").glob("step_*"))[-1] / "model.safetensors"
+    still = {**BASE["training"], "max_steps": 1, "warmup_steps": 1}  # the first step of a warm-up has no rate
+    tuned = {**values, "model": {**BASE["model"], "weights": str(weights)}, "training": still}
+    second = run_experiment(ExperimentSettings.parse(tuned, source="test"), tmp_path / "second")
+    ours, theirs = (dict(load_run(run).model().named_parameters()) for run in (first, second.path))
+    assert list(ours) == list(theirs)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=0, atol=0)
+    assert second.outcome["notes"] == []
+
+
+def test_weights_of_a_run_of_another_width_are_refused_before_any_work(tmp_path):
+    make_store(tmp_path / "store")
+    values = {**BASE, "experiment": "first", "stages": "VT", "data": {"store": str(tmp_path / "store")}}
+    first = run_experiment(ExperimentSettings.parse(values, source="test"), tmp_path / "first").path
+    weights = sorted((first / "checkpoints").glob("step_*"))[-1] / "model.safetensors"
+    wide = {**values, "model": {**BASE["model"], "dim": 12, "weights": str(weights)}}
+    with pytest.raises(DataError, match=r"model.safetensors: .* has shape \(8,.*the model wants \(12,"):
+        run_experiment(ExperimentSettings.parse(wide, source="test"), tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
+    broken = {**values, "model": {**BASE["model"], "weights": str(tmp_path / "broken.safetensors")}}
+    with pytest.raises(DataError, match="not a readable safetensors file"):
+        run_experiment(ExperimentSettings.parse(broken, source="test"), tmp_path / "second")

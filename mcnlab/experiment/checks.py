@@ -11,6 +11,7 @@ from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks, cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.models.published import is_own
 
 MOST_CLASSES = 100
 """A factor of own media with more values than this is not clustered against."""
@@ -27,7 +28,8 @@ def check_settings(settings: ExperimentSettings) -> None:
             that is not shared.
     """
     choose_device(settings.training.device)
-    if settings.model.weights is not None and settings.graph != "shared":
+    weights = settings.model.weights
+    if weights is not None and not is_own(weights) and settings.graph != "shared":
         raise ConfigError("model.weights: released weights need graph: shared, since they have one space")
     if (cluster := settings.terms.cluster) is not None:
         cluster_sizes(cluster, batch=settings.training.batch, dim=settings.model.dim)

@@ -77,7 +77,8 @@ class ModelSettings(Settings):
     words: PositiveInt = 20
     """Words per caption."""
     weights: Path | None = None
-    """Released MCN or AVLnet state dict to start from; relative to the settings file. Random weights when not given."""
+    """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
+    relative to the settings file. Random weights when not given."""
     weights_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """Checksum of that file; found when not given, so that a run notices another file under the same name."""
 

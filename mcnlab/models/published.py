@@ -1,4 +1,4 @@
-"""Weights that the authors of MCN and AVLnet released, in the places of our towers."""
+"""Weights to start from: those that the authors of MCN and AVLnet released, in the places of our towers, or our own."""
 
 import pickle
 import re
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mcnlab.errors import ConfigError, DataError
@@ -73,15 +75,16 @@ class PublishedWeights:
 
 
 def load_published_weights(source: Path | str | Mapping[str, Any], model: MultimodalModel) -> PublishedWeights:
-    """Fill a model with a released state dict.
+    """Fill a model with a released state dict, or with the weights of a run of ours.
 
     In faithful mode, with the published sizes, the model then computes what the released one computes. In sound mode
     the same numbers go through normalized embeddings and masked pooling, for which they were not trained.
 
     Args:
         source: a `.pth` file, read with weights-only loading, or the state dict itself; names may begin with `module.`
-            and the dictionary may lie under `state_dict`.
-        model: of a shared graph; changed in place, and only when everything fits.
+            and the dictionary may lie under `state_dict`. Or the `model.safetensors` of a run's checkpoint, for
+            fine-tuning, whose names are our own.
+        model: of a shared graph where the weights are released ones; changed in place, and only when everything fits.
 
     Returns:
         What was loaded, what the file lacks, and what it has beyond the model. The release's input normalization of
@@ -143,6 +146,8 @@ def _fitted(
     source: Path | str | Mapping[str, Any], model: MultimodalModel
 ) -> tuple[dict[str, Tensor], PublishedWeights]:
     """Checked tensors by our names and in our shapes, and an account of them."""
+    if not isinstance(source, Mapping) and is_own(Path(source)):
+        return _fitted_own(Path(source), model)
     if set(model.graph.members) != {SHARED_SPACE}:
         raise ConfigError("published weights have one space for all modalities, the model's graph is not shared")
     where = "state dict" if isinstance(source, Mapping) else str(source)
@@ -156,6 +161,38 @@ def _fitted(
     filled = {ours: published[name].reshape(own[ours].shape) for name, ours in places.items()}
     missing = tuple(name for name in own if name not in filled)
     left_over = tuple(name for name in published if name not in places)
+    return filled, PublishedWeights(tuple(filled), missing, left_over)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file of weights is from a run of ours, by its suffix.
+
+    Args:
+        path: the file.
+
+    Returns:
+        True for `.safetensors`.
+    """
+    return path.suffix == ".safetensors"
+
+
+def _fitted_own(path: Path, model: MultimodalModel) -> tuple[dict[str, Tensor], PublishedWeights]:
+    """Checked tensors of a checkpoint of ours that have a place in the model, and an account of all."""
+    try:
+        tensors = load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"{path}: not a readable safetensors file ({' '.join(str(error).split())[:200]})") from error
+    own = model.state_dict()
+    filled = {name: tensor for name, tensor in tensors.items() if name in own}
+    if not filled:
+        raise DataError(f"{path}: none of its {len(tensors)} tensors has a place in the model")
+    for name, tensor in filled.items():
+        if tensor.shape != own[name].shape:
+            shapes = f"{tuple(tensor.shape)}, the model wants {tuple(own[name].shape)}"
+            raise DataError(f"{path}: {name} has shape {shapes}")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise DataError(f"{path}: {name} holds values that are not finite")
+    missing, left_over = (tuple(name for name in a if name not in b) for a, b in ((own, filled), (tensors, filled)))
     return filled, PublishedWeights(tuple(filled), missing, left_over)
 
 
