@@ -14,14 +14,15 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from mcnlab.reporting.export import PLOTLY, export_html
 from mcnlab.reporting.heatmaps import additions_figure, factors_figure, retention_figure
-from mcnlab.reporting.maps import sprite, study_maps
+from mcnlab.reporting.maps import cluster_figure, sprite, study_maps
+from mcnlab.reporting.overview import best_run, main_direction
 from mcnlab.reporting.pages import index_page, quoted, write_report
 from mcnlab.reporting.projection import aligned_maps
 from mcnlab.reporting.published import published_tables
 from mcnlab.reporting.render import content_hash, figure_view, packed_plotly, plot_json, plotly_hash, table_view
 from mcnlab.reporting.show import bundle
 from mcnlab.reporting.style import Figure, safe
-from mcnlab.reporting.summary import summarize
+from mcnlab.reporting.summary import Column, summarize
 from tests.fake_study import DEFAULT, HOSTILE_CAPTION, FakeExperiment, write_fake_study
 
 FEW = (DEFAULT[0], DEFAULT[3], DEFAULT[5])
@@ -265,3 +266,31 @@ def test_a_number_that_nobody_has_checked_says_so(study):
     ((_, table),) = published_tables(elsewhere(study, "msrvtt"))
     assert "not checked against the paper" in table.loc["MCN (R152+RX101)", "source"]
     assert np.isnan(table.loc["MMV (TSM-50×2)", "R@1 (%)"])
+
+
+# stores that lack something
+
+
+def test_clips_without_label_or_modality_are_drawn_without_a_color(study):
+    maps = study_maps(summarize(study, title="Report", question="Why?"), cache=None)
+    embeddings = {key: values.copy() for key, values in maps.embeddings.items()}
+    for values in embeddings.values():
+        values[0] = np.nan
+    bare = dataclasses.replace(maps, embeddings=embeddings, clips=maps.clips.assign(label=None))
+    figure = cluster_figure(bare)
+    colors = np.array(figure.plot.data[0].marker.color, dtype=float)
+    assert np.isnan(colors[0])
+    assert np.isfinite(colors[1:]).all()
+    assert "NaN" not in plot_json(figure.plot)
+
+
+def test_the_best_run_in_a_direction_has_trained_both_of_its_sides(study):
+    summary = summarize(study, title="Report", question="Why?")
+    results = summary.results.copy()
+    untrained = (results.experiment == "V+A") & (results.subject == "text->video")
+    results.loc[untrained & (results.metric == "recall_at_1"), "value"] = 1.0
+    lucky = dataclasses.replace(summary, results=results)
+    assert lucky.run_values(Column("", "retrieval", ("text->video",), "recall_at_1"))["V+A"] == {0: 1.0, 1: 1.0}
+    assert best_run(lucky, "text->video").experiment != "V+A"
+    only = dataclasses.replace(lucky, experiments=("V+A",))
+    assert main_direction(only) == "video->audio"

@@ -412,11 +412,17 @@ def _points(maps: StudyMaps, modality: str, experiment: str, coloring: Coloring,
     """One map as points; the caption stands in `customdata` alone."""
     places = maps.maps.positions[map_name(modality, experiment)]
     captions = [safe(shortened(str(caption or "(no caption)"))) for caption in maps.clips["caption"]]
+    colors = np.array(coloring.values, dtype=float)  # NaN where there is none: gray
     return go.Scatter(
         x=places[:, 0],
         y=places[:, 1],
         mode="markers",
-        marker={"color": coloring.values, "coloraxis": "coloraxis", "size": 4.5, "opacity": 0.85},
+        marker={
+            "color": np.array(coloring.values, dtype=float),
+            "coloraxis": "coloraxis",
+            "size": 4.5,
+            "opacity": 0.85,
+        },
         customdata=[[number, caption] for number, caption in enumerate(captions)],
         hovertemplate="%{customdata[1]}<extra></extra>",
         visible=shown,

@@ -85,14 +85,20 @@ def main_direction(summary: StudySummary) -> str:
         summary: the study.
 
     Returns:
-        `text->video` where there is one; empty when retrieval was not measured.
+        `text->video` where there is one; empty when retrieval was not measured, or no experiment trained both sides.
     """
     has = summary.subjects("retrieval")
-    return next((one for one in (*KEY_DIRECTIONS, *has) if one in has), "")
+    return next((one for one in (*KEY_DIRECTIONS, *has) if one in has and _trained_in(summary, one)), "")
+
+
+def _trained_in(summary: StudySummary, direction: str) -> list[str]:
+    """The experiments that trained all modalities of both sides."""
+    modalities = direction.replace("->", "+").split("+")
+    return [name for name in summary.experiments if all(summary.trains(name, one) for one in modalities)]
 
 
 def best_run(summary: StudySummary, direction: str) -> RunFolder:
-    """The run with the highest recall at 1 in a direction.
+    """The run with the highest recall at 1 in a direction, among those that trained both sides.
 
     Args:
         summary: the study.
@@ -105,7 +111,8 @@ def best_run(summary: StudySummary, direction: str) -> RunFolder:
         DataError: no run has the direction.
     """
     values = summary.run_values(Column("", "retrieval", (direction,), "recall_at_1"))
-    by_run = {(name, seed): value for name, seeds in values.items() for seed, value in seeds.items()}
+    trained = _trained_in(summary, direction)
+    by_run = {(name, seed): value for name in trained for seed, value in values.get(name, {}).items()}
     if not by_run:
         raise DataError(f"{summary.title}: no run was asked {direction}")
     best = max(by_run, key=lambda key: by_run[key])
