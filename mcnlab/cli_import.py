@@ -84,13 +84,17 @@ def import_howto100m(
     rate_3d: Annotated[float, typer.Option(help="Rows per second of the 3D features.")] = 1.5,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")] = 1,
     per_shard: Annotated[int, typer.Option(min=1, help="Videos of a shard; each process holds as many.")] = 64,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Use the workers of a running dask cluster, tcp://host:8786.")
+    ] = None,
 ) -> None:
     """Make a store from extracted HowTo100M features; the same command goes on after an interruption."""
     # the verb's own modules, so that `mcnlab --help` does not wait for numpy
+    from mcnlab.cluster import cluster_executor
     from mcnlab.data.importers.howto100m import import_howto100m as build
     from mcnlab.progress import counted
 
-    with counted("importing") as progress:
+    with counted("importing") as progress, cluster_executor(scheduler) as executor:
         report = build(
             videos,
             out,
@@ -104,6 +108,7 @@ def import_howto100m(
             progress=progress,
             workers=workers,
             recordings_per_shard=per_shard,
+            executor=executor,
         )
     _tell(report)
 

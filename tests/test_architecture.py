@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mcnlab"
 LAYERS = (
     {"errors", "batch", "processes"},
-    {"config", "numerics", "distributed", "runs", "files", "progress", "kernels"},
+    {"config", "numerics", "distributed", "runs", "files", "progress", "kernels", "cluster"},
     {"data", "models", "losses", "metrics"},
     {"training", "evaluation", "reporting"},
     {"experiment", "workers", "study", "demo"},
