@@ -8,7 +8,9 @@ from mcnlab.data.text import train_word_vectors
 CLIP_S = 0.64
 
 
-def make_store(path, *, recordings=24, clips=4, test=8, seed=0, missing_audio=0.0, missing_text=0.0, video_dim=16):
+def make_store(
+    path, *, recordings=24, clips=4, test=8, seed=0, missing_audio=0.0, missing_text=0.0, video_dim=16, word_dim=8
+):
     """Write a store in which every modality tells the class of a clip."""
     random = np.random.default_rng(seed)
     seen, heard = random.normal(size=(10, video_dim)), random.normal(size=(10, 40)) * 10
@@ -35,7 +37,7 @@ def make_store(path, *, recordings=24, clips=4, test=8, seed=0, missing_audio=0.
                 thumbnails=None,
             )
         )
-    words = train_word_vectors([f"word{k} filler{n}" for k in range(10) for n in range(5)], dim=8, seed=0)
+    words = train_word_vectors([f"word{k} filler{n}" for k in range(10) for n in range(5)], dim=word_dim, seed=0)
     kinds = [Track("video_2d", "video", video_dim, 6.25), Track("audio_mel", "audio", 40, 100.0)]
     with StoreWriter(path, name="small", tracks=kinds, words=words) as writer:
         for recording in made:

@@ -268,6 +268,26 @@ def test_a_number_that_nobody_has_checked_says_so(study):
     assert np.isnan(table.loc["MMV (TSM-50×2)", "R@1 (%)"])
 
 
+@pytest.mark.parametrize(
+    ("dataset", "head", "metric", "model", "value"),
+    [
+        ("crosstask", "step recall (%)", "step_recall", "TACo", 42.5),
+        ("mining_youtube", "IoD (%)", "iod", "hierarchical", 26.83),
+    ],
+)
+def test_steps_that_were_found_stand_beside_published_numbers(study, dataset, head, metric, model, value):
+    summary = summarize(study, title="Report", question="Why?")
+    rows = summary.results[(summary.results.task == "retrieval") & (summary.results.metric == "recall_at_5")]
+    named = [rows.assign(task=f"actions@{dataset}", metric=name) for name in {metric, "iou", "step_recall"}]
+    other = dataclasses.replace(summary, results=pd.concat([summary.results, *named], ignore_index=True))
+    ((title, table),) = published_tables(other)
+    assert title.startswith("Steps found in")
+    assert table.loc[model, head] == value
+    measured = table[(table.kind == "measured") & (table.asked == "T→V")]
+    expected = rows[rows.subject == "text->video"].groupby("experiment")["value"].mean()
+    assert measured[head].to_dict() == {name: pytest.approx(100 * x, abs=0.051) for name, x in expected.items()}
+
+
 # stores that lack something
 
 

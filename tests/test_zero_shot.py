@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mcnlab.data.importers.crosstask import import_crosstask
+from mcnlab.data.loading import input_dim
+from mcnlab.data.store import open_store
 from mcnlab.errors import ConfigError, DataError, ShapeError
 from mcnlab.evaluation.retrieval import Direction, evaluate_retrieval
 from mcnlab.experiment import run_experiment
@@ -13,6 +16,7 @@ from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.metrics import chance_by_video, ranks_by_video, retrieval_ranks
 from tests.mini_study import BASE
 from tests.small_store import make_store
+from tests.step_files import write_crosstask
 
 
 def slow_ranks(queries, gallery, query_video, gallery_video):
@@ -134,3 +138,24 @@ def test_a_store_that_the_model_cannot_read_is_refused_before_training(elsewhere
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="also"):
         ExperimentSettings.parse({**values, "evaluation": {"also": {"Bad Name": "x"}}}, source="test")
+
+
+def test_a_store_with_lists_of_steps_is_searched_too(tmp_path):
+    write_crosstask(tmp_path)
+    import_crosstask(
+        tmp_path / "videos.csv",
+        tmp_path / "store",
+        annotations=tmp_path / "annotations",
+        features=tmp_path / "features",
+        tasks=[tmp_path / "tasks.txt"],
+        held_out=tmp_path / "videos.csv",
+    )
+    other = open_store(tmp_path / "store")
+    make_store(tmp_path / "own", video_dim=input_dim(other, "video"), word_dim=input_dim(other, "text"))
+    values = {**BASE, "experiment": "V+T", "stages": "VT", "data": {"store": str(tmp_path / "own")}}
+    values |= {"evaluation": {"tasks": ["retrieval"], "also": {"crosstask": str(tmp_path / "store")}}}
+    run = run_experiment(ExperimentSettings.parse(values, source="test"), tmp_path / "run")
+    found = run.results().set_index(["task", "subject", "metric"])["value"]
+    assert 0 <= found["actions@crosstask", "text->video", "step_recall"] <= 1
+    assert "actions" not in found.index.get_level_values("task")
+    assert not (run.path / "actions.json").exists()

@@ -42,7 +42,8 @@ def settle_statistics(model: MultimodalModel, source: ClipSource, *, batch: int 
     device, training = next(model.parameters()).device, model.training
     model.train()
     for start in range(0, len(source), batch):
-        model(source.batch(np.arange(start, min(start + batch, len(source)))).to(device))
+        clips = source.batch(np.arange(start, min(start + batch, len(source)))).to(device)
+        model(clips, clips.present)
     model.train(training)
     for norm, before in zip(norms, momentum, strict=True):
         norm.momentum = before
@@ -58,7 +59,8 @@ def embed_source(model: MultimodalModel, source: Batches, *, batch: int = 256) -
         batch: clips at a time.
 
     Returns:
-        By (modality, space): (clips, dim) float32; rows of clips without the modality are NaN.
+        By (modality, space): (clips, dim) float32; rows of clips without the modality are NaN, and all rows of a
+        modality that the source does not know.
     """
     device = next(model.parameters()).device
     training = model.training
@@ -66,9 +68,11 @@ def embed_source(model: MultimodalModel, source: Batches, *, batch: int = 256) -
     blocks: dict[tuple[str, str], list[np.ndarray]] = {}
     for start in range(0, len(source), batch):
         clips = source.batch(np.arange(start, min(start + batch, len(source)))).to(device)
-        outputs = model(clips)
+        outputs = model(clips, clips.present)
         for (modality, space), x in outputs.embeddings.items():
             rows = x.float().masked_fill(~outputs.present[modality][:, None], float("nan"))
             blocks.setdefault((modality, space), []).append(rows.cpu().numpy())
     model.train(training)
-    return {key: np.concatenate(parts) for key, parts in blocks.items()}
+    found = {key: np.concatenate(parts) for key, parts in blocks.items()}
+    nothing = np.full_like(next(iter(found.values())), np.nan)
+    return {(m, space): found.get((m, space), nothing) for m in model.backbones for space in model.graph.spaces_of(m)}

@@ -61,6 +61,19 @@ def steps_of(recording: Recording) -> StepList:
     return StepList(tuple(text for text, _ in told), tuple(spans))
 
 
+def has_step_lists(store: Store, split: str) -> bool:
+    """Whether an importer has left ordered steps: CrossTask and MiningYouTube.
+
+    Args:
+        store: the recordings.
+        split: which of them.
+
+    Returns:
+        True when one recording has them.
+    """
+    return any("steps" in store.media(row) for row in rows_of(store, split))
+
+
 def check_steps(store: Store, split: str) -> None:
     """Refuse a store in which there is nothing to search for.
 
@@ -88,7 +101,7 @@ def action_rows(
     untrained: MultimodalModel,
     store: Store,
     split: str,
-    folder: Path,
+    folder: Path | None,
     *,
     seed: int,
 ) -> Sequence[ResultRow]:
@@ -100,7 +113,7 @@ def action_rows(
         untrained: the same before training, with settled statistics.
         store: the recordings.
         split: which of them.
-        folder: the run folder.
+        folder: the run folder; None writes nothing.
         seed: of the random scores and the bootstrap.
 
     Returns:
@@ -118,6 +131,8 @@ def action_rows(
     scores = score_frames(model, source, steps, window=clip_window(settings))
     before = score_frames(untrained, source, steps, window=clip_window(settings))
     result = evaluate_actions(videos, scores, untrained=before, seed=seed)
+    if folder is None:
+        return result.rows
     told = {
         "hop_s": grid.hop_s,
         "not_scored": result.not_scored,

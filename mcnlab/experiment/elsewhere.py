@@ -9,6 +9,7 @@ from mcnlab.data.store import Store, open_store
 from mcnlab.errors import DataError
 from mcnlab.evaluation.embed import embed_source, settle_statistics
 from mcnlab.evaluation.retrieval import evaluate_retrieval
+from mcnlab.experiment.actions import action_rows, has_step_lists
 from mcnlab.experiment.build import build_model, build_source, chosen_tracks
 from mcnlab.experiment.checks import evaluation_split
 from mcnlab.experiment.measure import directions, label_column, videos_of
@@ -40,7 +41,7 @@ def check_elsewhere(settings: ExperimentSettings, store: Store) -> None:
 def measure_elsewhere(
     settings: ExperimentSettings, model: MultimodalModel, store: Store, *, seed: int
 ) -> list[dict[str, Any]]:
-    """Retrieval on the held-out split of every store that `evaluation.also` names.
+    """Retrieval, and the search for steps where there are lists of them, on every store that `evaluation.also` names.
 
     Args:
         settings: the experiment.
@@ -49,7 +50,8 @@ def measure_elsewhere(
         seed: of the run.
 
     Returns:
-        Rows of results without experiment and seed; their task is `retrieval@NAME`.
+        Rows of results of the held-out splits, without experiment and seed; their task is `retrieval@NAME`, or
+        `actions@NAME`.
 
     Raises:
         DataError: as `check_elsewhere`.
@@ -58,7 +60,8 @@ def measure_elsewhere(
     rows: list[dict[str, Any]] = []
     for name, path in settings.evaluation.also.items():
         other = open_store(path)
-        source = build_source(settings, other, evaluation_split(settings, other), shuffle_seed=None)
+        split = evaluation_split(settings, other)
+        source = build_source(settings, other, split, shuffle_seed=None)
         first = build_model(settings, store, seed=seed)
         settle_statistics(first, source)
         asked, before = (
@@ -72,5 +75,8 @@ def measure_elsewhere(
             queries_total=settings.evaluation.queries_total.get(name),
             seed=seed,
         )
-        rows += [{**asdict(row), "task": f"{row.task}@{name}"} for row in found.rows]
+        steps = (
+            action_rows(settings, model, first, other, split, None, seed=seed) if has_step_lists(other, split) else ()
+        )
+        rows += [{**asdict(row), "task": f"{row.task}@{name}"} for row in (*found.rows, *steps)]
     return rows

@@ -1,10 +1,14 @@
 """Numbers from the literature, to stand beside a study's own; each is marked as published or measured."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from mcnlab.reporting.summary import Column, StudySummary, short_direction
+
+Row = dict[str, str | float | None]
+"""A line of a table, by column."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,19 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
     ),
 }
 """By the name that a study gives the store in `evaluation.also`."""
+CROSSTASK_RECALL = (
+    ("HowTo100M (R152+RX101)", MIECH, 33.6, False),
+    ("MIL-NCE (S3D, batch 8192)", MIL_NCE, 40.5, False),
+    ("MCN (R152+RX101)", MCN, 35.1, True),
+    ("TACo", TACO, 42.5, False),
+)
+"""Model, source, step recall in percent averaged over tasks, and whether that is not yet compared with the paper."""
+MINING_YOUTUBE_OVERLAP = (
+    ("linear split of the steps", "Kuehne et al. 2019", 5.45, 9.12),
+    ("hierarchical", "Kuehne et al. 2019", 15.0, 26.83),
+)
+"""Model, source, IoU and IoD in percent."""
+UNCHECKED = ", not checked against the paper"
 NAMES = {"youcook2": "YouCook2", "msrvtt": "MSR-VTT"}
 METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "median_rank")
 HEADS = ("R@1 (%)", "R@5 (%)", "R@10 (%)", "median rank")
@@ -46,7 +63,7 @@ ASKED = ("text->video", "text->video+audio")
 
 
 def published_tables(summary: StudySummary) -> tuple[tuple[str, pd.DataFrame], ...]:
-    """Zero-shot retrieval of the study beside published numbers, a table for every known data set it was measured on.
+    """The study's zero-shot numbers beside published ones, a table for every known data set it was measured on.
 
     Args:
         summary: the study.
@@ -60,22 +77,61 @@ def published_tables(summary: StudySummary) -> tuple[tuple[str, pd.DataFrame], .
         task = f"retrieval@{dataset}"
         if summary.subjects(task):
             rows = [_published_row(one) for one in published] + _measured_rows(summary, task)
-            found.append(
-                (f"Zero-shot on {NAMES[dataset]}, beside published numbers", pd.DataFrame(rows).set_index("model"))
-            )
-    return tuple(found)
+            title = f"Zero-shot on {NAMES[dataset]}, beside published numbers"
+            found.append((title, pd.DataFrame(rows).set_index("model")))
+    return (*found, *_action_tables(summary))
 
 
-def _published_row(one: Published) -> dict[str, str | float | None]:
+def _action_tables(summary: StudySummary) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Steps found in CrossTask and MiningYouTube, beside published numbers."""
+    recall = [
+        _action_row(model, "published", "T→V", f"{source}{UNCHECKED if doubtful else ''}", {"step recall (%)": value})
+        for model, source, value, doubtful in CROSSTASK_RECALL
+    ]
+    overlap = [
+        _action_row(model, "published", "T→V", source, {"IoU (%)": iou, "IoD (%)": iod})
+        for model, source, iou, iod in MINING_YOUTUBE_OVERLAP
+    ]
+    for name, dataset, known, metrics in (
+        ("CrossTask", "crosstask", recall, {"step recall (%)": "step_recall"}),
+        ("MiningYouTube", "mining_youtube", overlap, {"IoU (%)": "iou", "IoD (%)": "iod"}),
+    ):
+        task = f"actions@{dataset}"
+        if summary.subjects(task):
+            rows = [*known, *_measured_actions(summary, task, metrics)]
+            yield f"Steps found in {name}, beside published numbers", pd.DataFrame(rows).set_index("model")
+
+
+def _measured_actions(summary: StudySummary, task: str, metrics: Mapping[str, str]) -> Iterator[Row]:
+    """The study's own lines: mean over seeds."""
+    for subject in (one for one in ASKED if one in summary.subjects(task)):
+        found = {head: summary.intervals(Column("", task, (subject,), metric)) for head, metric in metrics.items()}
+        for experiment in (one for one in summary.experiments if all(one in by for by in found.values())):
+            numbers = {head: round(100 * by[experiment].value, 1) for head, by in found.items()}
+            source = _this_study(next(iter(found.values()))[experiment].n)
+            yield _action_row(experiment, "measured", short_direction(subject), source, numbers)
+
+
+def _action_row(model: str, kind: str, asked: str, source: str, numbers: Mapping[str, float]) -> Row:
+    """One line of a table of steps."""
+    return {"model": model, "kind": kind, "asked": asked, **numbers, "source": source}
+
+
+def _this_study(seeds: int) -> str:
+    """Source of a measured line."""
+    return f"this study, {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def _published_row(one: Published) -> Row:
     """A line of the literature."""
     numbers = dict(zip(HEADS, one.numbers, strict=True))
-    source = f"{one.source}, not checked against the paper" if one.doubtful else one.source
+    source = f"{one.source}{UNCHECKED}" if one.doubtful else one.source
     return {"model": one.model, "kind": "published", "asked": "T→V", **numbers, "source": source}
 
 
-def _measured_rows(summary: StudySummary, task: str) -> list[dict[str, str | float | None]]:
+def _measured_rows(summary: StudySummary, task: str) -> list[Row]:
     """The study's own lines: mean over seeds."""
-    rows: list[dict[str, str | float | None]] = []
+    rows: list[Row] = []
     for subject in (one for one in ASKED if one in summary.subjects(task)):
         by_metric = {metric: summary.intervals(Column("", task, (subject,), metric)) for metric in METRICS}
         for experiment in (one for one in summary.experiments if one in by_metric["recall_at_1"]):
@@ -83,8 +139,7 @@ def _measured_rows(summary: StudySummary, task: str) -> list[dict[str, str | flo
             for head, metric in zip(HEADS, METRICS, strict=True):
                 scale = 100 if metric.startswith("recall") else 1
                 numbers[head] = round(scale * by_metric[metric][experiment].value, 1)
-            seeds = by_metric["recall_at_1"][experiment].n
-            source = f"this study, {seeds} seed{'s' if seeds > 1 else ''}"
+            source = _this_study(by_metric["recall_at_1"][experiment].n)
             asked = short_direction(subject)
             rows.append({"model": experiment, "kind": "measured", "asked": asked, **numbers, "source": source})
     return rows
