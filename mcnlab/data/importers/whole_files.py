@@ -61,8 +61,9 @@ class Networks:
 
     def rows(self, name: str, frames: Sequence[np.ndarray]) -> np.ndarray:
         """(rows, dim) float32 of unit length: some frames through one of the networks."""
-        network: Callable[[np.ndarray], np.ndarray] | None = getattr(self, name)
-        assert network is not None
+        network = self.video_2d if name == "video_2d" else self.video_3d
+        if network is None:
+            raise KeyError(name)
         with self.turn:
             rows = network(np.stack(frames))
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
