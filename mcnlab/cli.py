@@ -78,14 +78,21 @@ def train(
 @app.command(epilog="Example: mcnlab evaluate runs/tiny --tasks retrieval,retention")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
-    store: Annotated[Path | None, typer.Option(help="Measure on another store.")] = None,
-    tasks: Annotated[str | None, typer.Option(help="Comma-separated; all by default.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Another store; its rows say TASK@STORE, the run's own stay.")
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Some of retrieval,clusters,retention,geometry,actions; those of the settings by default."),
+    ] = None,
 ) -> None:
     """Measure a trained run again; writes its results.json."""
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
     from mcnlab.experiment import evaluate_run
+    from mcnlab.progress import print_facts
 
     folder = evaluate_run(run, store=store, tasks=tasks.split(",") if tasks else None)
+    print_facts(folder.headlines())
     typer.echo(folder.path / "results.json")
 
 

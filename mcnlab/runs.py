@@ -19,6 +19,13 @@ RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "l
 STATES = ("pending", "running", "finished", "failed", "interrupted")
 _FOLDER_NAME = re.compile(r"(?P<experiment>.+)-s(?P<seed>\d+)")
 
+HEADLINES = {
+    "retrieval": ("recall_at_1", "chance_at_1"),
+    "clusters": ("purity", "chance_purity"),
+    "actions": ("step_recall", "chance_step_recall"),
+}
+"""By task: the metric that is told first, and that of chance."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -118,6 +125,22 @@ class RunFolder:
     def outcome(self) -> dict[str, Any]:
         """How the training ended, as `results.json` tells it beside its rows; empty while not evaluated."""
         return dict(self.read_json("results.json").get("outcome") or {})
+
+    def headlines(self) -> dict[str, dict[str, str]]:
+        """One number of each task and subject, with chance where that is known.
+
+        Returns:
+            Task to subject to a sentence: recall at 1, purity, step recall.
+        """
+        rows = self.results()
+        found: dict[str, dict[str, str]] = {}
+        for task, subject, metric, value in rows[["task", "subject", "metric", "value"]].itertuples(index=False):
+            first, chance = HEADLINES.get(str(task).split("@")[0], ("", ""))
+            if metric == first:
+                same = (rows["task"] == task) & (rows["subject"] == subject) & (rows["metric"] == chance)
+                known = f", chance {rows[same]['value'].iloc[0]:.3f}" if same.any() else ""
+                found.setdefault(str(task), {})[str(subject)] = f"{metric} {value:.3f}{known}"
+        return found
 
     def read_json(self, name: str) -> dict[str, Any]:
         """The mapping in a JSON file of the folder; empty when there is no such file.

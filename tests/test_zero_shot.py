@@ -3,9 +3,11 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from mcnlab.cli import main
 from mcnlab.data.importers.crosstask import import_crosstask
 from mcnlab.data.loading import input_dim
 from mcnlab.data.store import open_store
@@ -14,7 +16,9 @@ from mcnlab.evaluation.retrieval import Direction, evaluate_retrieval
 from mcnlab.experiment import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.metrics import chance_by_video, ranks_by_video, retrieval_ranks
-from tests.mini_study import BASE
+from mcnlab.runs import RunFolder
+from mcnlab.study import run_study
+from tests.mini_study import BASE, EXPERIMENTS, write_study
 from tests.small_store import make_store
 from tests.step_files import write_crosstask
 
@@ -159,3 +163,27 @@ def test_a_store_with_lists_of_steps_is_searched_too(tmp_path):
     assert 0 <= found["actions@crosstask", "text->video", "step_recall"] <= 1
     assert "actions" not in found.index.get_level_values("task")
     assert not (run.path / "actions.json").exists()
+
+
+def test_evaluating_on_another_store_leaves_the_runs_own_numbers_and_files(tmp_path, capsys):
+    write_study(tmp_path, experiments=[EXPERIMENTS[0]])
+    make_store(tmp_path / "other", seed=5)
+    run_study(tmp_path / "mini.yaml", out=tmp_path, workers=1)
+    run = tmp_path / "runs" / "mini" / "V-T-s0"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "results.json"}
+    own = RunFolder(run).results()
+    assert main(["evaluate", str(run), "--store", str(tmp_path / "other")]) == 0
+    assert "retrieval@small" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--store", str(tmp_path / "other"), "--tasks", "actions"]) == 0
+    after = RunFolder(run).results()
+    kept = after[after["task"].isin(own["task"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        kept.sort_values(["task", "subject", "metric"], ignore_index=True),
+        own.sort_values(["task", "subject", "metric"], ignore_index=True),
+    )
+    assert {"retrieval@small", "retention@small", "clusters@small", "actions@small"} <= set(after["task"])
+    assert {path: path.read_bytes() for path in before} == before
+    assert main(["report", str(run.parent)]) == 0
+    make_store(tmp_path / "wide", word_dim=5)
+    assert main(["evaluate", str(run), "--store", str(tmp_path / "wide")]) == 3
+    assert "its text is 5 wide, but 8 wide in" in capsys.readouterr().err

@@ -1,20 +1,22 @@
 """Zero-shot: the same model asked about the held-out clips of other stores than the one that it was trained on."""
 
-from dataclasses import asdict
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from mcnlab.batch import MODALITIES
 from mcnlab.data.loading import input_dim
 from mcnlab.data.store import Store, open_store
 from mcnlab.errors import DataError
-from mcnlab.evaluation.embed import embed_source, settle_statistics
-from mcnlab.evaluation.retrieval import evaluate_retrieval
-from mcnlab.experiment.actions import action_rows, has_step_lists
-from mcnlab.experiment.build import build_model, build_source, chosen_tracks
-from mcnlab.experiment.checks import evaluation_split
-from mcnlab.experiment.measure import directions, label_column, videos_of
+from mcnlab.experiment.actions import has_step_lists
+from mcnlab.experiment.build import chosen_tracks
+from mcnlab.experiment.checks import check_held_out, check_modalities, evaluation_split
+from mcnlab.experiment.measure import measure
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.multimodal import MultimodalModel
+
+EVERY_MODALITY = frozenset({"clusters", "retention", "geometry"})
+"""Tasks that need all modalities that were trained; the others make do with those that are there."""
 
 
 def check_elsewhere(settings: ExperimentSettings, store: Store) -> None:
@@ -27,18 +29,30 @@ def check_elsewhere(settings: ExperimentSettings, store: Store) -> None:
     Raises:
         DataError: one is not there, has no held-out split, or has features of other widths.
     """
-    for name, path in settings.evaluation.also.items():
+    for path in settings.evaluation.also.values():
         other = open_store(path)
         evaluation_split(settings, other)
-        for modality in (m for m in MODALITIES if m in settings.trained_modalities and m in other.modalities):
-            here, there = (input_dim(chosen_tracks(settings, one), modality) for one in (store, other))
-            if here != there:
-                raise DataError(
-                    f"{path}: evaluation.also.{name}: {modality} is {there} wide, but {here} wide in {store.path}"
-                )
+        check_widths(settings, store, other)
 
 
-def measure_elsewhere(
+def check_widths(settings: ExperimentSettings, store: Store, other: Store) -> None:
+    """Refuse a store whose features or word vectors have other widths than a model was made for.
+
+    Args:
+        settings: the experiment.
+        store: what the model was made for.
+        other: what it should read.
+
+    Raises:
+        DataError: a width differs; both stores and the modality are named.
+    """
+    for modality in (m for m in MODALITIES if m in store.modalities and m in other.modalities):
+        here, there = (input_dim(chosen_tracks(settings, one), modality) for one in (store, other))
+        if here != there:
+            raise DataError(f"{other.path}: its {modality} is {there} wide, but {here} wide in {store.path}")
+
+
+def measure_also(
     settings: ExperimentSettings, model: MultimodalModel, store: Store, *, seed: int
 ) -> list[dict[str, Any]]:
     """Retrieval, and the search for steps where there are lists of them, on every store that `evaluation.also` names.
@@ -60,23 +74,56 @@ def measure_elsewhere(
     rows: list[dict[str, Any]] = []
     for name, path in settings.evaluation.also.items():
         other = open_store(path)
-        split = evaluation_split(settings, other)
-        source = build_source(settings, other, split, shuffle_seed=None)
-        first = build_model(settings, store, seed=seed)
-        settle_statistics(first, source)
-        asked, before = (
-            directions(net.graph, embed_source(net, source), source.clips, other) for net in (model, first)
-        )
-        found = evaluate_retrieval(
-            asked,
-            untrained=before,
-            labels=label_column(source.clips),
-            videos=videos_of(other, source.clips) if settings.evaluation.by_video else None,
-            queries_total=settings.evaluation.queries_total.get(name),
-            seed=seed,
-        )
-        steps = (
-            action_rows(settings, model, first, other, split, None, seed=seed) if has_step_lists(other, split) else ()
-        )
-        rows += [{**asdict(row), "task": f"{row.task}@{name}"} for row in (*found.rows, *steps)]
+        steps = has_step_lists(other, evaluation_split(settings, other))
+        tasks = ("retrieval", "actions") if steps else ("retrieval",)
+        rows += measure_elsewhere(settings, model, store, other, name=name, tasks=tasks, seed=seed)
     return rows
+
+
+def measure_elsewhere(
+    settings: ExperimentSettings,
+    model: MultimodalModel,
+    store: Store,
+    other: Store,
+    *,
+    name: str,
+    tasks: Sequence[str],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Some tasks on the held-out split of another store; no file of the run is touched.
+
+    Args:
+        settings: the experiment.
+        model: trained.
+        store: what it was trained on.
+        other: the other store; for retrieval and actions it may lack a modality.
+        name: what the rows call it.
+        tasks: what to measure.
+        seed: of the run.
+
+    Returns:
+        Rows of results without experiment and seed; their task is `TASK@NAME`.
+
+    Raises:
+        DataError: the store has other widths, no held-out split, or lacks what a task needs.
+    """
+    check_widths(settings, store, other)
+    evaluation = settings.evaluation.model_copy(update={"tasks": tuple(tasks)})
+    asked = settings.model_copy(update={"evaluation": evaluation})
+    if EVERY_MODALITY & set(tasks):
+        check_modalities(asked, other)
+        check_held_out(asked, other)
+    rows = measure(asked, model, other, None, seed=seed, inputs=store, name=name)
+    return [{**row, "task": f"{row['task']}@{name}"} for row in rows]
+
+
+def name_of(store: Store) -> str:
+    """What rows call a store for which nobody has given a name: its own, in lower case and without spaces.
+
+    Args:
+        store: any.
+
+    Returns:
+        At most 40 letters, digits, dashes and underscores.
+    """
+    return re.sub(r"[^a-z0-9_]+", "-", store.name.lower()).strip("-")[:40] or "store"

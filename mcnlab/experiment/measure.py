@@ -36,9 +36,16 @@ JOINT = "joint"
 
 
 def measure(
-    settings: ExperimentSettings, model: MultimodalModel, store: Store, folder: Path, *, seed: int
+    settings: ExperimentSettings,
+    model: MultimodalModel,
+    store: Store,
+    folder: Path | None,
+    *,
+    seed: int,
+    inputs: Store | None = None,
+    name: str = "own",
 ) -> list[dict[str, Any]]:
-    """Evaluate a model on the held-out split, beside the same model before training.
+    """Evaluate a model on the held-out split of a store, beside the same model before training.
 
     Writes `embeddings.safetensors`, `clips.parquet`, `ranks.parquet` and, for the task actions, `actions.json` into the
     run folder.
@@ -47,8 +54,10 @@ def measure(
         settings: the experiment.
         model: trained.
         store: the clips.
-        folder: the run folder.
+        folder: the run folder; None writes nothing.
         seed: of the run; draws the untrained model, the folds, the resampling.
+        inputs: the store that the model was made for, where that is another one.
+        name: of the store in `evaluation.queries_total`.
 
     Returns:
         Rows of results without experiment and seed.
@@ -58,11 +67,9 @@ def measure(
     """
     split = evaluation_split(settings, store)
     source = build_source(settings, store, split, shuffle_seed=None)
-    arrays = embed_source(model, source)
-    first = build_model(settings, store, seed=seed)
+    first = build_model(settings, inputs or store, seed=seed)
     settle_statistics(first, source)
-    before = embed_source(first, source)
-    known, untrained = (subjects(model.graph, x, settings.trained_modalities) for x in (arrays, before))
+    arrays, before = (embed_source(net, source) for net in (model, first))
     tasks, rows = settings.evaluation.tasks, list[ResultRow]()
     if "retrieval" in tasks:
         asked, asked_before = (directions(model.graph, x, source.clips, store) for x in (arrays, before))
@@ -71,22 +78,37 @@ def measure(
             untrained=asked_before,
             labels=label_column(source.clips),
             videos=videos_of(store, source.clips) if settings.evaluation.by_video else None,
-            queries_total=settings.evaluation.queries_total.get("own"),
+            queries_total=settings.evaluation.queries_total.get(name),
             seed=seed,
         )
         rows += found.rows
-        write_table(folder / "ranks.parquet", found.ranks)
-    if "clusters" in tasks:
-        rows += cluster_rows(known, untrained, source.clips, clusters=settings.evaluation.clusters, seed=seed)
-    if "retention" in tasks:
-        rows += retention_rows(known, untrained, source.clips, usable_factors(settings, source.clips), seed=seed)
-    if "geometry" in tasks:
-        rows += evaluate_geometry(*geometry_parts(model.graph, arrays, settings.trained_modalities))
+        if folder is not None:
+            write_table(folder / "ranks.parquet", found.ranks)
+    rows += space_rows(settings, model.graph, arrays, before, source.clips, seed=seed)
     if "actions" in tasks:
         rows += action_rows(settings, model, first, store, split, folder, seed=seed)
-    write_embeddings(folder / "embeddings.safetensors", known)
-    write_table(folder / "clips.parquet", clip_table(source))
+    if folder is not None:
+        known = subjects(model.graph, arrays, settings.trained_modalities)
+        write_embeddings(folder / "embeddings.safetensors", known)
+        write_table(folder / "clips.parquet", clip_table(source))
     return [asdict(row) for row in rows]
+
+
+def space_rows(
+    settings: ExperimentSettings, graph: Graph, arrays: Arrays, before: Arrays, clips: pd.DataFrame, *, seed: int
+) -> list[ResultRow]:
+    """Clusters, retention and geometry, as far as the settings name them."""
+    tasks, rows = settings.evaluation.tasks, list[ResultRow]()
+    if not {"clusters", "retention", "geometry"} & set(tasks):
+        return rows
+    known, untrained = (subjects(graph, x, settings.trained_modalities) for x in (arrays, before))
+    if "clusters" in tasks:
+        rows += cluster_rows(known, untrained, clips, clusters=settings.evaluation.clusters, seed=seed)
+    if "retention" in tasks:
+        rows += retention_rows(known, untrained, clips, usable_factors(settings, clips), seed=seed)
+    if "geometry" in tasks:
+        rows += evaluate_geometry(*geometry_parts(graph, arrays, settings.trained_modalities))
+    return rows
 
 
 def subjects(graph: Graph, arrays: Arrays, trained: Sequence[str]) -> dict[str, np.ndarray]:

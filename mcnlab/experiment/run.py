@@ -27,7 +27,7 @@ from mcnlab.experiment.build import (
     start_weights,
 )
 from mcnlab.experiment.checks import check_data, check_held_out, check_modalities, check_settings
-from mcnlab.experiment.elsewhere import check_elsewhere, measure_elsewhere
+from mcnlab.experiment.elsewhere import check_elsewhere, measure_also, measure_elsewhere, name_of
 from mcnlab.experiment.folder import (
     failure_on_record,
     held,
@@ -110,7 +110,7 @@ def run_experiment(
                 outcome = {"notes": notes, **_train(trainer, settings, folder)}
                 evaluate_began = time.monotonic()
                 rows = measure(settings, trainer.model, store, folder, seed=seed)
-                rows += measure_elsewhere(settings, trainer.model, store, seed=seed)
+                rows += measure_also(settings, trainer.model, store, seed=seed)
                 outcome["evaluate_s"] = time.monotonic() - evaluate_began
                 outcome["overhead_s"] = time.monotonic() - began - outcome["trained_now_s"] - outcome["evaluate_s"]
                 write_results(folder, settings.experiment, seed, [*rows, *_outcome_rows(outcome)], outcome)
@@ -125,7 +125,7 @@ def evaluate_run(
 
     Args:
         run_dir: the run folder.
-        store: other clips than the run's own held-out ones.
+        store: another store than the run's own; its rows say `TASK@STORE`, and the run's own stay.
         tasks: some of retrieval, clusters, retention, geometry, actions; all that the settings name when None.
 
     Returns:
@@ -140,14 +140,21 @@ def evaluate_run(
     if tasks is not None:
         changed = {"evaluation": {**settings.evaluation.model_dump(), "tasks": tuple(tasks)}}
         settings = ExperimentSettings.parse({**settings.model_dump(), **changed}, source="--tasks")
-    opened = open_store(Path(store)) if store else run.store()
-    check_modalities(settings, opened)
-    check_held_out(settings, opened)
-    folder = run.folder.path
+    own, folder, ending = run.store(), run.folder.path, ""
+    if store is None:
+        check_modalities(settings, own)
+        check_held_out(settings, own)
     with held(folder), limited_threads(settings.training.threads):
-        rows = measure(settings, run.model(opened), opened, folder, seed=run.seed)
+        if store is None:
+            rows = measure(settings, run.model(own), own, folder, seed=run.seed)
+        else:
+            other = open_store(Path(store))
+            ending, wanted = f"@{name_of(other)}", settings.evaluation.tasks
+            model = run.model(own)
+            rows = measure_elsewhere(settings, model, own, other, name=ending[1:], tasks=wanted, seed=run.seed)
+        measured = {f"{task}{ending}" for task in settings.evaluation.tasks}
         old = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
-        kept = [row for row in old.get("rows", []) if row["task"] not in settings.evaluation.tasks]
+        kept = [row for row in old.get("rows", []) if row["task"] not in measured]
         write_results(folder, settings.experiment, run.seed, [*rows, *kept], old.get("outcome", {}))
     return RunFolder(folder)
 
