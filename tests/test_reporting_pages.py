@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+from mcnlab.reporting.answer import answer
 from mcnlab.reporting.export import PLOTLY, export_html
 from mcnlab.reporting.heatmaps import additions_figure, factors_figure, retention_figure
 from mcnlab.reporting.maps import cluster_figure, sprite, study_maps
@@ -19,6 +20,7 @@ from mcnlab.reporting.overview import best_run, main_direction
 from mcnlab.reporting.pages import index_page, quoted, write_report
 from mcnlab.reporting.projection import aligned_maps
 from mcnlab.reporting.published import published_tables
+from mcnlab.reporting.recipe import MORE_TERMS, STAGED
 from mcnlab.reporting.render import content_hash, figure_view, packed_plotly, plot_json, plotly_hash, table_view
 from mcnlab.reporting.show import bundle
 from mcnlab.reporting.style import Figure, safe
@@ -251,6 +253,8 @@ def test_published_numbers_stand_beside_measured_ones_and_are_marked(study):
     for name, value in expected.items():
         assert measured.loc[name, "R@5 (%)"] == pytest.approx(100 * value, abs=0.051)
     assert set(measured["source"]) == {"this study, 2 seeds"}
+    assert set(measured["clips"]) == {40}
+    assert mcn["clips"] == 3350
     text = index_page(summary)
     assert "Published numbers" in text
     assert "VideoCLIP" in text
@@ -286,6 +290,19 @@ def test_steps_that_were_found_stand_beside_published_numbers(study, dataset, he
     measured = table[(table.kind == "measured") & (table.asked == "T→V")]
     expected = rows[rows.subject == "text->video"].groupby("experiment")["value"].mean()
     assert measured[head].to_dict() == {name: pytest.approx(100 * x, abs=0.051) for name, x in expected.items()}
+
+
+def test_the_answer_says_how_many_clips_zero_shot_numbers_are_of(study):
+    (part,) = [part for part in answer(elsewhere(study, "youcook2")) if part.heading.startswith("Zero-shot")]
+    assert part.points[0].startswith("youcook2, T→V recall at 1 among 40 clips (chance 0.0250): ")
+
+
+def test_an_experiment_is_not_measured_against_itself_nor_called_what_it_is_not(study):
+    summary = summarize(study, title="Report", question="Why?")
+    mcn = next(name for name in summary.experiments if summary.recipes[name].family in (MORE_TERMS, STAGED))
+    alone = dataclasses.replace(summary, experiments=(mcn,), reference=mcn)
+    assert not any("contrast alone" in part.lead for part in answer(alone))
+    assert not any("terms" in part.heading for part in answer(alone))
 
 
 # stores that lack something

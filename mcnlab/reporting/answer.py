@@ -40,7 +40,7 @@ def answer(summary: StudySummary) -> list[Part]:
     """
     if not summary.finished():
         return [Part("", "No run has finished yet, so there is no answer.")]
-    parts = [_retained(summary), _added(summary), _outcomes(summary), _control(summary)]
+    parts = [_retained(summary), _elsewhere(summary), _added(summary), _outcomes(summary), _control(summary)]
     return [part for part in parts if part is not None] or [Part("", "The runs were not evaluated.")]
 
 
@@ -141,6 +141,7 @@ def _added(summary: StudySummary) -> Part | None:
     """What clustering, reconstruction and the order of stages add to the reference."""
     base = summary.reference
     more = [name for name in summary.experiments if _recipe(summary, name).family in (MORE_TERMS, STAGED)]
+    more = [name for name in more if name != base]
     if base is None or not more:
         return None
     same_form = [name for name in more if _form(_recipe(summary, name)) == _form(_recipe(summary, base))] or more
@@ -150,9 +151,26 @@ def _added(summary: StudySummary) -> Part | None:
     if staged:
         stayed = joint[-1] if joint else base
         points += _stage_points(summary, staged, stayed)
-    lead = f"Measured against {base}: all pairs in one space, contrast alone."
+    usual = _recipe(summary, base).family == ALL_PAIRS and _recipe(summary, base).graph == "shared"
+    what = "all pairs in one space, contrast alone" if usual else _recipe(summary, base).in_words
+    lead = f"Measured against {base}: {what}."
     heading = "What more terms and the order of stages add" if staged else "What more terms add"
     return Part(heading, lead, tuple(point for point in points if point))
+
+
+def _elsewhere(summary: StudySummary) -> Part | None:
+    """Zero-shot retrieval on stores that were not trained on: recall, the number of clips, and chance."""
+    tasks = [str(task) for task in summary.results["task"].unique() if str(task).startswith("retrieval@")]
+    points = []
+    for task in tasks:
+        column = Column("", task, ("text->video",), "recall_at_1")
+        found = summary.intervals(column)
+        chance = summary.level(task, "text->video", "chance_at_1")
+        if found and chance:
+            words = ", ".join(f"{name} {_with_interval(summary, column, name)}" for name in found)
+            among = f"among {round(1 / chance)} clips (chance {chance:.4f})"
+            points.append(f"{task.partition('@')[2]}, T→V recall at 1 {among}: {words}.")
+    return Part("Zero-shot on other data", "Clips of data that was not trained on:", tuple(points)) if points else None
 
 
 def _change(summary: StudySummary, name: str, base: str) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mcnlab.reporting.summary import Column, StudySummary, short_direction
 
-Row = dict[str, str | float | None]
+Row = dict[str, str | int | float | None]
 """A line of a table, by column."""
 
 
@@ -57,6 +57,8 @@ MINING_YOUTUBE_OVERLAP = (
 """Model, source, IoU and IoD in percent."""
 UNCHECKED = ", not checked against the paper"
 NAMES = {"youcook2": "YouCook2", "msrvtt": "MSR-VTT"}
+CLIPS = {"youcook2": 3350, "msrvtt": 1000}
+"""Clips among which published numbers were found: a smaller gallery makes every recall larger."""
 METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "median_rank")
 HEADS = ("R@1 (%)", "R@5 (%)", "R@10 (%)", "median rank")
 ASKED = ("text->video", "text->video+audio")
@@ -69,17 +71,23 @@ def published_tables(summary: StudySummary) -> tuple[tuple[str, pd.DataFrame], .
         summary: the study.
 
     Returns:
-        Title and table; the index names the model, columns kind (`published` or `measured`), asked, recall in percent,
-        median rank and source. Published numbers come first.
+        Title and table; the index names the model, columns kind (`published` or `measured`), asked, clips (size of the
+        gallery), recall in percent, median rank and source. Published numbers come first.
     """
     found = []
     for dataset, published in PUBLISHED.items():
         task = f"retrieval@{dataset}"
         if summary.subjects(task):
-            rows = [_published_row(one) for one in published] + _measured_rows(summary, task)
+            rows = [_published_row(one, CLIPS[dataset]) for one in published] + _measured_rows(summary, task)
             title = f"Zero-shot on {NAMES[dataset]}, beside published numbers"
             found.append((title, pd.DataFrame(rows).set_index("model")))
     return (*found, *_action_tables(summary))
+
+
+def _gallery(summary: StudySummary, task: str, subject: str) -> int | None:
+    """Clips that a query is compared with, from chance."""
+    chance = summary.level(task, subject, "chance_at_1")
+    return round(1 / chance) if chance else None
 
 
 def _action_tables(summary: StudySummary) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -122,11 +130,11 @@ def _this_study(seeds: int) -> str:
     return f"this study, {seeds} seed{'s' if seeds > 1 else ''}"
 
 
-def _published_row(one: Published) -> Row:
+def _published_row(one: Published, clips: int) -> Row:
     """A line of the literature."""
     numbers = dict(zip(HEADS, one.numbers, strict=True))
     source = f"{one.source}{UNCHECKED}" if one.doubtful else one.source
-    return {"model": one.model, "kind": "published", "asked": "T→V", **numbers, "source": source}
+    return {"model": one.model, "kind": "published", "asked": "T→V", "clips": clips, **numbers, "source": source}
 
 
 def _measured_rows(summary: StudySummary, task: str) -> list[Row]:
@@ -140,6 +148,6 @@ def _measured_rows(summary: StudySummary, task: str) -> list[Row]:
                 scale = 100 if metric.startswith("recall") else 1
                 numbers[head] = round(scale * by_metric[metric][experiment].value, 1)
             source = _this_study(by_metric["recall_at_1"][experiment].n)
-            asked = short_direction(subject)
-            rows.append({"model": experiment, "kind": "measured", "asked": asked, **numbers, "source": source})
+            place = {"kind": "measured", "asked": short_direction(subject), "clips": _gallery(summary, task, subject)}
+            rows.append({"model": experiment, **place, **numbers, "source": source})
     return rows
