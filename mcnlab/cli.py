@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mcnlab.cli_import import importers, say_what_is_in
+from mcnlab.cli_import import importers, say_what_is_in, tell
 from mcnlab.errors import McnlabError, StorageError
 from mcnlab.processes import Terminated, sigterm_interrupts
 
@@ -110,7 +110,10 @@ def report(
 
 @app.command(epilog="Example: mcnlab extract videos.csv --out stores/mine --video resnet152 --text GoogleNews.bin")
 def extract(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="One row per clip, one file per recording.")],
+    manifest: Annotated[
+        Path,
+        typer.Argument(metavar="MANIFEST.csv", help="Columns id, recording, video, audio, start, end, caption, split."),
+    ],
     out: Out,
     video: Annotated[
         str, typer.Option(help="2D features, a row per second: resnet152, a folder or a hub id of a ResNet.")
@@ -132,8 +135,10 @@ def extract(
     if audio != "logmel":
         raise typer.BadParameter(f"audio: expected logmel, got {audio!r}")
     with counted("extracting") as progress:
-        extract_files(manifest, out, video=video, video_3d=video_3d, words=text, threads=threads, progress=progress)
-    say_what_is_in(out)
+        report = extract_files(
+            manifest, out, video=video, video_3d=video_3d, words=text, threads=threads, progress=progress
+        )
+    tell(report)
 
 
 @app.command(epilog="Example: mcnlab inspect stores/world")

@@ -22,7 +22,7 @@ class Features(StrEnum):
 
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the new store.")]
-Text = Annotated[Path | None, typer.Option(help="Word vectors; trained on the train captions when not given.")]
+Text = Annotated[Path | None, typer.Option(help="Word vectors; trained on the captions when not given.")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the default.")]
 Name = Annotated[str | None, typer.Option(help="What reports call the store.")]
 StepFeatures = Annotated[Path, typer.Option(help="Folder of VIDEO_2d.npy with VIDEO_3d.npy, or of VIDEO.npy.")]
@@ -64,7 +64,7 @@ def import_media(
 
     with counted("importing") as progress:
         report = build(manifest, out, video=video, words=text, progress=progress)
-    _tell(report)
+    tell(report)
 
 
 @importers.command(
@@ -110,7 +110,7 @@ def import_howto100m(
             recordings_per_shard=per_shard,
             executor=executor,
         )
-    _tell(report)
+    tell(report)
 
 
 @importers.command(
@@ -145,7 +145,7 @@ def import_youcook2(
             annotations=annotations,
             progress=progress,
         )
-    _tell(report)
+    tell(report)
 
 
 @importers.command(
@@ -188,7 +188,7 @@ def import_msrvtt(
             annotations=annotations,
             progress=progress,
         )
-    _tell(report)
+    tell(report)
 
 
 @importers.command(
@@ -227,13 +227,13 @@ def import_crosstask(
             words=text,
             progress=progress,
         )
-    _tell(report)
+    tell(report)
 
 
 @importers.command(
     "mining-youtube",
     epilog="Example: mcnlab import mining-youtube annotations --out stores/mining --features features "
-    "--videos videos_test.txt --classes mapping.txt",
+    "--audio audio --videos videos_test.txt --classes mapping.txt",
 )
 def import_mining_youtube(
     annotations: Annotated[Path, typer.Argument(help="Folder of VIDEO.srt, VIDEO.gt or VIDEO.npy.")],
@@ -266,7 +266,7 @@ def import_mining_youtube(
             words=text,
             progress=progress,
         )
-    _tell(report)
+    tell(report)
 
 
 def _given(path: Path) -> Path | None:
@@ -274,8 +274,12 @@ def _given(path: Path) -> Path | None:
     return None if path == NONE else path
 
 
-def _tell(report: "ImportReport") -> None:
-    """Say what became of everything, and what is in the new store."""
+def tell(report: "ImportReport") -> None:
+    """Say what became of everything, and what is in the new store.
+
+    Args:
+        report: of an import or an extraction.
+    """
     for line in report.lines():
         typer.echo("".join(letter if letter.isprintable() else " " for letter in line), err=True)
     say_what_is_in(report.store)

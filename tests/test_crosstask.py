@@ -310,3 +310,12 @@ def test_the_release_is_read_with_no_complaint_that_is_not_true(tmp_path):
 
 def test_a_code_tells_texts_apart():
     assert code_of("boil water") @ code_of("boil water") > abs(code_of("boil water") @ code_of("pour tea"))
+
+
+def test_steps_without_a_known_word_are_counted(tmp_path):
+    write_crosstask(tmp_path)
+    (tmp_path / "words.txt").write_text("tea 0.1 0.2 0.3\nfruit 0.3 0.1 0.2\n")
+    report, store = imported(tmp_path, words=tmp_path / "words.txt")
+    without = int((~store.clips()["has_text"]).sum())
+    assert without > 0
+    assert any(note.startswith(f"{without} clips have a caption without a single word in") for note in report.notes)

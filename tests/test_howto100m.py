@@ -419,3 +419,11 @@ def test_real_lists_and_captions_are_read_without_complaint():
         captions = open_captions(SHARED / "clips" / name)
         assert (len(captions.known), captions.twice) == (videos, ())
         assert all(checked_captions(one).problems == () for one in captions.known.values())
+
+
+def test_an_import_without_a_validation_split_says_so(tmp_path):
+    write_howto100m(tmp_path)
+    assert "no video became val: name some with held_out, or raise val_share" in bring_in(tmp_path, val_share=0.0).notes
+    (tmp_path / "store").rename(tmp_path / "first")
+    split = bring_in(tmp_path, val_share=0.5)
+    assert not any("became val" in note for note in split.notes)

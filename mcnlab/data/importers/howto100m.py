@@ -131,6 +131,7 @@ class Sources:
     """Words of all captions."""
     videos_with_captions: int = 0
     _notes: list[str] = field(default_factory=list)
+    _splits: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The videos of the list, then the rows that name none."""
@@ -163,14 +164,17 @@ class Sources:
         return vectors
 
     def notes(self) -> list[str]:
-        """What the reader should know of the captions as a whole."""
+        """What the reader should know of the captions and the splits as a whole."""
+        if "val" not in self._splits:
+            return [*self._notes, "no video became val: name some with held_out, or raise val_share"]
         return self._notes
 
     def _split(self, id_: str) -> str:
         """`train` or `val`."""
-        if self.held_out is None:
-            return split_by_hash(id_, self.val_share)
-        return "val" if id_ in self.held_out else "train"
+        held = split_by_hash(id_, self.val_share) if self.held_out is None else None
+        split = held or ("val" if id_ in (self.held_out or ()) else "train")
+        self._splits.add(split)
+        return split
 
 
 @dataclass(frozen=True)

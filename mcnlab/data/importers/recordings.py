@@ -1,6 +1,7 @@
 """From recordings that are read one by one to a store: what all importers of published data share."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +64,15 @@ def import_recordings(
     """
     began_s = time.monotonic()
     refuse_occupied(out)
-    report = ImportReport(out, notes=list(notes))
+    report, unread = ImportReport(out, notes=list(notes)), Counter[str]()
     with StoreWriter(out, name=name, tracks=tracks, words=words, info=info) as writer:
         for done, source in enumerate(sources, start=1):
             reading = read(source)
-            _add(reading, writer, report)
+            if _add(reading, writer, report) and reading.recording is not None:
+                unread.update(_unread(reading.recording, words))
             if progress is not None:
                 progress(done, len(sources))
+        report.notes += _notes_on_text(unread, words)
         if not report.kept:
             raise DataError(f"{name}: nothing in it can be used; {'; '.join(report.lines()[1:3])}")
         writer.report = report.as_dict()
@@ -77,16 +80,30 @@ def import_recordings(
     return report
 
 
-def _add(reading: Reading, writer: StoreWriter, report: ImportReport) -> None:
-    """Store a recording, or say why not."""
+def _unread(recording: Recording, words: WordVectors) -> list[str]:
+    """Captions of which no word has a vector."""
+    return [clip.caption for clip in recording.clips if clip.caption and not len(words.ids(clip.caption, 1))]
+
+
+def _notes_on_text(unread: Counter[str], words: WordVectors) -> list[str]:
+    """A sentence on clips that count as without text, because no word of their caption has a vector."""
+    if not unread:
+        return []
+    often = ", ".join(repr(caption[:40]) for caption, _ in unread.most_common(3))
+    return [f"{unread.total()} clips have a caption without a single word in {words.source!r}, so no text: {often}"]
+
+
+def _add(reading: Reading, writer: StoreWriter, report: ImportReport) -> bool:
+    """Store a recording, or say why not; whether it is stored."""
     if reading.recording is None:
         report.drop("; ".join(reading.problems), reading.id)
-        return
+        return False
     try:
         writer.add(reading.recording)
     except DataError as error:
         report.drop(str(error).removeprefix(f"{reading.id}: "), reading.id)
-        return
+        return False
     report.kept += len(reading.recording.clips)
     for problem in reading.problems:
         report.lose(problem, reading.id)
+    return True
