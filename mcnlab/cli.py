@@ -55,7 +55,14 @@ def study(
 @app.command(epilog="Example: mcnlab train studies/tiny_experiment.yaml --run runs/tiny")
 def train(
     path: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment.")],
-    run: Annotated[Path, typer.Option("--run", help="The run folder; goes on with the run that it holds.")],
+    run: Annotated[
+        Path,
+        typer.Option(
+            "--run",
+            "--run-dir",
+            help="The run folder; goes on with the run that it holds. torchrun needs the long name.",
+        ),
+    ],
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
     devices: Annotated[int, typer.Option(min=1, help="Processes that share every batch, one per GPU.")] = 1,
     rank_timeout_s: Annotated[

@@ -187,11 +187,11 @@ def _everybody() -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise RankError(f"{_lost_rank()} ({reason})") from error
+        raise RankError(_lost_rank() or f"contact with another rank is lost ({reason})") from error
 
 
 def _lost_rank() -> str:
-    """Which rank of this machine is gone or stopped, in words."""
+    """Which rank of this machine is gone or stopped, in words; empty when none is."""
     deadline = time.monotonic() + LOST_SOON_S
     while True:
         states = {number: _state(pid) for number, (pid, machine) in enumerate(_peers) if machine == _peers[rank()][1]}
@@ -200,7 +200,7 @@ def _lost_rank() -> str:
                 if state == sign:
                     return f"rank {number} (process {_peers[number][0]}) {state}"
         if not states or time.monotonic() > deadline:
-            return "contact with another rank is lost"
+            return ""
         time.sleep(0.02)
 
 

@@ -16,6 +16,7 @@ import mcnlab.errors
 from mcnlab.distributed import process_group
 from mcnlab.errors import ConfigError, McnlabError, RankError, StoppedError
 from mcnlab.experiment.run import run_experiment
+from mcnlab.numerics import limited_threads
 from mcnlab.processes import Terminated, die_with_parent, sigterm_interrupts
 from mcnlab.progress import TrainingProgress
 from mcnlab.runs import RunFolder
@@ -116,12 +117,14 @@ def _train_as(number: int, processes: int, order: Order, *, meet: str, timeout_s
 def _start(devices: int, order: Order, *, timeout_s: float) -> RunFolder:
     """Start all ranks and wait for them; a signal goes on to them, so that they leave a checkpoint."""
     with tempfile.TemporaryDirectory(prefix="mcnlab-ranks-") as place:
-        ranks = [_started(n, devices, order, meet=f"file://{place}/meet", timeout_s=timeout_s) for n in range(devices)]
+        ranks: list[Rank] = []
         try:
+            for number in range(devices):
+                ranks.append(_started(number, devices, order, meet=f"file://{place}/meet", timeout_s=timeout_s))
             _wait_for(ranks)
         except (KeyboardInterrupt, Terminated) as stop:
             _ask_to_stop(ranks, signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
-            if (error := ranks[0].error()) is not None:
+            if ranks and (error := ranks[0].error()) is not None:
                 raise error from stop
             raise
         finally:
@@ -150,7 +153,7 @@ def _rank_process(
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all ranks are on this machine
     try:
-        with sigterm_interrupts():
+        with sigterm_interrupts(), limited_threads(max(1, (os.cpu_count() or 1) // processes)):
             _train_as(number, processes, order, meet=meet, timeout_s=timeout_s)
     except McnlabError as error:
         connection.send((type(error).__name__, str(error), error.exit_code))
