@@ -54,8 +54,8 @@ def trained(folder, alone):
 
     def run(processes):
         if processes not in done:
+            done.add(processes)  # also when it fails, so that it fails once
             all_ranks(processes, folder)
-            done.add(processes)
         return processes
 
     return run
