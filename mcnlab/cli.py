@@ -55,21 +55,30 @@ def study(
 @app.command(epilog="Example: mcnlab train studies/tiny_experiment.yaml --run runs/tiny")
 def train(
     path: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment.")],
-    run: Annotated[Path, typer.Option("--run", help="The run folder; goes on with the run that it holds.")],
+    run: Annotated[
+        Path,
+        typer.Option(
+            "--run",
+            "--run-dir",
+            help="The run folder; goes on with the run that it holds. torchrun needs the long name.",
+        ),
+    ],
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
+    devices: Annotated[int, typer.Option(min=1, help="Processes that share every batch, one per GPU.")] = 1,
+    rank_timeout_s: Annotated[
+        float, typer.Option(min=1.0, help="Seconds until a process that does not answer counts as lost.")
+    ] = 300.0,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
-    """Train and evaluate one experiment; resumes by itself."""
+    """Train and evaluate one experiment; resumes by itself, also with another number of processes."""
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
-    from mcnlab.experiment import run_experiment
-    from mcnlab.progress import TrainingProgress
+    from mcnlab.experiment.ranks import train_on
     from mcnlab.reporting.notebooks import settings_path
 
-    experiment = settings_path(path)
-    with TrainingProgress() as progress:
-        folder = run_experiment(
-            experiment, run, seed=seed, overrides=overrides, on_step=progress.step, on_start=progress.start
-        )
+    order = (settings_path(path), run, seed, tuple(overrides))
+    folder = train_on(devices, *order, timeout_s=rank_timeout_s)
+    if folder is None:  # the first process speaks for all
+        return
     for note in folder.outcome.get("notes", []):
         typer.echo(note, err=True)
     typer.echo(folder.path)

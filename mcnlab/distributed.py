@@ -1,9 +1,30 @@
-"""Helpers that do nothing with one process, so that nobody else asks how many there are."""
+"""What several training processes do together; with one process, everything here does nothing.
 
+The rule that makes many processes equal one: rows are gathered with their gradients, every process computes the whole
+loss from all rows, and gradients are averaged.
+"""
+
+import datetime
+import os
+import platform
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
 import torch
 import torch.distributed
-from jaxtyping import Shaped
-from torch import Tensor
+from jaxtyping import Float, Num, Shaped
+from torch import Tensor, nn
+
+from mcnlab.errors import RankError
+
+LOST_SOON_S = 2.0
+"""Seconds after a broken connection within which a process that was killed is seen to be gone."""
+_peers: list[tuple[int, int]] = []
+"""By rank: process number, and a number for its machine."""
 
 
 def world_size() -> int:
@@ -16,19 +37,179 @@ def rank() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
-def gather_rows(rows: Shaped[Tensor, "local ..."]) -> Shaped[Tensor, "total ..."]:
+@contextmanager
+def process_group(rank: int, processes: int, *, meet: str, timeout_s: float) -> Iterator[None]:
+    """Be one of several training processes inside.
+
+    Tensors on the CPU travel by gloo, those on a GPU by NCCL, which is untested.
+
+    Args:
+        rank: number of this process, from 0.
+        processes: how many there are.
+        meet: where they find each other, as torch writes it: `env://` or `file:///path`.
+        timeout_s: seconds to wait for another process before it counts as lost.
+
+    Raises:
+        RankError: not all of them came, or one was lost; it is named where it ran on this machine.
+    """
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
+    with _everybody():
+        torch.distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if gpu else "gloo",
+            init_method=meet,
+            rank=rank,
+            world_size=processes,
+            timeout=datetime.timedelta(seconds=timeout_s),
+        )
+    try:
+        here = torch.tensor([[os.getpid(), zlib.crc32(platform.node().encode())]])
+        _peers[:] = [(pid, machine) for pid, machine in gather_rows(here, [1] * processes).tolist()]
+        yield
+    finally:
+        _peers.clear()
+        torch.distributed.destroy_process_group()
+
+
+def own_rows(total: int) -> slice:
+    """The rows of the global batch that this process takes: ranks share them out in order, as evenly as can be."""
+    return slice(rank() * total // world_size(), (rank() + 1) * total // world_size())
+
+
+def rows_by_rank(local: int) -> list[int]:
+    """How many rows every process has."""
+    return gather_rows(torch.tensor([local]), [1] * world_size()).tolist()
+
+
+def gather_rows(rows: Shaped[Tensor, "local ..."], counts: Sequence[int]) -> Shaped[Tensor, "total ..."]:
     """The rows of all processes, in the order of their ranks; gradients flow back to where the rows came from.
 
     Args:
-        rows: (local, ...), the same number on every process.
+        rows: (local, ...), of any type.
+        counts: how many rows each process has; some may have none.
 
     Returns:
-        (local × processes, ...); the very same tensor with one process.
+        (sum of counts, ...); the very same tensor with one process. The gradient of a row is the sum of what it gets
+        on all processes.
+    """
+    return rows if world_size() == 1 else _GatherRows.apply(rows, counts)
+
+
+def sum_over_ranks(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Sum of a tensor over all processes; its gradient is summed as well."""
+    return x if world_size() == 1 else _SumOverRanks.apply(x)
+
+
+def largest_over_ranks(x: Num[Tensor, "..."]) -> Num[Tensor, "..."]:
+    """The largest value of every component over all processes."""
+    return x if world_size() == 1 else _reduced(x, torch.distributed.ReduceOp.MAX)
+
+
+def from_first(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    """What rank 0 has, for everybody."""
+    if world_size() == 1:
+        return x
+    with _everybody():
+        same = x.detach().clone()
+        torch.distributed.broadcast(same, src=0)
+    return same
+
+
+def wait_for_all() -> None:
+    """Go on once every process has come this far."""
+    largest_over_ranks(torch.zeros(1))
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Mean of every gradient over all processes; a parameter that got none anywhere stays without.
+
+    Args:
+        parameters: the same ones in the same order on every process.
     """
     if world_size() == 1:
-        return rows
-    # pulled in late: importing the functional collectives costs time that one process never needs
-    from torch.distributed._functional_collectives import all_gather_tensor_autograd
+        return
+    training = [parameter for parameter in parameters if parameter.requires_grad]
+    somewhere = largest_over_ranks(torch.tensor([int(parameter.grad is not None) for parameter in training]))
+    reached = [parameter for parameter, has in zip(training, somewhere.tolist(), strict=True) if has]
+    if not reached:
+        return
+    own = [torch.zeros_like(p) if p.grad is None else p.grad for p in reached]
+    total = _reduced(torch.cat([gradient.flatten() for gradient in own]), torch.distributed.ReduceOp.SUM)
+    mean = (total / world_size()).split([parameter.numel() for parameter in reached])
+    for parameter, gradient in zip(reached, mean, strict=True):
+        parameter.grad = gradient.view_as(parameter)
 
-    everybody = torch.distributed.distributed_c10d._get_default_group()
-    return all_gather_tensor_autograd(rows.contiguous(), gather_dim=0, group=everybody)
+
+class _GatherRows(torch.autograd.Function):
+    """Rows of all processes, padded to equal numbers on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        ctx.counts = counts
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in counts]
+        with _everybody():
+            torch.distributed.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = _reduced(gradients[0], torch.distributed.ReduceOp.SUM)
+        return total.split(list(ctx.counts))[rank()], None
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Sum over all processes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _reduced(x, torch.distributed.ReduceOp.SUM)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _reduced(gradients[0], torch.distributed.ReduceOp.SUM)
+
+
+def _reduced(x: Tensor, how: torch.distributed.ReduceOp.RedOpType) -> Tensor:
+    """A new tensor, put together from those of all processes."""
+    total = x.detach().clone(memory_format=torch.contiguous_format)
+    with _everybody():
+        torch.distributed.all_reduce(total, op=how)
+    return total
+
+
+@contextmanager
+def _everybody() -> Iterator[None]:
+    """A broken connection inside becomes an error that names the rank."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RankError(_lost_rank() or f"contact with another rank is lost ({reason})") from error
+
+
+def _lost_rank() -> str:
+    """Which rank of this machine is gone or stopped, in words; empty when none is."""
+    deadline = time.monotonic() + LOST_SOON_S
+    while True:
+        states = {number: _state(pid) for number, (pid, machine) in enumerate(_peers) if machine == _peers[rank()][1]}
+        for sign in ("has ended", "is stopped"):
+            for number, state in states.items():
+                if state == sign:
+                    return f"rank {number} (process {_peers[number][0]}) {state}"
+        if not states or time.monotonic() > deadline:
+            return ""
+        time.sleep(0.02)
+
+
+def _state(pid: int) -> str:
+    """What keeps a process from answering, if anything."""
+    try:
+        status = psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return "has ended"
+    if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+        return "has ended"
+    return "is stopped" if status == psutil.STATUS_STOPPED else ""

@@ -11,6 +11,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from mcnlab.data.store import Store
+from mcnlab.distributed import world_size
 from mcnlab.errors import (
     BusyError,
     ConfigError,
@@ -38,6 +39,8 @@ def write_start(folder: Path, settings: ExperimentSettings, store: Store, seed: 
         seed=seed, store=store.name, fingerprint=store.fingerprint, visual_features=visual, device=device
     )
     origin["data"]["path"] = str(store.path)
+    if world_size() > 1:
+        origin["processes"] = world_size()
     if settings.model.weights is not None:
         origin["weights"] = {"path": str(settings.model.weights), "sha256": settings.model.weights_sha256}
     write_json_atomically(folder / "provenance.json", {"key": run_key(settings, seed), **origin})

@@ -15,6 +15,7 @@ from torch import nn
 
 from mcnlab.data.store import Store, open_store
 from mcnlab.data.world import WorldSettings, build_world, world_fingerprint
+from mcnlab.distributed import rank, wait_for_all, world_size
 from mcnlab.errors import NonFiniteError
 from mcnlab.experiment.build import (
     build_loop,
@@ -71,7 +72,8 @@ def run_experiment(
         on_step: called after every training step.
         on_start: called once with the number of steps.
         stores: folder where rendered worlds are kept; `stores` beside the run folder when None.
-        prefix_cache: folder where stages that several experiments share are kept; None shares nothing.
+        prefix_cache: folder where stages that several experiments share are kept; None, or several processes, share
+            nothing.
 
     Returns:
         The finished run.
@@ -81,6 +83,10 @@ def run_experiment(
         DataError: the store lacks what the experiment needs.
         BusyError: another process is at work in the folder.
         NonFiniteError: a term became NaN or infinite, and the settings say stop.
+        RankError: one of several processes was lost.
+
+    One of several processes calls this like all others. Rank 0 does all that is written and measured; the others
+    return once training is over.
     """
     began = time.monotonic()
     if not isinstance(settings, ExperimentSettings):
@@ -96,6 +102,10 @@ def run_experiment(
     check_elsewhere(settings, store)
     with limited_threads(settings.training.threads):
         trainer = _trainer(settings, store, folder, seed, shared)
+        if rank() > 0:
+            wait_for_all()  # until rank 0 holds the folder
+            _train(trainer, settings, folder)
+            return RunFolder(folder)
         trainer.on_step = on_step
         make_folder(folder)
         with held(folder):
@@ -106,6 +116,7 @@ def run_experiment(
             remove_partial_files(folder / "checkpoints")
             write_start(folder, settings, store, seed, trainer.device.type)
             with failure_on_record(folder):
+                wait_for_all()
                 on_start(trainer.total_steps)
                 outcome = {"notes": notes, **_train(trainer, settings, folder)}
                 evaluate_began = time.monotonic()
@@ -212,6 +223,7 @@ def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int
     for term in terms.values():
         if isinstance(term, nn.Module):
             term.to(device)
+    shared = prefix_cache if world_size() == 1 else None  # several processes give other last digits
     return Trainer(
         model=model,
         terms=terms,
@@ -219,7 +231,7 @@ def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int
         stages=build_stages(settings),
         settings=build_loop(settings, seed=seed),
         folder=folder,
-        prefixes=PrefixCache(prefix_cache, prefix_keys(settings, fingerprint=store.fingerprint, seed=seed)),
+        prefixes=PrefixCache(shared, prefix_keys(settings, fingerprint=store.fingerprint, seed=seed)),
     )
 
 
@@ -236,7 +248,7 @@ def _train(trainer: Trainer, settings: ExperimentSettings, folder: Path) -> dict
                 raise
             outcome |= {"finite": False, "reason": str(error), "train_s": time.monotonic() - before}
             found = list_checkpoints(folder / "checkpoints")
-            if found:
+            if found and rank() == 0:
                 load_model_weights(found[-1], trainer.model)
     outcome["trained_now_s"] = time.monotonic() - before
     return outcome

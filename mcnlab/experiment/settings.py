@@ -183,7 +183,7 @@ class TrainingSettings(Settings):
     epochs: PositiveInt = 30
     """Epochs of all stages together, for stages given by name."""
     batch: PositiveInt = 128
-    """Clips per step."""
+    """Clips per step, over all processes."""
     lr: PositiveFloat = 1e-4
     """Highest learning rate of Adam."""
     warmup_steps: NonNegativeInt = 20

@@ -72,12 +72,16 @@ class MultimodalModel(nn.Module):
         """The modalities that have a tower."""
         return tuple(self.backbones)
 
-    def forward(self, batch: Batch, modalities: Collection[str] | None = None) -> Outputs:
+    def forward(
+        self, batch: Batch, modalities: Collection[str] | None = None, *, even_without: Collection[str] = ()
+    ) -> Outputs:
         """Features and embeddings of the clips' present modalities.
 
         Args:
             batch: the clips.
             modalities: those to run; None runs all. Towers that do not run keep even their running statistics.
+            even_without: those whose tower runs even if no clip of the batch has them, because its statistics span
+                more than this batch.
 
         Returns:
             Features and embeddings; rows of an absent modality are zero.
@@ -86,7 +90,11 @@ class MultimodalModel(nn.Module):
         features, embeddings = {}, {}
         for modality in chosen:
             rows = batch.present[modality].nonzero().flatten()
-            features[modality] = spread_rows(self._features(modality, batch, rows), rows, len(batch))
+            if len(rows) or modality in even_without:
+                found = self._features(modality, batch, rows)
+            else:
+                found = batch.inputs[modality].new_zeros(0, self.feature_dims[modality])
+            features[modality] = spread_rows(found, rows, len(batch))
             for space in self.graph.spaces_of(modality):
                 embedded = self.heads[head_name(modality, space)](features[modality][rows])
                 embedded = embedded if self.faithful else l2_normalize(embedded)
@@ -102,8 +110,6 @@ class MultimodalModel(nn.Module):
     def _features(self, modality: str, batch: Batch, rows: Tensor) -> Tensor:
         """Backbone features of the given rows of a batch."""
         backbone, inputs = self.backbones[modality], batch.inputs[modality][rows]
-        if len(rows) == 0:
-            return inputs.new_zeros(0, self.feature_dims[modality])
         if modality == "audio":
             return self._pooled_audio(backbone(inputs), inputs.shape[2], batch.lengths["audio"][rows])
         if modality == "text":

@@ -60,10 +60,8 @@ def save_checkpoint(folder: Path, state: TrainState, position: Position) -> Path
         NonFiniteError: a parameter is not finite; nothing is written.
         StorageError: the disk does not allow it; older checkpoints stay.
     """
-    for name, parameter in state.model.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            raise NonFiniteError(f"{name}: not finite after step {position.step}, so it is not saved")
-    target = folder / f"step_{position.step:08d}"
+    check_parameters(state.model, step=position.step)
+    target = checkpoint_at(folder, position.step)
     if target.exists():  # left by a run that was cut back to an older step
         shutil.rmtree(target)
     with new_folder_atomically(target) as building:
@@ -79,6 +77,26 @@ def save_checkpoint(folder: Path, state: TrainState, position: Position) -> Path
     for old in list_checkpoints(folder)[:-KEPT]:
         shutil.rmtree(old)
     return target
+
+
+def check_parameters(model: nn.Module, *, step: int) -> None:
+    """Refuse a model that is not worth keeping.
+
+    Args:
+        model: what would be saved.
+        step: steps of the run that are done.
+
+    Raises:
+        NonFiniteError: a parameter is not finite; it is named.
+    """
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise NonFiniteError(f"{name}: not finite after step {step}, so it is not saved")
+
+
+def checkpoint_at(folder: Path, step: int) -> Path:
+    """Where the checkpoint after so many steps of a run lies."""
+    return folder / f"step_{step:08d}"
 
 
 def load_newest(folder: Path, state: TrainState) -> Position | None:

@@ -1,5 +1,6 @@
 """The training loop: stages, epochs, steps, checkpoints; it goes on wherever a run was left."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +11,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from mcnlab.batch import Batch
 from mcnlab.data.loading import TrainingClips
+from mcnlab.distributed import from_first, largest_over_ranks, own_rows, rank, wait_for_all, world_size
 from mcnlab.errors import StoppedError
 from mcnlab.models.multimodal import MultimodalModel
-from mcnlab.training.checkpoint import Position, TrainState, load_checkpoint, load_newest, save_checkpoint
+from mcnlab.training.checkpoint import (
+    Position,
+    TrainState,
+    check_parameters,
+    checkpoint_at,
+    load_checkpoint,
+    load_newest,
+    save_checkpoint,
+)
 from mcnlab.training.metrics_log import MetricsLog, cut_back
+from mcnlab.training.normalization import span_processes
 from mcnlab.training.schedule import warmup_then_cosine
 from mcnlab.training.stages import PrefixCache, Stage
 from mcnlab.training.step import StepRecord, StepSettings, train_step
@@ -27,6 +37,7 @@ class LoopSettings:
     """Plain numbers of the loop."""
 
     batch: int
+    """Clips per step, over all processes."""
     lr: float
     warmup_steps: int
     seed: int
@@ -39,7 +50,7 @@ class LoopSettings:
 
 @dataclass
 class Trainer:
-    """Everything that a run trains with.
+    """Everything that a run trains with; of several processes, rank 0 alone writes.
 
     Learning rate: warm-up and half cosine per stage, so that a stage does not depend on what follows it; Adam starts
     anew in each stage.
@@ -58,6 +69,8 @@ class Trainer:
     """Number of the signal that asked the run to stop; None while nobody has."""
 
     def __post_init__(self) -> None:
+        if world_size() > 1:
+            span_processes(self.model)
         self.device = next(self.model.parameters()).device
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.step.precision == "float16", init_scale=1024.0
@@ -87,11 +100,22 @@ class Trainer:
             NonFiniteError: a term became NaN or infinite; the last good checkpoint stays.
             StoppedError: `stop_signal` said so; the checkpoint holds all that was done.
             CheckpointError: there are checkpoints, and none can be used.
+            RankError: another process was lost.
         """
-        position = load_newest(self._checkpoints, self._state()) or Position()
-        cut_back(self.folder / "metrics.jsonl", step=position.step)
+        position = self._resumed()
         for number in range(position.stage, len(self.stages)):
             position = self._stage_or_prefix(number, position)
+        return position
+
+    def _resumed(self) -> Position:
+        """Where the newest checkpoint was; rank 0 finds it, and the others take the same one."""
+        position = Position()
+        if rank() == 0:
+            position = load_newest(self._checkpoints, self._state()) or position
+            cut_back(self.folder / "metrics.jsonl", step=position.step)
+        step = int(from_first(torch.tensor(position.step)))
+        if step > position.step:
+            position = load_checkpoint(checkpoint_at(self._checkpoints, step), self._state())
         return position
 
     def _stage_or_prefix(self, number: int, position: Position) -> Position:
@@ -110,7 +134,7 @@ class Trainer:
 
     def _stage(self, number: int, position: Position) -> Position:
         """Train one stage from wherever it was left."""
-        stage, log = self.stages[number], MetricsLog(self.folder / "metrics.jsonl")
+        stage, log = self.stages[number], MetricsLog(self._log_path)
         total = self.stage_steps(stage)
         self.model.train()
         freeze(self.model, stage.frozen)
@@ -119,7 +143,7 @@ class Trainer:
                 position = self._step(stage, position, total, log)
                 if position.stage_step == total:
                     break
-                if (number_of_signal := self.stop_signal()) is not None:
+                if number_of_signal := int(largest_over_ranks(torch.tensor(self.stop_signal() or 0))):
                     self._save(position, log)
                     raise StoppedError(
                         f"{self.folder}: stopped after step {position.step}, goes on from there when called again",
@@ -144,7 +168,8 @@ class Trainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        epoch, batch = self._batch(stage, position.stage_step)
+        epoch, places = self._places(stage, position.stage_step)
+        batch = self.source.batch(places[own_rows(len(places))]).to(self.device)
         loss, grad_norm, values = train_step(
             self.model,
             batch,
@@ -161,26 +186,31 @@ class Trainer:
             position, stage_step=position.stage_step + 1, step=position.step + 1, train_s=position.train_s + seconds
         )
         record = StepRecord(
-            after.step, stage.name, epoch, lr, loss, grad_norm, values, len(batch) / seconds, after.train_s
+            after.step, stage.name, epoch, lr, loss, grad_norm, values, len(places) / seconds, after.train_s
         )
         log.append(record)
         self.on_step(record)
         return after
 
-    def _batch(self, stage: Stage, stage_step: int) -> tuple[int, Batch]:
-        """The epoch and the clips of a step; they depend on nothing but seed, stage and step."""
+    def _places(self, stage: Stage, stage_step: int) -> tuple[int, np.ndarray]:
+        """The epoch and the clips of a step, over all processes; they depend on nothing but seed, stage and step."""
         per_epoch = max(1, len(self.source) // self.settings.batch)
         epoch, place = divmod(stage_step, per_epoch)
         if (stage.name, epoch) != self._order_of:
             key = (self.settings.seed, stage.name, epoch)
             self._order = self.source.epoch(key, batch=self.settings.batch)
             self._order_of = (stage.name, epoch)
-        return epoch, self.source.batch(self._order[place]).to(self.device)
+        return epoch, self._order[place]
 
     def _save(self, position: Position, log: MetricsLog) -> Path:
         """A checkpoint, after the log lines that it relies on."""
-        log.sync()
-        return save_checkpoint(self._checkpoints, self._state(), position)
+        if rank() == 0:
+            log.sync()
+            save_checkpoint(self._checkpoints, self._state(), position)
+        else:
+            check_parameters(self.model, step=position.step)
+        wait_for_all()
+        return checkpoint_at(self._checkpoints, position.step)
 
     def _state(self) -> TrainState:
         """What a checkpoint holds."""
@@ -190,6 +220,11 @@ class Trainer:
     def _renew_optimizer(self) -> None:
         """Adam without memory; it is always over all parameters, and skips those that get no gradient."""
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.lr)
+
+    @property
+    def _log_path(self) -> Path:
+        """The run's log; that of the other ranks, who compute the same numbers, goes nowhere."""
+        return self.folder / "metrics.jsonl" if rank() == 0 else Path(os.devnull)
 
     @property
     def _checkpoints(self) -> Path:

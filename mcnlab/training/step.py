@@ -1,6 +1,6 @@
 """One training step, in the order it happens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mcnlab.batch import Batch, Outputs
-from mcnlab.distributed import gather_rows
+from mcnlab.distributed import average_gradients, gather_rows, largest_over_ranks, rows_by_rank
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.training.terms import Active, Term, TermValue
 from mcnlab.training.watch import check_finite
@@ -55,7 +55,9 @@ def train_step(
     settings: StepSettings,
     clip_name: Callable[[int], str],
 ) -> tuple[float, float, dict[str, float]]:
-    """Loss of a batch, its gradient, and one update.
+    """Loss of a batch, its gradient, and one update; several processes act as one that has all their clips.
+
+    The terms see the same rows on every process and so are non-finite on all of them or on none.
 
     Args:
         model: in training mode.
@@ -75,15 +77,17 @@ def train_step(
         NonFiniteError: a term is NaN or infinite; nothing was updated.
     """
     with autocast(settings.precision, batch.clips.device.type):
-        outputs = gathered(model(batch, active.modalities))
-        values = {term.name: term(model, batch, outputs, active) for term in terms}
-    check_finite(values, batch, outputs, stage=stage, step=active.step, clip_name=clip_name)
+        own = model(batch, active.modalities, even_without=held_anywhere(batch.present))
+        everyone, outputs = gathered(batch, own)
+        values = {term.name: term(model, everyone, outputs, active) for term in terms}
+    check_finite(values, everyone, outputs, stage=stage, step=active.step, clip_name=clip_name)
     loss = weighted_sum(terms, values)
 
     optimizer.zero_grad(set_to_none=True)
     grad_norm = 0.0
     if loss is not None:
         scaler.scale(loss).backward()
+        average_gradients(model.parameters())
         scaler.unscale_(optimizer)
         grad_norm = float(nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm))
         scaler.step(optimizer)
@@ -98,12 +102,28 @@ def autocast(precision: str, device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, dtype=PRECISIONS[precision])
 
 
-def gathered(outputs: Outputs) -> Outputs:
-    """The outputs of all processes as one batch."""
-    return Outputs(
-        {name: gather_rows(x) for name, x in outputs.features.items()},
-        {name: gather_rows(x) for name, x in outputs.embeddings.items()},
-        {name: gather_rows(x) for name, x in outputs.present.items()},
+def held_anywhere(present: Mapping[str, Tensor]) -> list[str]:
+    """The modalities that some clip of some process has."""
+    held = largest_over_ranks(torch.stack([flags.any() for flags in present.values()]).int().cpu())
+    return [modality for modality, has in zip(present, held.tolist(), strict=True) if has]
+
+
+def gathered(batch: Batch, outputs: Outputs) -> tuple[Batch, Outputs]:
+    """The clips of all processes and their outputs as one batch.
+
+    Inputs with a time axis are left out: they are large, and no term reads them.
+    """
+    counts = rows_by_rank(len(batch))
+    everyone = Batch(
+        {name: gather_rows(x, counts) for name, x in batch.inputs.items() if x.ndim == 2},
+        {name: gather_rows(x, counts) for name, x in batch.lengths.items()},
+        {name: gather_rows(x, counts) for name, x in batch.present.items()},
+        gather_rows(batch.clips, counts),
+    )
+    return everyone, Outputs(
+        {name: gather_rows(x, counts) for name, x in outputs.features.items()},
+        {name: gather_rows(x, counts) for name, x in outputs.embeddings.items()},
+        {name: everyone.present[name] for name in outputs.present},
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mcnlab.batch import Batch, Outputs, pair_modalities
+from mcnlab.distributed import from_first
 from mcnlab.losses.clustering import (
     assign_to_centroids,
     centroid_contrast,
@@ -226,7 +227,7 @@ class ClusterTerm(nn.Module):
         if due and len(rows) >= self.sizes.clusters:
             start = centroids if bool(fitted) else self._start(rows, space)
             fit = faithful_kmeans(rows, start) if self.faithful else sound_kmeans(rows, start)
-            centroids.copy_(fit.centroids)
+            centroids.copy_(from_first(fit.centroids))
             fitted.fill_(1)
         new = fused[: self.sizes.rows_per_step]
         queue.copy_(push_rows(queue, new))
