@@ -210,7 +210,8 @@ def _published(summary: StudySummary) -> Section | None:
     """The study beside the literature; None where it was measured on none of the data sets."""
     tables = tuple((title, table_view(table)) for title, table in published_tables(summary))
     said = (
-        "Zero-shot: nothing of these data sets was trained on. Only lines that are marked as measured come from here.",
+        "Nothing of these data sets was trained on. Only lines that are marked as measured come from this study. "
+        "Numbers compare where the clips do: fewer clips make every recall larger.",
     )
     return Section("published", "Published numbers", said, tables=tables, open=True) if tables else None
 
