@@ -251,5 +251,6 @@ def test_torchrun_starts_the_ranks_as_well_and_names_a_killed_one(tmp_path):
     assert code != 0
     assert f"error: rank 1 (process {ranks[1].pid}) has ended" in err
     assert survivors(below) == []
-    assert ended(start(*launcher))[0] == 0
+    code, err = ended(start(*launcher))
+    assert code == 0, err
     assert RunFolder(run).status["state"] == "finished"

@@ -105,6 +105,7 @@ class Trainer:
         position = self._resumed()
         for number in range(position.stage, len(self.stages)):
             position = self._stage_or_prefix(number, position)
+        from_first(torch.tensor(position.step))  # the others leave only when rank 0 has heard all that they said
         return position
 
     def _resumed(self) -> Position:
