@@ -238,7 +238,7 @@ def test_a_killed_process_is_one_clear_error(tmp_path, whole):
 
 @pytest.mark.distributed
 def test_kill_9_in_the_middle_and_the_same_command_again_give_the_same_store(tmp_path):
-    write_howto100m(tmp_path, 40)
+    write_howto100m(tmp_path, 240)
     words = f"{sys.executable} -m mcnlab import howto100m {tmp_path}/list.csv --features {tmp_path}/features"
     words += f" --captions {tmp_path}/caption.json --text {tmp_path}/words.bin --per-shard 2"
     command = words.split()
@@ -252,7 +252,7 @@ def test_kill_9_in_the_middle_and_the_same_command_again_give_the_same_store(tmp
         assert process.returncode == (130 if sent == signal.SIGINT else -sent)
         time.sleep(0.3)
         left = len(list(parts.glob("*.json")))
-        assert left < 20
+        assert left < 120
         time.sleep(0.5)
         assert len(list(parts.glob("*.json"))) == left  # the processes ended with their owner
         assert not (tmp_path / "store").exists()
@@ -260,7 +260,7 @@ def test_kill_9_in_the_middle_and_the_same_command_again_give_the_same_store(tmp
     assert content(tmp_path / "store") == content(tmp_path / "whole")
     again = subprocess.run([*command, "--out", f"{tmp_path}/store"], check=True, capture_output=True, text=True)
     assert "nothing to do" in again.stderr
-    assert json.loads((tmp_path / "store" / "store.json").read_text())["recordings"] == 40
+    assert json.loads((tmp_path / "store" / "store.json").read_text())["recordings"] == 240
 
 
 def wait_for(parts: Path, finished: int, process) -> None:
