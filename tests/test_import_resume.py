@@ -245,7 +245,11 @@ def test_kill_9_in_the_middle_and_the_same_command_again_give_the_same_store(tmp
     subprocess.run([*command, "--out", f"{tmp_path}/whole"], check=True, capture_output=True)
     parts = tmp_path / ".store.unfinished" / "parts"
     for finished, sent in ((1, signal.SIGKILL), (5, signal.SIGINT), (9, signal.SIGKILL)):
-        process = subprocess.Popen([*command, "--workers", "2", "--out", f"{tmp_path}/store"], stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [*command, "--workers", "2", "--out", f"{tmp_path}/store"],
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+        )
         wait_for(parts, finished, process)
         process.send_signal(sent)
         process.communicate()
