@@ -249,7 +249,8 @@ def test_torchrun_starts_the_ranks_as_well_and_names_a_killed_one(tmp_path):
     ranks[1].kill()
     code, err = ended(process)
     assert code != 0
-    assert f"error: rank 1 (process {ranks[1].pid}) has ended" in err
+    killed = ranks[1].pid  # torchrun may end rank 0 before it can speak; then torchrun names the process itself
+    assert f"error: rank 1 (process {killed}) has ended" in err or f"received by PID {killed}" in err
     assert survivors(below) == []
     code, err = ended(start(*launcher))
     assert code == 0, err
