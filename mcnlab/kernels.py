@@ -7,6 +7,7 @@ a kernel provisioner, its own way of starting kernels differently; only worker p
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint
@@ -59,14 +60,14 @@ def terminate_kernels() -> None:
 
 
 class ReadyKernel(LocalProvisioner):
-    """A local kernel, forked instead of started; with other thread limits than the loaded libraries have, started."""
+    """A local kernel, forked; started where it has another Python, or other thread limits than the loaded libraries."""
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Start the kernel of a command line; see `jupyter_client.provisioning.KernelProvisionerBase`."""
         _kernels.add(self)
         environment = kwargs.get("env", os.environ)
-        is_ipykernel = cmd[1:3] == ["-m", "ipykernel_launcher"]
-        if not is_ipykernel or _limits(environment) != _limits_when_loaded:
+        ours = cmd[:3] == [sys.executable, "-m", "ipykernel_launcher"]
+        if not ours or _limits(environment) != _limits_when_loaded:
             return await super().launch_kernel(cmd, **kwargs)
         forked = ForkedKernel(cmd[3:], kwargs.get("cwd"), environment)
         self.process, self.pid = forked, forked.pid  # type: ignore[assignment]

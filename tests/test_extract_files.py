@@ -2,6 +2,7 @@
 
 import csv
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from mcnlab.cli import main
 from mcnlab.data.audio import log_mel
-from mcnlab.data.frame_stream import FrameSampling, FrameStream
+from mcnlab.data.frame_stream import FrameSampling, FrameStream, in_order
 from mcnlab.data.importers.whole_files import extract_files
 from mcnlab.data.media_files import read_sound
 from mcnlab.data.store import open_store
@@ -198,3 +199,11 @@ def test_the_command_extracts_and_says_what_is_in_the_store(tmp_path, resnet, ca
     assert "audio_mel" in said
     assert main(["extract", str(path), "--out", str(tmp_path / "other"), "--audio", "mfcc"]) == 2
     assert "expected logmel, got 'mfcc'" in capsys.readouterr().err
+
+
+def test_frames_that_leave_the_decoder_out_of_order_are_sorted():
+    times = np.arange(40) / 25
+    shuffled = np.concatenate([part[::-1] for part in np.split(times, 5)])
+    frames = [SimpleNamespace(time=None if place == 3 else float(time)) for place, time in enumerate(shuffled)]
+    found = [time for time, _ in in_order(iter(frames))]
+    assert found == sorted(np.delete(shuffled, 3).tolist())

@@ -17,7 +17,7 @@ from mcnlab.reporting.export import PLOTLY, export_html
 from mcnlab.reporting.heatmaps import additions_figure, factors_figure, retention_figure
 from mcnlab.reporting.maps import cluster_figure, sprite, study_maps
 from mcnlab.reporting.overview import best_run, main_direction
-from mcnlab.reporting.pages import index_page, quoted, write_report
+from mcnlab.reporting.pages import index_page, quoted, study_facts, write_report
 from mcnlab.reporting.projection import aligned_maps
 from mcnlab.reporting.published import published_tables
 from mcnlab.reporting.recipe import MORE_TERMS, STAGED
@@ -228,6 +228,15 @@ def test_thumbnails_lie_on_one_sheet(study):
 
 def test_a_view_of_a_figure_keeps_its_height():
     assert figure_view(Figure("x", "t", "c", "a", go.Figure(layout_height=321))).height == 321
+
+
+def test_overhead_is_what_was_neither_trained_now_nor_evaluated(study):
+    summary = summarize(study, title="Report", question="Why?")
+    (row, *_) = summary.finished()
+    # sixty of its seventy seconds of training were done by another run with the same first stage
+    row = dataclasses.replace(row, train_s=70.0, trained_now_s=10.0, evaluate_s=2.0)
+    alone = dataclasses.replace(summary, runs=(row,), record={"run_s": {row.folder.name: 20.0}})
+    assert dict(study_facts(alone))["notebook and kernel overhead"] == "40% of 20 s in run notebooks"
 
 
 # beside published numbers

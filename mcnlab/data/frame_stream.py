@@ -86,7 +86,7 @@ class FrameStream:
             origin_s = origin_of(container)
             step_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
             before = None
-            for time_s, frame in _in_order(container.decode(stream)):
+            for time_s, frame in in_order(container.decode(stream)):
                 if before is not None:
                     if time_s - origin_s <= before.start_s:
                         continue
@@ -98,8 +98,15 @@ class FrameStream:
             yield before
 
 
-def _in_order(frames: Iterator[Any]) -> Iterator[tuple[float, Any]]:
-    """Frames by rising time; frames without a time are left out."""
+def in_order(frames: Iterator[Any]) -> Iterator[tuple[float, Any]]:
+    """Frames by rising time; frames without a time are left out.
+
+    Args:
+        frames: of PyAV, out of order by at most 16 places.
+
+    Yields:
+        Time in seconds, and the frame.
+    """
     waiting: list[tuple[float, int, Any]] = []
     numbers = count()
     for frame in frames:

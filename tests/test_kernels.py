@@ -1,0 +1,51 @@
+"""Kernels of workers are forked from a process that has loaded their libraries, and only where that is the same."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_notebook
+
+ASK = """
+import json, multiprocessing, os, sys
+owner = multiprocessing.parent_process()
+facts = {
+    "owner": owner and owner.pid,
+    "loaded": "torch" in sys.modules,
+    "folder": os.getcwd(),
+    "limit": os.environ.get("OMP_NUM_THREADS"),
+}
+open(answer, "w").write(json.dumps(facts))
+"""
+PROGRAM = """
+import os, sys
+from mcnlab.kernels import start_kernels_ready
+from mcnlab.reporting.notebooks import execute
+if __name__ == "__main__":
+    notebook, first, second, folder = sys.argv[1:]
+    os.environ["OMP_NUM_THREADS"] = "1"
+    start_kernels_ready()
+    execute(notebook, first + ".ipynb", {"answer": first}, working_dir=folder)
+    os.environ["OMP_NUM_THREADS"] = "2"
+    execute(notebook, second + ".ipynb", {"answer": second}, working_dir=folder)
+    print(os.getpid())
+"""
+
+
+def test_a_kernel_is_forked_unless_its_threads_differ(tmp_path):
+    parameters = new_code_cell('answer = ""')
+    parameters.metadata["tags"] = ["parameters"]
+    nbformat.write(new_notebook(cells=[parameters, new_code_cell(ASK)]), tmp_path / "ask.ipynb")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "here").mkdir()
+    places = [str(tmp_path / name) for name in ("ask.ipynb", "first", "second", "here")]
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py"), *places],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    forked, started = (json.loads((tmp_path / name).read_text()) for name in ("first", "second"))
+    assert forked == {"owner": int(done.stdout), "loaded": True, "folder": str(tmp_path / "here"), "limit": "1"}
+    assert started == {"owner": None, "loaded": False, "folder": str(tmp_path / "here"), "limit": "2"}
