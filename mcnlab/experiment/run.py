@@ -152,11 +152,10 @@ def evaluate_run(
         changed = {"evaluation": {**settings.evaluation.model_dump(), "tasks": tuple(tasks)}}
         settings = ExperimentSettings.parse({**settings.model_dump(), **changed}, source="--tasks")
     own, folder, ending = run.store(), run.folder.path, ""
-    if store is None:
-        check_modalities(settings, own)
-        check_held_out(settings, own)
     with held(folder), limited_threads(settings.training.threads):
         if store is None:
+            check_modalities(settings, own)
+            check_held_out(settings, own)
             rows = measure(settings, run.model(own), own, folder, seed=run.seed)
         else:
             other = open_store(Path(store))
