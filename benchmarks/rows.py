@@ -1,6 +1,6 @@
 """What every benchmark hands out: one row per ratio, all of it measured in one run; and the way it is printed.
 
-A benchmark is a script with a function that yields rows, and ends with `report(rows, __doc__)`. It prints them as a table,
+A benchmark is a script with a function that yields rows, and ends with `report(rows, __doc__)`. It prints them as text,
 or with `--json FILE` appends them as lines of JSON, which `make bench` turns into docs/performance.md.
 """
 
