@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 
-.PHONY: help study test test-all check format lab clean
+.PHONY: help study test test-all check bench format lab clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -30,6 +30,9 @@ check: $(STAMP) ## Lint, format, types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy mcnlab
+
+bench: $(STAMP) ## Measure everything on this machine and write docs/performance.md; half an hour
+	$(BIN)/python benchmarks/run_all.py
 
 format: $(STAMP) ## Put the code into its format
 	$(BIN)/ruff check --fix
