@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import torch
@@ -63,7 +64,7 @@ def run_part(part: str, rows: int, width: int) -> None:
 
 def peak_bytes() -> int:
     """Most memory that this process ever held; `ru_maxrss` would count that of the process that started it."""
-    with open("/proc/self/status", encoding="ascii") as status:
+    with Path("/proc/self/status").open(encoding="ascii") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 

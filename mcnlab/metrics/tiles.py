@@ -131,5 +131,9 @@ def _side_of_tile(x: Tensor, y: Tensor, tile: int | None) -> int:
     """Rows of a tile: what was asked for, or what memory allows."""
     if tile is not None and tile < 1:
         raise ConfigError(f"tile must be at least 1, got {tile}")
-    known = TILE_BYTES.get(x.device.type, TILE_BYTES["cpu"])
-    return tile or max(1, math.isqrt(known // score_type(x, y).itemsize))
+    if tile is not None:
+        return tile
+    most = math.isqrt(TILE_BYTES.get(x.device.type, TILE_BYTES["cpu"]) // score_type(x, y).itemsize)
+    longest = max(len(x), len(y), 1)
+    even = math.ceil(longest / math.ceil(longest / most))  # no short last tile, which would score rows twice
+    return min(most, -16 * (-even // 16))
