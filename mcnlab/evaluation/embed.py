@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mcnlab.batch import Batch
-from mcnlab.distributed import gather_rows, largest_over_ranks, own_rows, rows_by_rank, sum_over_ranks, world_size
+from mcnlab.distributed import gather_rows, own_rows, rows_by_rank, sum_over_ranks, world_size
 from mcnlab.models.multimodal import MultimodalModel
 
 
@@ -70,9 +70,7 @@ def embed_source(model: MultimodalModel, source: Batches, *, batch: int = 256) -
         By (modality, space): (clips, dim) float32; rows of clips without the modality are NaN, and all rows of a
         modality that the source does not know.
     """
-    found = _embed(model, source, _batches(source, batch))
-    nothing = np.full_like(next(iter(found.values())), np.nan)
-    return {key: found.get(key, nothing) for key in _keys(model)}
+    return _embed(model, source, _batches(source, batch))
 
 
 def embed_together(model: MultimodalModel, source: Batches, *, batch: int = 256) -> dict[tuple[str, str], np.ndarray]:
@@ -92,15 +90,9 @@ def embed_together(model: MultimodalModel, source: Batches, *, batch: int = 256)
         return embed_source(model, source, batch=batch)
     batches = _batches(source, batch)
     own = batches[own_rows(len(batches))]
-    found, keys = _embed(model, source, own), _keys(model)
-    dims = largest_over_ranks(torch.tensor([found[key].shape[1] if key in found else 0 for key in keys])).tolist()
-    widest, rows = max(dims), sum(len(places) for places in own)
-    counts = rows_by_rank(rows)
-    gathered = {}
-    for key, dim in zip(keys, dims, strict=True):
-        part = found.get(key, np.full((rows, dim or widest), np.nan, dtype=np.float32))
-        gathered[key] = gather_rows(torch.from_numpy(part), counts).numpy()
-    return gathered
+    found = _embed(model, source, own)
+    counts = rows_by_rank(sum(len(places) for places in own))
+    return {key: gather_rows(torch.from_numpy(part), counts).numpy() for key, part in found.items()}
 
 
 @torch.no_grad()
@@ -123,7 +115,7 @@ def _settle(model: MultimodalModel, source: Batches, batches: Sequence[np.ndarra
 
 @torch.no_grad()
 def _embed(model: MultimodalModel, source: Batches, batches: Sequence[np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    """Some batches through every tower that they have something for."""
+    """Some batches through every tower; NaN where they have nothing for one."""
     device, training = next(model.parameters()).device, model.training
     model.eval()
     blocks: dict[tuple[str, str], list[np.ndarray]] = {}
@@ -134,17 +126,17 @@ def _embed(model: MultimodalModel, source: Batches, batches: Sequence[np.ndarray
             rows = x.float().masked_fill(~outputs.present[modality][:, None], float("nan"))
             blocks.setdefault((modality, space), []).append(rows.cpu().numpy())
     model.train(training)
-    return {key: np.concatenate(parts) for key, parts in blocks.items()}
+    rows = sum(len(places) for places in batches)
+    found: dict[tuple[str, str], np.ndarray] = {}
+    for key in ((modality, space) for modality in model.backbones for space in model.graph.spaces_of(modality)):
+        nothing = np.full((rows, model.space_dims[key[1]]), np.nan, dtype=np.float32)
+        found[key] = np.concatenate(blocks[key]) if key in blocks else nothing
+    return found
 
 
 def _batches(source: Batches, batch: int) -> list[np.ndarray]:
     """The places of each batch."""
     return [np.arange(start, min(start + batch, len(source))) for start in range(0, len(source), batch)]
-
-
-def _keys(model: MultimodalModel) -> list[tuple[str, str]]:
-    """Every (modality, space) of the model."""
-    return [(modality, space) for modality in model.backbones for space in model.graph.spaces_of(modality)]
 
 
 def _norms(model: nn.Module) -> list[nn.BatchNorm1d]:
