@@ -41,7 +41,7 @@ def rank_of_tests(number, processes, folder):
     with process_group(number, processes, meet=f"file://{folder}/meet", timeout_s=120.0):
         own, also = embed_everywhere(settings, model, store, seed=0)
         source, fresh = build_source(settings, store, "train", shuffle_seed=None), build_model(settings, store, seed=0)
-        settle_statistics_together(fresh, source, batch=7)
+        settle_statistics_together(fresh, source, batch=20)
         embedded.clear()
         arrays = embed_together(fresh, source, batch=7)
     np.savez(folder / f"rank-{number}.npz", own=np.unique(np.concatenate(embedded)), **named(arrays))
@@ -93,7 +93,7 @@ def check_shares(folder):
         build_source(run.settings, store, "train", shuffle_seed=None),
         build_model(run.settings, store, seed=0),
     )
-    settle_statistics(fresh, source, batch=7)
+    settle_statistics(fresh, source, batch=20)
     expected = named(embed_source(fresh, source, batch=7))
     parts = [dict(np.load(folder / f"rank-{number}.npz")) for number in range(2)]
     own = [part.pop("own") for part in parts]

@@ -1,6 +1,6 @@
 """Rows of embeddings as every retrieval needs them: refused where not finite, known where equal. In little memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float, Int
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mcnlab.errors import NonFiniteError, ShapeError
 
-NUMBERS_AT_ONCE = 2**20
-"""Numbers of embeddings looked at at a time (8 MiB in the widest copy)."""
+NUMBERS_AT_ONCE = 2**19
+"""Numbers of embeddings looked at at a time (4 MiB in the widest copy)."""
 
 
 def check_embeddings(queries: Tensor, gallery: Tensor) -> None:
@@ -28,7 +28,7 @@ def check_embeddings(queries: Tensor, gallery: Tensor) -> None:
     if len(queries) == 0 or len(gallery) == 0:
         raise ShapeError(f"retrieval needs at least one query and one candidate, got {len(queries)} and {len(gallery)}")
     for name, embeddings in (("query", queries), ("candidate", gallery)):
-        bad = torch.cat([~part.isfinite().all(dim=1) for _, part in _parts(embeddings)]).nonzero()
+        bad = _by_parts(embeddings, lambda part: ~part.isfinite().all(dim=1), torch.bool).nonzero()
         if len(bad):
             share = f"{len(bad)} of {len(embeddings)} {name} embeddings"
             raise NonFiniteError(f"{share} are not finite, first in row {int(bad[0])}")
@@ -77,7 +77,7 @@ def first_equal_row(rows: Float[Tensor, "row width"]) -> Int[Tensor, " row"]:
         tensor([0, 1, 0])
     """
     with torch.no_grad(), torch.autocast(device_type=rows.device.type, enabled=False):
-        sums = torch.cat([_sums_of_bits(part) for _, part in _parts(rows)])
+        sums = _by_parts(rows, _sums_of_bits, torch.int64)
         first = _first_of_equal(sums)
         later = (first != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
         if all(bool((rows[some] == rows[first[some]]).all()) for _, some in _parts(later, width=rows.shape[1])):
@@ -114,6 +114,14 @@ def _first_of_equal(values: Tensor) -> Tensor:
     places = torch.arange(len(values), device=values.device)
     first = torch.full((len(known),), len(values), device=values.device).scatter_reduce_(0, group, places, "amin")
     return first[group]
+
+
+def _by_parts(rows: Tensor, number_of: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
+    """(N,): one number per row. Written in place: small results among large ones would keep memory in use."""
+    found = torch.empty(len(rows), dtype=dtype, device=rows.device)
+    for start, part in _parts(rows):
+        found[start : start + len(part)] = number_of(part)
+    return found
 
 
 def _parts(rows: Tensor, *, width: int | None = None) -> Iterator[tuple[int, Tensor]]:
