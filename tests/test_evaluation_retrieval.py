@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcnlab.errors import DataError, NonFiniteError, ShapeError
+from mcnlab.evaluation import retrieval as module
 from mcnlab.evaluation.retrieval import Direction, ceiling_of_recall, chance_of_recall, evaluate_retrieval
 from mcnlab.metrics import retrieval_metrics
 
@@ -99,6 +100,22 @@ def test_directions_do_not_change_each_other():
     assert values(alone) == values(together)
     assert set(alone.rows) <= set(together.rows)
     assert list(together.ranks) == ["video->text", "text->video"]
+
+
+def test_directions_that_mirror_each_other_share_one_pass_and_keep_their_numbers(monkeypatch):
+    queries, gallery = related(60)
+    queries, gallery = without(queries, 3, 8, 40), without(gallery, 8, 9)
+    there, back = Direction("text->video", queries, gallery), Direction("video->text", gallery, queries)
+    apart = [evaluate_retrieval([one]) for one in (there, back)]
+    passes, real = [], module.ranks_both_ways
+    monkeypatch.setattr(module, "ranks_both_ways", lambda *sides, **more: passes.append(1) or real(*sides, **more))
+    together = evaluate_retrieval([there, back])
+    assert len(passes) == 1
+    assert together.rows == apart[0].rows + apart[1].rows
+    for one, direction in zip(apart, (there, back), strict=True):
+        pd.testing.assert_series_equal(together.ranks[direction.subject], one.ranks[direction.subject])
+    evaluate_retrieval([there, Direction("video->text", 2 * gallery, queries)])
+    assert len(passes) == 3  # the names mirror each other, the numbers do not
 
 
 def test_the_untrained_model_stands_beside_the_trained_one():

@@ -56,6 +56,42 @@ def test_the_same_generator_state_gives_the_same_interval_however_memory_is_cut(
     assert bootstrap_of_ranks(ranks, generator=generator(3)) == whole
 
 
+@pytest.mark.parametrize("queries", [400, 401])
+def test_intervals_from_counts_are_those_of_single_draws(monkeypatch, queries):
+    ranks = np.ceil(generator().exponential(20.0, queries)).astype(np.int64)
+    one_by_one = bootstrap_of_ranks(ranks, generator=generator(1), draws=6000)
+    monkeypatch.setattr(module, "DRAWN_ONE_BY_ONE", 0)
+    counted = bootstrap_of_ranks(ranks, generator=generator(2), draws=6000)
+    assert counted.keys() == one_by_one.keys()
+    for name, ends in counted.items():
+        width = one_by_one[name][1] - one_by_one[name][0]
+        assert ends == pytest.approx(one_by_one[name], abs=max(0.08 * width, 0.5 * name.startswith("median"))), name
+        assert counted != one_by_one  # other draws
+    monkeypatch.setattr(module, "DRAWN_AT_ONCE", 1000)
+    assert bootstrap_of_ranks(ranks, generator=generator(2), draws=6000) == counted
+
+
+def test_each_counted_draw_is_a_sample_of_the_ranks():
+    ranks = np.array([1, 3, 3, 8])
+    (drawn,) = module._of_counts(ranks, generator(), 4000, (1, 3))
+    recall_1, recall_3, median, mean = drawn
+    assert set(median) <= {1, 2, 3, 4.5, 5.5, 8}
+    assert ((recall_3 < 0.5) <= (median > 5)).all()
+    assert recall_1.mean() == pytest.approx(0.25, abs=0.02)
+    assert mean.mean() == pytest.approx(3.75, abs=0.1)
+    assert mean.std() == pytest.approx(ranks.std() / 2, rel=0.05)
+    least = recall_1 + 3 * (recall_3 - recall_1) + 8 * (1 - recall_3)
+    assert mean == pytest.approx(least)
+
+
+def test_a_hundred_thousand_ranks_are_resampled_from_their_counts():
+    ranks = np.ceil(generator().exponential(50.0, 100_000)).astype(np.int64)
+    found = bootstrap_of_ranks(ranks, generator=generator(1))
+    reach = 1.96 * ranks.std() / math.sqrt(100_000)
+    assert found["mean_rank"] == pytest.approx((ranks.mean() - reach, ranks.mean() + reach), abs=0.3 * reach)
+    assert found["recall_at_10"][0] < np.mean(ranks <= 10) < found["recall_at_10"][1]
+
+
 def test_a_bootstrapped_mean_has_about_its_standard_error():
     values = generator().normal(size=500)
     low, high = bootstrap_of_mean(values, generator=generator(1), draws=4000)

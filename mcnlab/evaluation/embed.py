@@ -1,5 +1,6 @@
 """Embeddings of all clips of a source, as plain arrays."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from mcnlab.batch import Batch
-from mcnlab.data.loading import ClipSource
+from mcnlab.distributed import gather_rows, own_rows, rows_by_rank, sum_over_ranks, world_size
 from mcnlab.models.multimodal import MultimodalModel
 
 
@@ -22,8 +23,7 @@ class Batches(Protocol):
         """Those at the given places."""
 
 
-@torch.no_grad()
-def settle_statistics(model: MultimodalModel, source: ClipSource, *, batch: int = 256) -> None:
+def settle_statistics(model: MultimodalModel, source: Batches, *, batch: int = 256) -> None:
     """Give an untrained model's batch normalization the statistics of the clips; no weight moves.
 
     Without it the running statistics are those of no data at all, random layers saturate, and an untrained tower looks
@@ -34,22 +34,30 @@ def settle_statistics(model: MultimodalModel, source: ClipSource, *, batch: int 
         source: the clips.
         batch: clips at a time.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
-    momentum = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's way to ask for a plain average
-    device, training = next(model.parameters()).device, model.training
-    model.train()
-    for start in range(0, len(source), batch):
-        clips = source.batch(np.arange(start, min(start + batch, len(source)))).to(device)
-        model(clips, clips.present)
-    model.train(training)
-    for norm, before in zip(norms, momentum, strict=True):
-        norm.momentum = before
+    _settle(model, source, _batches(source, batch))
 
 
-@torch.no_grad()
+def settle_statistics_together(model: MultimodalModel, source: Batches, *, batch: int = 256) -> None:
+    """The same by all processes of a run, each with its share of the batches; all must call it.
+
+    Args:
+        model: untrained, the same on all processes.
+        source: the clips.
+        batch: clips at a time.
+    """
+    if world_size() == 1:
+        return settle_statistics(model, source, batch=batch)
+    batches = _batches(source, batch)
+    own = batches[own_rows(len(batches))]
+    _settle(model, source, own)
+    for norm in _norms(model):
+        for statistic in (norm.running_mean, norm.running_var):
+            if statistic is not None:
+                mean = sum_over_ranks(statistic.cpu().double() * len(own)) / len(batches)
+                statistic.copy_(mean)
+    return None
+
+
 def embed_source(model: MultimodalModel, source: Batches, *, batch: int = 256) -> dict[tuple[str, str], np.ndarray]:
     """Every clip through every tower, in evaluation mode.
 
@@ -62,20 +70,75 @@ def embed_source(model: MultimodalModel, source: Batches, *, batch: int = 256) -
         By (modality, space): (clips, dim) float32; rows of clips without the modality are NaN, and all rows of a
         modality that the source does not know.
     """
-    device = next(model.parameters()).device
-    training = model.training
+    return _embed(model, source, _batches(source, batch))
+
+
+def embed_together(model: MultimodalModel, source: Batches, *, batch: int = 256) -> dict[tuple[str, str], np.ndarray]:
+    """The same by all processes of a run, each with its share of the batches; all must call it.
+
+    Batches are those of one process, so that the arithmetic is the same as well.
+
+    Args:
+        model: the towers, the same on all processes.
+        source: the clips, or anything else in batches.
+        batch: clips at a time.
+
+    Returns:
+        All rows, on every process.
+    """
+    if world_size() == 1:
+        return embed_source(model, source, batch=batch)
+    batches = _batches(source, batch)
+    own = batches[own_rows(len(batches))]
+    found = _embed(model, source, own)
+    counts = rows_by_rank(sum(len(places) for places in own))
+    return {key: gather_rows(torch.from_numpy(part), counts).numpy() for key, part in found.items()}
+
+
+@torch.no_grad()
+def _settle(model: MultimodalModel, source: Batches, batches: Sequence[np.ndarray]) -> None:
+    """Running statistics become the mean over some batches."""
+    norms = _norms(model)
+    momentum = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's way to ask for a plain average
+    device, training = next(model.parameters()).device, model.training
+    model.train()
+    for places in batches:
+        clips = source.batch(places).to(device)
+        model(clips, clips.present)
+    model.train(training)
+    for norm, before in zip(norms, momentum, strict=True):
+        norm.momentum = before
+
+
+@torch.no_grad()
+def _embed(model: MultimodalModel, source: Batches, batches: Sequence[np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    """Some batches through every tower; NaN where they have nothing for one."""
+    device, training = next(model.parameters()).device, model.training
     model.eval()
     blocks: dict[tuple[str, str], list[np.ndarray]] = {}
-    for start in range(0, len(source), batch):
-        clips = source.batch(np.arange(start, min(start + batch, len(source)))).to(device)
+    for places in batches:
+        clips = source.batch(places).to(device)
         outputs = model(clips, clips.present)
         for (modality, space), x in outputs.embeddings.items():
             rows = x.float().masked_fill(~outputs.present[modality][:, None], float("nan"))
             blocks.setdefault((modality, space), []).append(rows.cpu().numpy())
     model.train(training)
-    found = {key: np.concatenate(parts) for key, parts in blocks.items()}
-    for modality in model.backbones:
-        for space in model.graph.spaces_of(modality):
-            nothing = np.full((len(source), model.space_dims[space]), np.nan, dtype=np.float32)
-            found.setdefault((modality, space), nothing)
+    rows = sum(len(places) for places in batches)
+    found: dict[tuple[str, str], np.ndarray] = {}
+    for key in ((modality, space) for modality in model.backbones for space in model.graph.spaces_of(modality)):
+        nothing = np.full((rows, model.space_dims[key[1]]), np.nan, dtype=np.float32)
+        found[key] = np.concatenate(blocks[key]) if key in blocks else nothing
     return found
+
+
+def _batches(source: Batches, batch: int) -> list[np.ndarray]:
+    """The places of each batch."""
+    return [np.arange(start, min(start + batch, len(source))) for start in range(0, len(source), batch)]
+
+
+def _norms(model: nn.Module) -> list[nn.BatchNorm1d]:
+    """The layers that keep running statistics."""
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]

@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from mcnlab.errors import DataError, ShapeError
 from mcnlab.evaluation.rows import ResultRow, present_rows
-from mcnlab.metrics.retrieval import retrieval_ranks, same_label_share, summary_of_ranks
+from mcnlab.metrics.retrieval import same_label_share, summary_of_ranks
 from mcnlab.metrics.statistics import bootstrap_of_mean, bootstrap_of_ranks
+from mcnlab.metrics.tiles import ranks_both_ways
 from mcnlab.metrics.video_retrieval import chance_by_video, ranks_by_video
 
 TASK = "retrieval"
@@ -87,22 +88,20 @@ def evaluate_retrieval(
         >>> {row.metric: row.value for row in found.rows}
         {'recall_at_1': 1.0, 'median_rank': 1.0, 'mean_rank': 1.0, 'chance_at_1': 0.25}
     """
-    before = {direction.subject: direction for direction in untrained}
+    counted, counted_before = (_ranks(some, device) for some in (directions, untrained))
     rows: list[ResultRow] = []
     ranks: dict[str, pd.Series] = {}
     for direction in directions:
         asked, candidates = _asked_and_candidates(direction)
-        found = _ranks(direction, asked, candidates, device)
+        found = counted[direction.subject]
         ranks[direction.subject] = _column(found, asked)
         rows += _rank_rows(direction.subject, found, ks=ks, seed=seed, draws=draws)
         rows += _rows(direction.subject, "chance_at", chance_of_recall(int(candidates.sum()), ks=ks))
         if direction.keys is not None:
             ceiling = ceiling_of_recall(direction.keys, asked=asked, candidates=candidates, ks=ks)
             rows += _rows(direction.subject, "ceiling_at", ceiling)
-        if direction.subject in before:
-            first = before[direction.subject]
-            start = _ranks(first, *_asked_and_candidates(first), device)
-            rows += _rows(direction.subject, "untrained_at", _recall(start, ks))
+        if direction.subject in counted_before:
+            rows += _rows(direction.subject, "untrained_at", _recall(counted_before[direction.subject], ks))
         if queries_total is not None:
             rows += _strict_rows(direction.subject, found, queries_total, ks=ks)
         if videos is not None and direction.subject.startswith("text->"):
@@ -183,11 +182,40 @@ def _asked_and_candidates(direction: Direction) -> tuple[np.ndarray, np.ndarray]
     return asked, candidates
 
 
-def _ranks(direction: Direction, asked: np.ndarray, candidates: np.ndarray, device: str) -> Int[np.ndarray, " asked"]:
-    """Ranks of the clips that are asked."""
-    target = (np.cumsum(candidates) - 1)[asked]  # where each true match went when missing candidates were dropped
-    queries, gallery = _tensors(direction, asked, candidates, device)
-    return retrieval_ranks(queries, gallery, target=torch.from_numpy(target).to(device)).cpu().numpy()
+def _ranks(directions: Sequence[Direction], device: str) -> dict[str, Int[np.ndarray, " asked"]]:
+    """By subject: ranks of the clips that are asked. Two directions that are each other's mirror share one pass."""
+    found: dict[str, np.ndarray] = {}
+    for direction in directions:
+        if direction.subject in found:
+            continue
+        there, back = _both_ways(direction, device)
+        found[direction.subject] = there
+        for other in directions:
+            if other.subject not in found and _mirrored(direction, other):
+                found[other.subject] = back
+    return found
+
+
+def _both_ways(direction: Direction, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks of the clips that have both sides, asked this way and the other way round."""
+    _, candidates = _asked_and_candidates(direction)
+    queries = present_rows(direction.subject, direction.queries)
+    both = queries & candidates
+    sides = []
+    for array, present in ((direction.queries, queries), (direction.gallery, candidates)):
+        order = np.concatenate((np.flatnonzero(both), np.flatnonzero(present & ~both)))  # the pairs first
+        sides.append(torch.from_numpy(array[order]).to(device))
+    there, back = ranks_both_ways(*sides, pairs=int(both.sum()))
+    return there.cpu().numpy(), back.cpu().numpy()
+
+
+def _mirrored(one: Direction, other: Direction) -> bool:
+    """Whether the other direction asks the same the other way round: its queries are this one's gallery."""
+    return (
+        other.subject.split("->") == one.subject.split("->")[::-1]
+        and np.array_equal(one.queries, other.gallery, equal_nan=True)
+        and np.array_equal(one.gallery, other.queries, equal_nan=True)
+    )
 
 
 def _tensors(

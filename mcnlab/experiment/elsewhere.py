@@ -1,17 +1,19 @@
 """Zero-shot: the same model asked about the held-out clips of other stores than the one that it was trained on."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from mcnlab.batch import MODALITIES
 from mcnlab.data.loading import input_dim
 from mcnlab.data.store import Store, open_store
+from mcnlab.distributed import from_first
 from mcnlab.errors import DataError
 from mcnlab.experiment.actions import has_step_lists
 from mcnlab.experiment.build import chosen_tracks
 from mcnlab.experiment.checks import check_held_out, check_modalities, evaluation_split
-from mcnlab.experiment.measure import measure
+from mcnlab.experiment.measure import HeldOut, embed_held_out, measure
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.multimodal import MultimodalModel
 
@@ -52,8 +54,40 @@ def check_widths(settings: ExperimentSettings, store: Store, other: Store) -> No
             raise DataError(f"{other.path}: its {modality} is {there} wide, but {here} wide in {store.path}")
 
 
-def measure_also(
+def embed_everywhere(
     settings: ExperimentSettings, model: MultimodalModel, store: Store, *, seed: int
+) -> tuple[HeldOut, dict[str, HeldOut]]:
+    """Embed the held-out splits of a run's store and of those that `evaluation.also` names.
+
+    The processes of a run share the work, and all must call it; the weights are rank 0's.
+
+    Args:
+        settings: the experiment.
+        model: trained.
+        store: what it was trained on.
+        seed: of the run.
+
+    Returns:
+        Of its own store, and by name of the others.
+
+    Raises:
+        RankError: a process was lost.
+    """
+    for tensor in model.state_dict().values():
+        tensor.copy_(from_first(tensor))
+    own = embed_held_out(settings, model, store, seed=seed)
+    others = {name: open_store(path) for name, path in settings.evaluation.also.items()}
+    also = {name: embed_held_out(settings, model, one, seed=seed, inputs=store) for name, one in others.items()}
+    return own, also
+
+
+def measure_also(
+    settings: ExperimentSettings,
+    model: MultimodalModel,
+    store: Store,
+    *,
+    seed: int,
+    held_out: Mapping[str, HeldOut] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """Retrieval, and the search for steps where there are lists of them, on every store that `evaluation.also` names.
 
@@ -62,6 +96,7 @@ def measure_also(
         model: trained.
         store: what it was trained on.
         seed: of the run.
+        held_out: by name, what was embedded before.
 
     Returns:
         Rows of results of the held-out splits, without experiment and seed; their task is `retrieval@NAME`, or
@@ -75,7 +110,8 @@ def measure_also(
         other = open_store(path)
         steps = has_step_lists(other, evaluation_split(settings, other))
         tasks = ("retrieval", "actions") if steps else ("retrieval",)
-        rows += measure_elsewhere(settings, model, store, other, name=name, tasks=tasks, seed=seed)
+        ready = held_out.get(name)
+        rows += measure_elsewhere(settings, model, store, other, name=name, tasks=tasks, seed=seed, held_out=ready)
     return rows
 
 
@@ -88,6 +124,7 @@ def measure_elsewhere(
     name: str,
     tasks: Sequence[str],
     seed: int,
+    held_out: HeldOut | None = None,
 ) -> list[dict[str, Any]]:
     """Some tasks on the held-out split of another store; no file of the run is touched.
 
@@ -99,6 +136,7 @@ def measure_elsewhere(
         name: what the rows call it.
         tasks: what to measure.
         seed: of the run.
+        held_out: what was embedded before; None embeds here.
 
     Returns:
         Rows of results without experiment and seed; their task is `TASK@NAME`.
@@ -112,7 +150,7 @@ def measure_elsewhere(
     if EVERY_MODALITY & set(tasks):
         check_modalities(asked, other)
         check_held_out(asked, other)
-    rows = measure(asked, model, other, None, seed=seed, inputs=store, name=name)
+    rows = measure(asked, model, other, None, seed=seed, inputs=store, name=name, held_out=held_out)
     return [{**row, "task": f"{row['task']}@{name}"} for row in rows]
 
 

@@ -3,7 +3,7 @@
 import io
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from mcnlab.data.loading import ClipSource
 from mcnlab.data.store import Store
 from mcnlab.data.world import FACTORS, shared_keys
 from mcnlab.evaluation.clusters import evaluate_clusters
-from mcnlab.evaluation.embed import embed_source, settle_statistics
+from mcnlab.evaluation.embed import embed_together, settle_statistics_together
 from mcnlab.evaluation.geometry import evaluate_geometry
 from mcnlab.evaluation.retention import evaluate_retention
 from mcnlab.evaluation.retrieval import Direction, evaluate_retrieval
@@ -35,6 +35,44 @@ JOINT = "joint"
 """Subject of the mean of the trained modalities' embeddings."""
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out clips of a store, and how a model sees them after training and before."""
+
+    split: str
+    source: ClipSource
+    untrained: MultimodalModel
+    arrays: Arrays
+    before: Arrays
+
+
+def embed_held_out(
+    settings: ExperimentSettings, model: MultimodalModel, store: Store, *, seed: int, inputs: Store | None = None
+) -> HeldOut:
+    """Embed the held-out split of a store; the processes of a run share the work, and all must call it.
+
+    Args:
+        settings: the experiment.
+        model: trained, the same on all processes.
+        store: the clips.
+        seed: of the run; draws the untrained model.
+        inputs: the store that the model was made for, where that is another one.
+
+    Returns:
+        What `measure` looks at.
+
+    Raises:
+        DataError: the split does not exist.
+        RankError: a process was lost.
+    """
+    split = evaluation_split(settings, store)
+    source = build_source(settings, store, split, shuffle_seed=None)
+    first = build_model(settings, inputs or store, seed=seed)
+    settle_statistics_together(first, source)
+    arrays, before = (embed_together(net, source) for net in (model, first))
+    return HeldOut(split, source, first, arrays, before)
+
+
 def measure(
     settings: ExperimentSettings,
     model: MultimodalModel,
@@ -44,6 +82,7 @@ def measure(
     seed: int,
     inputs: Store | None = None,
     name: str = "own",
+    held_out: HeldOut | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluate a model on the held-out split of a store, beside the same model before training.
 
@@ -58,6 +97,7 @@ def measure(
         seed: of the run; draws the untrained model, the folds, the resampling.
         inputs: the store that the model was made for, where that is another one.
         name: of the store in `evaluation.queries_total`.
+        held_out: what `embed_held_out` gave for it; None embeds here, which one of several processes must not.
 
     Returns:
         Rows of results without experiment and seed.
@@ -65,11 +105,9 @@ def measure(
     Raises:
         DataError: the split does not exist, or its labels cannot be scored.
     """
-    split = evaluation_split(settings, store)
-    source = build_source(settings, store, split, shuffle_seed=None)
-    first = build_model(settings, inputs or store, seed=seed)
-    settle_statistics(first, source)
-    arrays, before = (embed_source(net, source) for net in (model, first))
+    if held_out is None:
+        held_out = embed_held_out(settings, model, store, seed=seed, inputs=inputs)
+    source, arrays, before = held_out.source, held_out.arrays, held_out.before
     tasks, rows = settings.evaluation.tasks, list[ResultRow]()
     if "retrieval" in tasks:
         asked, asked_before = (directions(model.graph, x, source.clips, store) for x in (arrays, before))
@@ -86,7 +124,7 @@ def measure(
             write_table(folder / "ranks.parquet", found.ranks)
     rows += space_rows(settings, model.graph, arrays, before, source.clips, seed=seed)
     if "actions" in tasks:
-        rows += action_rows(settings, model, first, store, split, folder, seed=seed)
+        rows += action_rows(settings, model, held_out.untrained, store, held_out.split, folder, seed=seed)
     if folder is not None:
         known = subjects(model.graph, arrays, settings.trained_modalities)
         write_embeddings(folder / "embeddings.safetensors", known)

@@ -28,7 +28,7 @@ from mcnlab.experiment.build import (
     start_weights,
 )
 from mcnlab.experiment.checks import check_data, check_held_out, check_modalities, check_settings
-from mcnlab.experiment.elsewhere import check_elsewhere, measure_also, measure_elsewhere, name_of
+from mcnlab.experiment.elsewhere import check_elsewhere, embed_everywhere, measure_also, measure_elsewhere, name_of
 from mcnlab.experiment.folder import (
     failure_on_record,
     held,
@@ -86,7 +86,7 @@ def run_experiment(
         RankError: one of several processes was lost.
 
     One of several processes calls this like all others. Rank 0 does all that is written and measured; the others
-    return once training is over.
+    return once the held-out clips are embedded, each by its share.
     """
     began = time.monotonic()
     if not isinstance(settings, ExperimentSettings):
@@ -105,6 +105,7 @@ def run_experiment(
         if rank() > 0:
             wait_for_all()  # until rank 0 holds the folder
             _train(trainer, settings, folder)
+            embed_everywhere(settings, trainer.model, store, seed=seed)
             return RunFolder(folder)
         trainer.on_step = on_step
         make_folder(folder)
@@ -120,8 +121,9 @@ def run_experiment(
                 on_start(trainer.total_steps)
                 outcome = {"notes": notes, **_train(trainer, settings, folder)}
                 evaluate_began = time.monotonic()
-                rows = measure(settings, trainer.model, store, folder, seed=seed)
-                rows += measure_also(settings, trainer.model, store, seed=seed)
+                own, also = embed_everywhere(settings, trainer.model, store, seed=seed)
+                rows = measure(settings, trainer.model, store, folder, seed=seed, held_out=own)
+                rows += measure_also(settings, trainer.model, store, seed=seed, held_out=also)
                 outcome["evaluate_s"] = time.monotonic() - evaluate_began
                 outcome["overhead_s"] = time.monotonic() - began - outcome["trained_now_s"] - outcome["evaluate_s"]
                 write_results(folder, settings.experiment, seed, [*rows, *_outcome_rows(outcome)], outcome)

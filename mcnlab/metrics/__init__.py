@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         mean_interval,
         paired_test,
     )
+    from mcnlab.metrics.tiles import ranks_both_ways
     from mcnlab.metrics.video_retrieval import chance_by_video, ranks_by_video
 
 _HOME = {
@@ -80,6 +81,7 @@ _HOME = {
     ),
     "segments": ("published_viterbi_alignment", "segment_overlap", "viterbi_alignment"),
     "statistics": ("bootstrap_of_mean", "bootstrap_of_ranks", "holm", "mean_interval", "paired_test"),
+    "tiles": ("ranks_both_ways",),
     "video_retrieval": ("chance_by_video", "ranks_by_video"),
 }
 
@@ -107,6 +109,7 @@ __all__ = [
     "predicted_interval",
     "published_retrieval_metrics",
     "published_viterbi_alignment",
+    "ranks_both_ways",
     "ranks_by_video",
     "ranks_of_true_match",
     "recall_by_task",

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mcnlab.errors import ConfigError, NonFiniteError, ShapeError
+from mcnlab.errors import ConfigError, ShapeError
+from mcnlab.metrics.tiles import ranks_both_ways
+from mcnlab.metrics.vectors import check_embeddings, check_scores, distinct_rows, score_type
 
 SCORES_AT_ONCE = 2**24
 """Scores held in memory at a time (64 MiB in float32)."""
@@ -42,7 +44,7 @@ def ranks_of_true_match(
         tensor([1])
     """
     _check_target(target, len(similarity), similarity.shape[1])
-    _check_scores(similarity, first_query=0)
+    check_scores(similarity, first_query=0)
     true_score = similarity.gather(1, target[:, None])  # (query, 1)
     return (similarity >= true_score).sum(dim=1)
 
@@ -56,14 +58,14 @@ def retrieval_ranks(
 ) -> Int[Tensor, " query"]:
     """Rank of each query's true match by dot product, without ever holding all scores.
 
-    Equal rows of the gallery are scored once, so that equal candidates tie exactly, whatever the order in which the
-    machine adds up the products.
+    Copies of the true match tie with it exactly, whatever the order in which the machine adds up the products.
 
     Args:
         queries: (N, D), finite, N >= 1. Half precision is widened to float32; float64 stays.
         gallery: (M, D), finite.
         target: (N,), row of the gallery that belongs to each query. None: row i belongs to query i.
-        block: Queries scored at a time. None: as many as fit into 64 MiB of scores.
+        block: Queries scored at a time, with the whole gallery. None: tiles of a few MiB where row i belongs to query
+            i, else as many queries as fit into 64 MiB of scores.
 
     Returns:
         (N,), int64. Ranks from 1 (best) to M; ties count against us.
@@ -79,6 +81,8 @@ def retrieval_ranks(
         >>> retrieval_ranks(torch.eye(3), torch.eye(3))
         tensor([1, 1, 1])
     """
+    if target is None and block is None:
+        return ranks_both_ways(queries, gallery)[0]
     better, equal = _better_and_equal(queries, gallery, target, block)
     return better + equal
 
@@ -262,12 +266,6 @@ def _better_and_equal(
     return torch.cat(better), torch.cat(equal)
 
 
-def distinct_rows(gallery: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each different row once, where every row went, and how often each occurs."""
-    with torch.autocast(device_type=gallery.device.type, enabled=False):  # unique knows no autocast
-        return torch.unique(gallery.detach(), dim=0, return_inverse=True, return_counts=True)
-
-
 def _count(chosen: Tensor, weight: Tensor | None) -> Tensor:
     """Candidates that are chosen in each row, each as often as it occurs in the gallery."""
     if weight is None:
@@ -281,11 +279,11 @@ def score_blocks(queries: Tensor, gallery: Tensor, block: int | None) -> Iterato
         raise ConfigError(f"block must be at least 1, got {block}")
     step = block or max(1, SCORES_AT_ONCE // len(gallery))
     with torch.no_grad(), torch.autocast(device_type=queries.device.type, enabled=False):
-        dtype = torch.promote_types(torch.promote_types(queries.dtype, gallery.dtype), torch.float32)
+        dtype = score_type(queries, gallery)
         columns = gallery.to(dtype).T
         for start in range(0, len(queries), step):
             scores = queries[start : start + step].to(dtype) @ columns
-            _check_scores(scores, first_query=start)
+            check_scores(scores, first_query=start)
             yield slice(start, start + len(scores)), scores
 
 
@@ -316,23 +314,3 @@ def _check_target(target: Tensor, queries: int, candidates: int) -> None:
     low, high = int(target.min()), int(target.max())
     if low < 0 or high >= candidates:
         raise ShapeError(f"targets must lie between 0 and {candidates - 1}, got {low if low < 0 else high}")
-
-
-def check_embeddings(queries: Tensor, gallery: Tensor) -> None:
-    """Both sides live in one space, and every number is finite."""
-    if queries.shape[1] != gallery.shape[1]:
-        raise ShapeError(f"queries are {queries.shape[1]} wide but the gallery is {gallery.shape[1]} wide")
-    if len(queries) == 0 or len(gallery) == 0:
-        raise ShapeError(f"retrieval needs at least one query and one candidate, got {len(queries)} and {len(gallery)}")
-    for name, embeddings in (("query", queries), ("candidate", gallery)):
-        bad = (~embeddings.isfinite().all(dim=1)).nonzero()
-        if len(bad):
-            share = f"{len(bad)} of {len(embeddings)} {name} embeddings"
-            raise NonFiniteError(f"{share} are not finite, first in row {int(bad[0])}")
-
-
-def _check_scores(scores: Tensor, *, first_query: int) -> None:
-    """A NaN would silently count as a miss of the others and a hit of ours."""
-    bad = scores.isnan().any(dim=1).nonzero()
-    if len(bad):
-        raise NonFiniteError(f"query {first_query + int(bad[0])} has a similarity that is NaN")

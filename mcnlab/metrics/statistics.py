@@ -12,7 +12,8 @@ from mcnlab.errors import ConfigError, NonFiniteError, ShapeError
 
 DRAWN_AT_ONCE = 2**22
 """Resampled values held in memory at a time (32 MiB)."""
-
+DRAWN_ONE_BY_ONE = 5000
+"""Queries up to which each is drawn by itself; from there on it is drawn how often each rank comes, which is faster."""
 
 RANK_NAMES = ("median_rank", "mean_rank")
 
@@ -50,6 +51,9 @@ def bootstrap_of_ranks(
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of recall at k, median and mean rank, by drawing queries with replacement.
 
+    Queries with equal ranks are alike: above `DRAWN_ONE_BY_ONE` queries, how often each rank comes is drawn at once,
+    from the multinomial distribution that drawing queries one by one leads to.
+
     Args:
         ranks: (N,), from 1, N >= 1. The gallery is taken as given: only queries are drawn.
         generator: Source of the draws; moves on.
@@ -74,13 +78,35 @@ def bootstrap_of_ranks(
     _check_draws(draws, level)
     if len(ranks) == 0:
         raise ShapeError("an interval needs at least one rank, got 0")
-    found: dict[str, list[np.ndarray]] = {name: [] for name in (*(f"recall_at_{k}" for k in ks), *RANK_NAMES)}
+    names = (*(f"recall_at_{k}" for k in ks), *RANK_NAMES)
+    few = len(ranks) <= DRAWN_ONE_BY_ONE
+    parts = _of_single_draws(ranks, generator, draws, ks) if few else _of_counts(ranks, generator, draws, ks)
+    drawn = np.concatenate(list(parts), axis=1)  # (names, draws)
+    return {name: _percentiles(values, level) for name, values in zip(names, drawn, strict=True)}
+
+
+def _of_single_draws(
+    ranks: np.ndarray, generator: np.random.Generator, draws: int, ks: Sequence[int]
+) -> Iterator[np.ndarray]:
+    """(metrics, some draws): recalls, median and mean of ranks that are drawn one by one."""
     for sample in _resamples(ranks, generator, draws):
-        for k in ks:
-            found[f"recall_at_{k}"].append(np.mean(sample <= k, axis=1))
-        found["median_rank"].append(np.median(sample, axis=1))
-        found["mean_rank"].append(np.mean(sample, axis=1))
-    return {name: _percentiles(np.concatenate(parts), level) for name, parts in found.items()}
+        recalls = [np.mean(sample <= k, axis=1) for k in ks]
+        yield np.stack([*recalls, np.median(sample, axis=1), np.mean(sample, axis=1)])
+
+
+def _of_counts(
+    ranks: np.ndarray, generator: np.random.Generator, draws: int, ks: Sequence[int]
+) -> Iterator[np.ndarray]:
+    """(metrics, some draws): the same from how often each rank comes in a draw."""
+    values, often = np.unique(ranks, return_counts=True)
+    total, at_once = len(ranks), max(1, DRAWN_AT_ONCE // len(values))
+    middle = ((total - 1) // 2, total // 2)  # places of the two middle ranks, which may be one
+    for start in range(0, draws, at_once):
+        counts = generator.multinomial(total, often / total, size=min(at_once, draws - start))  # (some, values)
+        recalls = [counts[:, values <= k].sum(axis=1) / total for k in ks]
+        up_to = np.cumsum(counts, axis=1)
+        medians = np.mean([values[(up_to <= place).sum(axis=1)] for place in middle], axis=0)
+        yield np.stack([*recalls, medians, counts @ values / total])
 
 
 def bootstrap_of_mean(

@@ -9,7 +9,8 @@ from scipy.stats import hypergeom
 from torch import Tensor
 
 from mcnlab.errors import ShapeError
-from mcnlab.metrics.retrieval import check_embeddings, distinct_rows, score_blocks
+from mcnlab.metrics.retrieval import score_blocks
+from mcnlab.metrics.vectors import check_embeddings, distinct_rows
 
 
 def ranks_by_video(
