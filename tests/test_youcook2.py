@@ -17,6 +17,7 @@ from mcnlab.data.store import open_store
 from mcnlab.errors import ConfigError, DataError, StorageError
 from mcnlab.experiment import run_experiment
 from tests.armed_pickles import Call
+from tests.test_msrvtt import test_row, train_row
 
 GOLDEN = Path(__file__).parent / "golden"
 OFFICIAL = Path(__file__).parents[2] / "shared" / "data" / "annotations" / "youcook2"
@@ -230,10 +231,13 @@ def test_texts_of_python_2_and_broken_texts_are_repaired(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"2d": 1}, "expected a list of clips, got dict"),
+        ({"2d": 1}, "expected a list of clips of YouCook2 (2d, 3d, audio, id, and caption: one text), found a value"),
         ([], "(empty)"),
         ([1, 2], "the first is of type int"),
-        ([{"label": 3}], "the first is of type dict with 'label'"),
+        ([{"label": 3}], "the first is of type dict with keys 'label'"),
+        ({"vid": {"start": [0], "end": [1], "text": ["a"]}}, "`mcnlab import howto100m --captions` takes it"),
+        ({"2d": {"video1": 0}, "3d": {}}, "`mcnlab import msrvtt --tensors` takes it"),
+        ([{"class": "ApplyLipstick", "2d": 0, "training": 1}], "UCF101 or HMDB51 (2d, 3d, class, training)"),
         ([{"2d": np.array([{}], dtype=object)}], "Python objects"),
         ([{"2d": Call(os.system, "true")}], "posix.system"),
     ],
@@ -245,6 +249,26 @@ def test_a_wholly_wrong_file_is_one_error_before_work(tmp_path, content, said):
     assert said in str(refusal.value)
     assert "v.pkl" in str(refusal.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.pkl", "v.pkl"]
+
+
+@pytest.mark.parametrize("row", [train_row(7), test_row(9770), train_row(7, caption=None)])
+def test_a_file_of_msrvtt_is_sent_to_its_own_importer(tmp_path, row, capsys):
+    paths = [written(tmp_path / "youcook_train.pkl", [published_row(0)]), written(tmp_path / "other.pkl", [row] * 3)]
+    assert main(["import", "youcook2", *map(str, paths), "--out", str(tmp_path / "store")]) == 3
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(
+        f"error: {paths[1]}: expected clips of YouCook2 (2d, 3d, audio, id, and caption: one text), "
+    )
+    assert "found clips of MSR-VTT" in said
+    assert "'2d_pooled'" in said
+    assert said.endswith("; `mcnlab import msrvtt` takes it")
+    assert not (tmp_path / "store").exists()
+
+
+def test_pooled_features_beside_a_single_caption_are_still_read(tmp_path):
+    row = published_row(0)
+    report, _ = imported(tmp_path, [row | {"2d_pooled": row["2d"], "3d_pooled": row["3d"]}])
+    assert report.kept == 1
 
 
 @pytest.mark.parametrize("absent", ["val", "words", "annotations"])

@@ -14,6 +14,7 @@ from mcnlab.data.importers.evaluation_annotations import (
     video_number,
 )
 from mcnlab.data.importers.evaluation_clips import VIDEO_ID_CHARACTERS, PublishedClip, import_clips
+from mcnlab.data.importers.evaluation_kinds import MSRVTT
 from mcnlab.data.importers.evaluation_rows import (
     Features,
     check_features,
@@ -115,7 +116,7 @@ def _check_files(given: Mapping[str, Path], tensors: Path | None, captions: int 
 def _rows(path: Path, held: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of one file, a table's in the shape that the pickles have."""
     if path.suffix != ".csv":
-        return read_rows(path, ("2d", "2d_pooled", "3d", "3d_pooled", "audio", "caption", "eval_caption"))
+        return read_rows(path, ("2d", "2d_pooled", "3d", "3d_pooled", "audio", "caption", "eval_caption"), of=MSRVTT)
     table = read_table(path, ("video_id",))
     sentences = table["sentence"] if "sentence" in table else [""] * len(table)
     said: dict[str, list[str]] = {}

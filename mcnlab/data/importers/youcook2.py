@@ -7,6 +7,7 @@ from typing import Any
 
 from mcnlab.data.importers.evaluation_annotations import CookingVideo, Segment, read_youcook2_annotations
 from mcnlab.data.importers.evaluation_clips import VIDEO_ID_CHARACTERS, PublishedClip, import_clips
+from mcnlab.data.importers.evaluation_kinds import YOUCOOK2
 from mcnlab.data.importers.evaluation_rows import (
     Features,
     check_features,
@@ -82,7 +83,7 @@ def import_youcook2(
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """Rows of one file."""
-    return read_rows(path, ("2d", "3d", "audio", "caption"))
+    return read_rows(path, ("2d", "3d", "audio", "caption"), of=YOUCOOK2)
 
 
 def _clip(
