@@ -32,6 +32,9 @@ FeaturesOption = Annotated[
 ]
 
 
+Workers = Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")]
+
+
 @importers.command("world", epilog="Example: mcnlab import world --out stores/world --set seed=1")
 def import_world(out: Out, overrides: Overrides = []) -> None:  # noqa: B006  typer wants a list
     """Render the narrated world: clips whose causes are known."""
@@ -82,7 +85,7 @@ def import_howto100m(
     val_share: Annotated[float, typer.Option(help="Share of the videos that becomes val without such a list.")] = 0.01,
     rate_2d: Annotated[float, typer.Option(help="Rows per second of the 2D features.")] = 1.0,
     rate_3d: Annotated[float, typer.Option(help="Rows per second of the 3D features.")] = 1.5,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")] = 1,
+    workers: Workers = 1,
     per_shard: Annotated[int, typer.Option(min=1, help="Videos of a shard; each process holds as many.")] = 64,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Use the workers of a running dask cluster, tcp://host:8786.")
@@ -207,8 +210,9 @@ def import_crosstask(
     cook: Annotated[Path | None, typer.Option(help="Cooking tasks, one id or title per line.")] = None,
     held_out: Annotated[Path | None, typer.Option(help="List of the test videos; all are when not given.")] = None,
     text: Text = None,
+    workers: Workers = 1,
 ) -> None:
-    """Make a store from CrossTask: videos with the ordered steps of their tasks."""
+    """Make a store from CrossTask: videos with their ordered steps; the same command goes on after a stop."""
     # the verb's own modules, so that `mcnlab --help` does not wait for numpy
     from mcnlab.data.importers.crosstask import import_crosstask as build
     from mcnlab.progress import counted
@@ -226,6 +230,7 @@ def import_crosstask(
             held_out=held_out,
             words=text,
             progress=progress,
+            workers=workers,
         )
     tell(report)
 
@@ -246,8 +251,9 @@ def import_mining_youtube(
     held_out: Annotated[Path | None, typer.Option(help="Ids of the test videos; all are when not given.")] = None,
     rate: Annotated[float, typer.Option(help="Rows of features and labels per second.")] = 1.0,
     text: Text = None,
+    workers: Workers = 1,
 ) -> None:
-    """Make a store from MiningYouTube: videos with their actions in order."""
+    """Make a store from MiningYouTube: videos with their actions in order; the same command goes on after a stop."""
     # the verb's own modules, so that `mcnlab --help` does not wait for numpy
     from mcnlab.data.importers.mining_youtube import import_mining_youtube as build
     from mcnlab.progress import counted
@@ -265,6 +271,7 @@ def import_mining_youtube(
             rate_hz=rate,
             words=text,
             progress=progress,
+            workers=workers,
         )
     tell(report)
 
