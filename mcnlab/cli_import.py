@@ -147,6 +147,7 @@ def import_youcook2(
             features=features.value,
             annotations=annotations,
             progress=progress,
+            reading=progress.reading,
         )
     tell(report)
 
@@ -190,6 +191,7 @@ def import_msrvtt(
             tensors=tensors,
             annotations=annotations,
             progress=progress,
+            reading=progress.reading,
         )
     tell(report)
 

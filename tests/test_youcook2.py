@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -386,3 +389,29 @@ def test_an_epoch_of_training_and_the_evaluation_run_on_it(tmp_path):
     assert {"retrieval", "clusters"} <= {row["task"] for row in rows}
     provenance = json.loads((run.path / "provenance.json").read_text())
     assert "published features (trained)" in provenance["data"]["visual_features"]
+
+
+def test_a_log_says_which_pickle_is_read(tmp_path, capsys):
+    path = written(tmp_path / "youcook_train.pkl", [published_row(number) for number in range(4)])
+    assert main(["import", "youcook2", str(path), "-", "--out", str(tmp_path / "store")]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == "reading youcook_train.pkl (0 MB)"
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_after_kill_9_the_same_command_begins_cleanly(tmp_path):
+    path = written(tmp_path / "t.pkl", [published_row(number) for number in range(300)])
+    words = [sys.executable, "-m", "mcnlab", "import", "youcook2", path, "-", "--out", tmp_path / "store"]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".store.partial-*/shards")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "store").exists()
+    assert list(tmp_path.glob(".store.partial-*"))
+    subprocess.run(words, check=True, capture_output=True)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["store", "t.pkl"]
+    store = open_store(tmp_path / "store")
+    assert len(store) == 300
+    assert not store.verify()

@@ -1,7 +1,7 @@
 """Reading the rows of published evaluation sets: keys, texts, times and ids as the files really have them."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +17,20 @@ Features = Literal["pooled", "full"]
 _ID = re.compile(r"(?!\.)[^/\\\s]{1,200}")
 
 
-def read_rows(path: Path, known: Sequence[str], *, of: Kind) -> list[dict[str, Any]]:
+ReadingProgress = Callable[[Path], Callable[[int, int], None]]
+"""Takes a file that is about to be read, gives what is called with megabytes read and all."""
+
+
+def read_rows(
+    path: Path, known: Sequence[str], *, of: Kind, reading: ReadingProgress | None = None
+) -> list[dict[str, Any]]:
     """The rows of a published pickle.
 
     Args:
         path: the file.
         known: keys of which a row must have one.
         of: the set that the file should belong to.
+        reading: makes a progress callback for the file.
 
     Returns:
         One dictionary for each clip.
@@ -31,7 +38,7 @@ def read_rows(path: Path, known: Sequence[str], *, of: Kind) -> list[dict[str, A
     Raises:
         DataError: the file is unsafe, damaged or empty, of quite another layout, or of another published set.
     """
-    rows = load_published_pickle(path)
+    rows = load_published_pickle(path, progress=None if reading is None else reading(path))
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path}: expected a list of clips of {of.name} ({of.keys}), found {_found(rows)}")
     if not any(isinstance(row, dict) and any(key in row for key in known) for row in rows):
