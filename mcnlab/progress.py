@@ -31,6 +31,16 @@ def bar() -> Progress:
     )
 
 
+def say_in_log(line: str) -> None:
+    """Tell what a bar shows in a terminal where there is none; a log that stands still for a minute looks broken.
+
+    Args:
+        line: plain text.
+    """
+    if not console.is_terminal:
+        console.print(_printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
 class Counted:
     """A bar for work that reports (done, total), with more bars for its parts."""
 
@@ -51,9 +61,8 @@ class Counted:
         Returns:
             Takes megabytes read and all.
         """
-        if not console.is_terminal:
-            size_mb = path.stat().st_size // MEGABYTE if path.is_file() else 0
-            console.print(f"reading {path.name} ({size_mb} MB)", markup=False, highlight=False)
+        size_mb = path.stat().st_size // MEGABYTE if path.is_file() else 0
+        say_in_log(f"reading {path.name} ({size_mb} MB)")
         return Counted(self._progress, f"reading {_printable(path.name)} (MB)")
 
 

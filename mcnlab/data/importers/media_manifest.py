@@ -13,6 +13,7 @@ import pandas as pd
 from mcnlab.errors import DataError
 
 COLUMNS = ("id", "recording", "video", "audio", "start", "end", "fps", "caption", "label", "split")
+LONGEST_ID = 200
 _FACTOR = "factor:"
 _VAL_SHARE = 0.2
 
@@ -42,6 +43,8 @@ class MediaManifest:
     rows: tuple[MediaRow, ...]
     notes: tuple[str, ...] = ()
     """What was decided for the user, in sentences."""
+    refused: tuple[tuple[str, str], ...] = ()
+    """Reason and id of the rows that are left out."""
 
     @property
     def folder(self) -> Path:
@@ -67,7 +70,7 @@ def read_media_manifest(path: Path, *, categorical: Sequence[str] = ()) -> Media
         categorical: factors whose numbers are names.
 
     Returns:
-        The rows.
+        The rows; one whose id or recording could lead out of a folder is among the refused ones.
 
     Raises:
         DataError: naming file, row, column and value of the first thing that is wrong.
@@ -78,7 +81,29 @@ def read_media_manifest(path: Path, *, categorical: Sequence[str] = ()) -> Media
     factors = _factor_values(table, categorical)
     rows = tuple(_row(path, number, values, factors) for number, values in enumerate(table.to_dict("records")))
     _check_ids(path, rows)
-    return MediaManifest(path, rows, tuple(notes))
+    faults = [id_fault(row.id) or id_fault(row.recording) for row in rows]
+    refused = tuple((fault, row.id) for fault, row in zip(faults, rows, strict=True) if fault)
+    kept = tuple(row for fault, row in zip(faults, rows, strict=True) if not fault)
+    if not kept:
+        raise DataError(f"{path}: no row can be used: {len(refused)} have {refused[0][0]}, such as {refused[0][1]!r}")
+    return MediaManifest(path, kept, tuple(notes), refused)
+
+
+def id_fault(id_: str) -> str:
+    """Why an id cannot be used; empty where it can.
+
+    Example:
+        >>> id_fault("../secret")
+        'an id with a slash, a dot in front, or ..'
+        >>> id_fault("take 2.b")
+        ''
+    """
+    if len(id_) > LONGEST_ID:
+        return f"an id of more than {LONGEST_ID} characters"
+    strange = any(part in id_ for part in ("/", "\\", "..")) or id_.startswith(".")
+    if strange:
+        return "an id with a slash, a dot in front, or .."
+    return "" if id_.isprintable() else "an id with characters that cannot be printed"
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -116,6 +116,7 @@ def extract_files(
     refuse_occupied(Path(out))
     table = read_media_manifest(Path(manifest))
     sources = list(table.recordings().items())
+    refused: list[Source | Reading] = [Reading(id_, None, (reason,)) for reason, id_ in table.refused]
     _check_one_file_each(table, sources)
     vectors = word_vectors(table, words, dim=word_dim, seed=0)
     pictures = any(row.video for row in table.rows)
@@ -131,7 +132,7 @@ def extract_files(
     }
     with _ReadAhead(lambda source: read_files(source, table.folder, networks), threads or os.cpu_count() or 1) as read:
         return import_recordings(
-            read.submitted(sources),
+            [*refused, *read.submitted(sources)],
             read,
             Path(out),
             name=name or Path(manifest).stem,
@@ -251,8 +252,10 @@ class _ReadAhead:
             self._submit(source)
         return sources
 
-    def __call__(self, source: Source) -> Reading:
-        """The recording whose turn it is."""
+    def __call__(self, source: Source | Reading) -> Reading:
+        """The recording whose turn it is; what is refused already stays so."""
+        if isinstance(source, Reading):
+            return source
         reading = self._running.popleft().result()
         for following in islice(self._waiting, 1):
             self._submit(following)
