@@ -152,9 +152,12 @@ def extract(
 
 
 @app.command(epilog="Example: mcnlab inspect stores/world")
-def inspect(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
+def inspect(
+    store: Annotated[Path, typer.Argument(help="The store.")],
+    as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON, every label included.")] = False,
+) -> None:
     """Say what is in a store: counts, dims, rates, splits, missing modalities, checksums."""
-    say_what_is_in(store)
+    say_what_is_in(store, as_json=as_json)
 
 
 @app.command(epilog="Example: mcnlab lab")

@@ -1,5 +1,6 @@
 """The verbs of `mcnlab import`; heavy modules are loaded by the verb that needs them."""
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -294,14 +295,19 @@ def tell(report: "ImportReport") -> None:
     say_what_is_in(report.store)
 
 
-def say_what_is_in(store: Path) -> None:
-    """Print the facts of a store.
+def say_what_is_in(store: Path, *, as_json: bool = False) -> None:
+    """Print the facts of a store: tables for the eye, or all of them as JSON.
 
     Args:
         store: its folder.
+        as_json: whether a program reads it.
     """
     # late, as above
     from mcnlab.data.store import describe, open_store
-    from mcnlab.progress import print_facts
+    from mcnlab.reporting.terminal import print_store
 
-    print_facts(describe(open_store(store)))
+    facts = describe(open_store(store))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+    else:
+        print_store(facts)

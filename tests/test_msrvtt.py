@@ -258,7 +258,7 @@ def test_the_command_imports_and_says_what_is_there(tmp_path, capsys):
     words = ["import", "msrvtt", str(tmp_path / "train.pkl"), str(tmp_path / "test.pkl"), "--out"]
     assert main([*words, str(tmp_path / "store"), "--captions", "5"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "splits · train · clips 15" in said
-    assert "splits · test · clips 4" in said
+    assert "train 15 0 0 0" in said
+    assert "test 4 0 0 0" in said
     assert main([*words, str(tmp_path / "other"), "--captions", "0"]) == 2
     assert main([*words, str(tmp_path / "store")]) == 5

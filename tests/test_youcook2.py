@@ -358,9 +358,10 @@ def test_the_command_imports_and_says_what_is_there(tmp_path, capsys):
     words = ["import", "youcook2", str(tmp_path / "t.pkl"), str(tmp_path / "v.pkl"), "--out", str(tmp_path / "store")]
     assert main(words) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "splits · train · clips 6" in said
-    assert "splits · val · without_audio 4" in said
-    assert "lost · audio: none 4" in said
+    assert "split clips without video without audio without text" in said
+    assert "train 6 0 0 0" in said
+    assert "val 4 0 4 0" in said
+    assert "kept in part audio: none 4" in said
     assert main([*words[:2], "-", "-", *words[4:5], str(tmp_path / "other")]) == 2
     assert main([*words[:-1], str(tmp_path / "more"), "--features", "half"]) == 2
 

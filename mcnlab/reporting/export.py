@@ -84,9 +84,9 @@ def run_facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         provenance: of a run; groups are written out.
 
     Returns:
-        Names and values; empty ones are left out.
+        Names and values; empty ones are left out, and the stores of the evaluation, see `stores_of_run`.
     """
-    groups = {name: value for name, value in provenance.items() if name != "key"}
+    groups = {name: value for name, value in provenance.items() if name not in ("key", "evaluated")}
     return [(name, _in_words(value)) for name, value in groups.items() if value not in (None, "", {}, [])]
 
 

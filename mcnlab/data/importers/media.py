@@ -82,8 +82,6 @@ def import_media(
     refuse_occupied(Path(out))
     table = read_media_manifest(Path(manifest), categorical=categorical)
     report = ImportReport(Path(out), notes=list(table.notes))
-    for reason, id_ in table.refused:
-        report.drop(reason, id_)
     table = _with_cut_captions(table, report)
     if like is None:
         vectors = word_vectors(table, words, dim=word_dim, seed=seed)

@@ -5,7 +5,7 @@ import difflib
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -43,8 +43,6 @@ class MediaManifest:
     rows: tuple[MediaRow, ...]
     notes: tuple[str, ...] = ()
     """What was decided for the user, in sentences."""
-    refused: tuple[tuple[str, str], ...] = ()
-    """Reason and id of the rows that are left out."""
 
     @property
     def folder(self) -> Path:
@@ -70,7 +68,7 @@ def read_media_manifest(path: Path, *, categorical: Sequence[str] = ()) -> Media
         categorical: factors whose numbers are names.
 
     Returns:
-        The rows; one whose id or recording could lead out of a folder is among the refused ones.
+        The rows.
 
     Raises:
         DataError: naming file, row, column and value of the first thing that is wrong.
@@ -81,12 +79,28 @@ def read_media_manifest(path: Path, *, categorical: Sequence[str] = ()) -> Media
     factors = _factor_values(table, categorical)
     rows = tuple(_row(path, number, values, factors) for number, values in enumerate(table.to_dict("records")))
     _check_ids(path, rows)
-    faults = [id_fault(row.id) or id_fault(row.recording) for row in rows]
-    refused = tuple((fault, row.id) for fault, row in zip(faults, rows, strict=True) if fault)
-    kept = tuple(row for fault, row in zip(faults, rows, strict=True) if not fault)
+    return MediaManifest(path, rows, tuple(notes))
+
+
+def without_strange_ids(table: MediaManifest) -> tuple[MediaManifest, list[tuple[str, str]]]:
+    """The rows whose id and recording can be file names, as those of published data sets are.
+
+    Args:
+        table: a manifest.
+
+    Returns:
+        It without the other rows, and their reason and id.
+
+    Raises:
+        DataError: no row is left.
+    """
+    faults = [id_fault(row.id) or id_fault(row.recording) for row in table.rows]
+    refused = [(fault, row.id) for fault, row in zip(faults, table.rows, strict=True) if fault]
+    kept = tuple(row for fault, row in zip(faults, table.rows, strict=True) if not fault)
     if not kept:
-        raise DataError(f"{path}: no row can be used: {len(refused)} have {refused[0][0]}, such as {refused[0][1]!r}")
-    return MediaManifest(path, kept, tuple(notes), refused)
+        reason, id_ = refused[0]
+        raise DataError(f"{table.path}: no row can be used: {len(refused)} rows refused, first {id_!r}: {reason}")
+    return replace(table, rows=kept), refused
 
 
 def id_fault(id_: str) -> str:
