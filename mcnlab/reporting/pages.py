@@ -163,7 +163,7 @@ def study_facts(summary: StudySummary) -> list[tuple[str, str]]:
     seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in summary.runs}))
     own = [("runs", f"{len(finished)} finished of {len(summary.runs)}; seeds {seeds}"), *_seconds(summary)]
     stores = [_store_fact(one) for one in evaluated_stores(summary)]
-    return [*own, *stores, *(fact for fact in facts if fact[0] != "seed")]
+    return [*own, *stores, *(fact for fact in facts if fact[0] != "seed" and not fact[0].startswith("evaluated on"))]
 
 
 def _store_fact(one: EvaluatedStore) -> tuple[str, str]:
@@ -219,9 +219,9 @@ def _published(summary: StudySummary) -> Section | None:
     """The study beside the literature; None where it was measured on none of the data sets."""
     tables = tuple((one.title, _marked(one)) for one in published_tables(summary))
     said = (
-        "Nothing of these data sets was trained on. Only blue lines, marked as measured, come from this study; gray ones "
-        "are quoted from the literature. "
-        "Numbers compare where the clips do: fewer clips make every recall larger.",
+        "Nothing of these data sets was trained on. Only blue lines, marked as measured, come from this study; gray "
+        "ones are quoted from the literature. Numbers compare where the clips do: fewer clips make every recall "
+        "larger.",
     )
     return Section("published", "Published numbers", said, tables=tables, open=True) if tables else None
 

@@ -174,7 +174,7 @@ def _published_row(one: Published, clips: int) -> Row:
     """A line of the literature."""
     numbers = dict(zip(HEADS, one.numbers, strict=True))
     source = f"{one.source}{UNCHECKED}" if one.doubtful else one.source
-    place = {"kind": "published", "asked": "T→V", "store": "", "clips": clips}
+    place: Row = {"kind": "published", "asked": "T→V", "store": "", "clips": clips}
     return {"model": one.model, **place, **numbers, "source": source}
 
 
@@ -189,7 +189,7 @@ def _measured_rows(summary: StudySummary, task: str) -> list[Row]:
                 scale = 100 if metric.startswith("recall") else 1
                 numbers[head] = round(scale * by_metric[metric][experiment].value, 1)
             source = _this_study(by_metric["recall_at_1"][experiment].n)
-            place = {
+            place: Row = {
                 "kind": "measured",
                 "asked": short_direction(subject),
                 "store": _store_names(stores_named(summary, task.partition("@")[2])),
