@@ -71,7 +71,8 @@ def _refuse_without_hub(source: str, field: str, what: str) -> None:
 
 def _why_no_hub(source: str) -> str:
     """Why a model cannot be fetched; empty where it can."""
-    import huggingface_hub  # late: it comes with transformers, an extra
+    import httpx  # late, as what follows: they come with transformers, an extra
+    import huggingface_hub
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -84,7 +85,7 @@ def _why_no_hub(source: str) -> str:
             answers.append("")
         except huggingface_hub.errors.RepositoryNotFoundError:
             answers.append("the hub knows no such model, or keeps it private")
-        except Exception as error:  # whatever a network can do to a request, said as one reason
+        except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:  # what a network can do to a request
             answers.append(f"{constants.ENDPOINT} cannot be reached ({type(error).__name__})")
 
     asking = threading.Thread(target=ask, name="mcnlab-hub", daemon=True)
