@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mcnlab.cli_import import importers, say_what_is_in, tell
-from mcnlab.errors import McnlabError, StorageError
+from mcnlab.errors import EXIT_CODES, McnlabError, StorageError
 from mcnlab.processes import Terminated, sigterm_interrupts
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -21,6 +21,7 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 app = typer.Typer(
     name="mcnlab",
     help="Find out which combination of modalities keeps what.",
+    epilog="Exit codes: " + " · ".join(f"[bold]{code}[/bold] {meaning}" for code, meaning in EXIT_CODES.items()),
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -151,9 +152,12 @@ def extract(
 
 
 @app.command(epilog="Example: mcnlab inspect stores/world")
-def inspect(store: Annotated[Path, typer.Argument(help="The store.")]) -> None:
+def inspect(
+    store: Annotated[Path, typer.Argument(help="The store.")],
+    as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON, every label included.")] = False,
+) -> None:
     """Say what is in a store: counts, dims, rates, splits, missing modalities, checksums."""
-    say_what_is_in(store)
+    say_what_is_in(store, as_json=as_json)
 
 
 @app.command(epilog="Example: mcnlab lab")

@@ -1,5 +1,6 @@
 """The verbs of `mcnlab import`; heavy modules are loaded by the verb that needs them."""
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,9 @@ Audio = Annotated[Path | None, typer.Option(help="Folder of VIDEO.npz with arr_0
 FeaturesOption = Annotated[
     Features, typer.Option(help="One row of video features per clip, as published results use; or all rows.")
 ]
+
+
+Workers = Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")]
 
 
 @importers.command("world", epilog="Example: mcnlab import world --out stores/world --set seed=1")
@@ -82,7 +86,7 @@ def import_howto100m(
     val_share: Annotated[float, typer.Option(help="Share of the videos that becomes val without such a list.")] = 0.01,
     rate_2d: Annotated[float, typer.Option(help="Rows per second of the 2D features.")] = 1.0,
     rate_3d: Annotated[float, typer.Option(help="Rows per second of the 3D features.")] = 1.5,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")] = 1,
+    workers: Workers = 1,
     per_shard: Annotated[int, typer.Option(min=1, help="Videos of a shard; each process holds as many.")] = 64,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Use the workers of a running dask cluster, tcp://host:8786.")
@@ -144,6 +148,7 @@ def import_youcook2(
             features=features.value,
             annotations=annotations,
             progress=progress,
+            reading=progress.reading,
         )
     tell(report)
 
@@ -187,6 +192,7 @@ def import_msrvtt(
             tensors=tensors,
             annotations=annotations,
             progress=progress,
+            reading=progress.reading,
         )
     tell(report)
 
@@ -207,8 +213,9 @@ def import_crosstask(
     cook: Annotated[Path | None, typer.Option(help="Cooking tasks, one id or title per line.")] = None,
     held_out: Annotated[Path | None, typer.Option(help="List of the test videos; all are when not given.")] = None,
     text: Text = None,
+    workers: Workers = 1,
 ) -> None:
-    """Make a store from CrossTask: videos with the ordered steps of their tasks."""
+    """Make a store from CrossTask: videos with their ordered steps; the same command goes on after a stop."""
     # the verb's own modules, so that `mcnlab --help` does not wait for numpy
     from mcnlab.data.importers.crosstask import import_crosstask as build
     from mcnlab.progress import counted
@@ -226,6 +233,7 @@ def import_crosstask(
             held_out=held_out,
             words=text,
             progress=progress,
+            workers=workers,
         )
     tell(report)
 
@@ -246,8 +254,9 @@ def import_mining_youtube(
     held_out: Annotated[Path | None, typer.Option(help="Ids of the test videos; all are when not given.")] = None,
     rate: Annotated[float, typer.Option(help="Rows of features and labels per second.")] = 1.0,
     text: Text = None,
+    workers: Workers = 1,
 ) -> None:
-    """Make a store from MiningYouTube: videos with their actions in order."""
+    """Make a store from MiningYouTube: videos with their actions in order; the same command goes on after a stop."""
     # the verb's own modules, so that `mcnlab --help` does not wait for numpy
     from mcnlab.data.importers.mining_youtube import import_mining_youtube as build
     from mcnlab.progress import counted
@@ -265,6 +274,7 @@ def import_mining_youtube(
             rate_hz=rate,
             words=text,
             progress=progress,
+            workers=workers,
         )
     tell(report)
 
@@ -285,14 +295,19 @@ def tell(report: "ImportReport") -> None:
     say_what_is_in(report.store)
 
 
-def say_what_is_in(store: Path) -> None:
-    """Print the facts of a store.
+def say_what_is_in(store: Path, *, as_json: bool = False) -> None:
+    """Print the facts of a store: tables for the eye, or all of them as JSON.
 
     Args:
         store: its folder.
+        as_json: whether a program reads it.
     """
     # late, as above
     from mcnlab.data.store import describe, open_store
-    from mcnlab.progress import print_facts
+    from mcnlab.reporting.terminal import print_store
 
-    print_facts(describe(open_store(store)))
+    facts = describe(open_store(store))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+    else:
+        print_store(facts)

@@ -63,3 +63,19 @@ class StoppedError(McnlabError):
 
 class RunError(McnlabError):
     """A run, or a notebook of it, ended without its result."""
+
+
+EXIT_CODES = {
+    0: "done, and on disk",
+    1: "a run or a notebook of a study failed, or a fault of mcnlab",
+    ConfigError.exit_code: "wrong usage or settings",
+    DataError.exit_code: "bad input data",
+    NonFiniteError.exit_code: "a loss that is not finite",
+    StorageError.exit_code: "input or output failed: disk full, permission, a place that is taken",
+    BusyError.exit_code: "held by another process",
+    CheckpointError.exit_code: "no usable checkpoint",
+    RankError.exit_code: "one of several processes failed",
+    128 + 2: "interrupted (Ctrl-C)",
+    128 + 15: "terminated (SIGTERM)",
+}
+"""Every exit code of the command, and what it says."""

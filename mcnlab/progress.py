@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from mcnlab.training.step import StepRecord
 
 console = Console(stderr=True)
+MEGABYTE = 10**6
 
 
 def bar() -> Progress:
@@ -29,8 +31,43 @@ def bar() -> Progress:
     )
 
 
+def say_in_log(line: str) -> None:
+    """Tell what a bar shows in a terminal where there is none; a log that stands still for a minute looks broken.
+
+    Args:
+        line: plain text.
+    """
+    if not console.is_terminal:
+        console.print(_printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+class Counted:
+    """A bar for work that reports (done, total), with more bars for its parts."""
+
+    def __init__(self, progress: Progress, description: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(description, total=None, note="")
+
+    def __call__(self, done: int, total: int) -> None:
+        """So much is done."""
+        self._progress.update(self._task, completed=done, total=total)
+
+    def reading(self, path: Path) -> Callable[[int, int], None]:
+        """Another bar for a large file that is about to be read; a log, which has no bars, gets a line.
+
+        Args:
+            path: the file.
+
+        Returns:
+            Takes megabytes read and all.
+        """
+        size_mb = path.stat().st_size // MEGABYTE if path.is_file() else 0
+        say_in_log(f"reading {path.name} ({size_mb} MB)")
+        return Counted(self._progress, f"reading {_printable(path.name)} (MB)")
+
+
 @contextmanager
-def counted(description: str) -> Iterator[Callable[[int, int], None]]:
+def counted(description: str) -> Iterator[Counted]:
     """A bar for work that reports (done, total).
 
     Args:
@@ -40,8 +77,7 @@ def counted(description: str) -> Iterator[Callable[[int, int], None]]:
         The callback.
     """
     with bar() as progress:
-        task = progress.add_task(description, total=None, note="")
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield Counted(progress, description)
 
 
 class TrainingProgress:
@@ -84,4 +120,9 @@ def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str
             yield from _flat(value, f"{before}{name} · ")
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            yield f"{before}{name}", "".join(c if c.isprintable() else " " for c in text)
+            yield f"{before}{name}", _printable(text)
+
+
+def _printable(text: str) -> str:
+    """A text that leaves the terminal as it is."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -23,7 +23,7 @@ from mcnlab.experiment.folder import held, same_data, same_run
 from mcnlab.experiment.run import prepared_store
 from mcnlab.experiment.settings import ExperimentSettings, with_store_beside
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically, write_text_atomically
-from mcnlab.progress import bar, console, counted
+from mcnlab.progress import bar, console, counted, say_in_log
 from mcnlab.reporting.export import export_html
 from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
 from mcnlab.reporting.pages import write_report
@@ -342,13 +342,17 @@ def write_study_report(folders: StudyFolders) -> tuple[Path, list[str]]:
     problems = []
     with counted("comparing the runs") as progress:
         names = notebooks_of(folders.runs)
-        for done, name in enumerate(names, start=1):
+        for done, name in enumerate(names):
             out = folders.runs / "notebooks" / f"{name}.ipynb"
+            began, how = time.monotonic(), ""
+            say_in_log(f"{name}: running, {done} of {len(names)} notebooks done")
             try:
                 execute(notebook_path(name), out, {"study_dir": str(folders.runs)})
             except RunError as error:
                 problems.append(str(error))
-            progress(done, len(names))
+                how = "failed, "
+            say_in_log(f"{name}: {how}{time.monotonic() - began:.0f} s")
+            progress(done + 1, len(names))
     return report_of(folders.runs, folders.report), problems
 
 
@@ -362,6 +366,7 @@ def report_of(runs: Path, target: Path) -> Path:
     """Write the pages of a folder of runs."""
     path = runs / "study.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"title": runs.name}
+    say_in_log("writing the report")
     with console.status("writing the report"):
         return write_report(
             runs, target, title=record["title"], question=record.get("question", ""), order=record.get("order")

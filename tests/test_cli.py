@@ -14,9 +14,10 @@ import soundfile
 import yaml
 
 import mcnlab.cli
-from mcnlab.cli import main
+from mcnlab.cli import INTERRUPTED, TERMINATED, main
 from mcnlab.data.store import Clip, Recording, StoreWriter, Track, open_store
 from mcnlab.data.text import train_word_vectors
+from mcnlab.errors import EXIT_CODES, McnlabError
 from mcnlab.processes import Terminated
 from tests.small_store import make_store
 
@@ -79,6 +80,18 @@ def test_neither_the_package_nor_its_help_loads_anything_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0 []"
+
+
+def test_the_help_lists_every_exit_code(mcnlab_says):
+    def family(kind):
+        return {kind, *(one for below in kind.__subclasses__() for one in family(below))}
+
+    codes = {0, INTERRUPTED, TERMINATED, *(kind.exit_code for kind in family(McnlabError))}
+    assert set(EXIT_CODES) == codes
+    _, out, _ = mcnlab_says("--help")
+    words = " ".join(out.split())
+    for code, meaning in EXIT_CODES.items():
+        assert f" {code} {meaning}" in words
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -2,6 +2,9 @@
 
 import csv
 import shutil
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from mcnlab.cli import main
 from mcnlab.data.importers.crosstask import import_crosstask
 from mcnlab.data.importers.step_features import pooled_to
+from mcnlab.data.importers.step_import import StepReader
 from mcnlab.data.store import open_store
 from mcnlab.errors import ConfigError, DataError
 from tests.step_files import JAM, TEA, WIDTH, code_of, features_of, write_crosstask, write_tasks
@@ -242,7 +246,10 @@ def test_what_is_wrong_as_a_whole_is_one_error_before_any_work(tmp_path):
         ({"audio": tmp_path / "nowhere"}, "nowhere: no such folder of audio"),
         ({"tasks": [tmp_path / "videos.csv"]}, "no block of five lines"),
         ({"steps": tmp_path / "tasks.txt"}, "not readable JSON"),
-        ({"annotations": tmp_path / "empty"}, "nothing in it can be used"),
+        ({"annotations": tmp_path / "empty"}, r"empty: holds usable annotations of none of 2 videos .*it is empty"),
+        ({"annotations": tmp_path / "features"}, r"looked for TASK_VIDEO\.csv or .*; it holds '-vid_000000_2d\.npy'"),
+        ({"audio": tmp_path / "features"}, r"features: holds log-mels of none of 2 videos; looked for ID\.npz"),
+        ({"tasks": [write_tasks(tmp_path / "other.txt", {"9": ("X", ("a",))})]}, "names '101', '202'; known are '9'"),
     ):
         with pytest.raises(DataError, match=said):
             imported(tmp_path, **others)
@@ -263,6 +270,67 @@ def test_the_verb_imports_and_shows_the_store(tmp_path, capsys):
     assert "14 clips kept, 0 dropped" in said.err
     assert "CrossTask" in said.out
     assert main([str(word) for word in words[:-2]]) == 5  # the store is there already
+
+
+def test_rows_of_something_else_are_no_annotations(tmp_path):
+    write_crosstask(tmp_path, videos=3)
+    for path in (tmp_path / "annotations").iterdir():
+        path.write_text("start,end,text\n0.5,2,hello\n")
+    with pytest.raises(DataError, match=r"annotations: holds usable annotations of none of 3 videos \(6 × a step that"):
+        imported(tmp_path)
+    assert not list(tmp_path.glob(".store*"))
+
+
+def bytes_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("done", [0, 1, 4])
+def test_an_import_goes_on_where_it_stopped(tmp_path, done, monkeypatch):
+    write_crosstask(tmp_path, audio=True)
+    (tmp_path / "audio" / "-vid_000003.npz").unlink()
+    given = parts(tmp_path, audio=tmp_path / "audio", recordings_per_shard=1)
+    whole = import_crosstask(tmp_path / "videos.csv", tmp_path / "whole", **given)
+    read, opened = StepReader.__call__, []
+
+    def stops(self, source):
+        if len(opened) >= done:
+            raise KeyboardInterrupt
+        opened.append(source["id"])
+        return read(self, source)
+
+    monkeypatch.setattr(StepReader, "__call__", stops)
+    with pytest.raises(KeyboardInterrupt):
+        import_crosstask(tmp_path / "videos.csv", tmp_path / "store", **given)
+    assert not (tmp_path / "store").exists()
+    monkeypatch.setattr(StepReader, "__call__", lambda self, source: opened.append(source["id"]) or read(self, source))
+    report = import_crosstask(tmp_path / "videos.csv", tmp_path / "store", **given)
+    assert sorted(opened) == sorted(set(opened)) == sorted(f"{101 + k % 2 * 101}_-vid_{k:06d}" for k in range(6))
+    assert bytes_of(tmp_path / "store") == bytes_of(tmp_path / "whole")
+    assert (report.kept, report.lost) == (whole.kept, {"audio: no file": ["202_-vid_000003"]})
+    assert "nothing to do" in import_crosstask(tmp_path / "videos.csv", tmp_path / "store", **given).notes
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_more_processes_and_kill_9_change_no_byte(tmp_path):
+    write_crosstask(tmp_path, videos=300, audio=True)  # five shards
+    words = [sys.executable, "-m", "mcnlab", "import", "crosstask", tmp_path / "videos.csv"]
+    for name in ("annotations", "features", "audio"):
+        words += [f"--{name}", tmp_path / name]
+    words += ["--tasks", tmp_path / "tasks.txt", "--out"]
+    subprocess.run([*words, tmp_path / "whole"], check=True, capture_output=True)
+    process = subprocess.Popen([*words, tmp_path / "store", "--workers", "2"], stderr=subprocess.PIPE)
+    accounts = tmp_path / ".store.unfinished" / "parts"
+    while not list(accounts.glob("*.json")):
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "store").exists()
+    subprocess.run([*words, tmp_path / "store", "--workers", "2"], check=True, capture_output=True)
+    assert bytes_of(tmp_path / "store") == bytes_of(tmp_path / "whole")
+    assert [path.name for path in tmp_path.glob(".store*")] == []
 
 
 def test_help_has_an_example(capsys):
@@ -318,4 +386,6 @@ def test_steps_without_a_known_word_are_counted(tmp_path):
     report, store = imported(tmp_path, words=tmp_path / "words.txt")
     without = int((~store.clips()["has_text"]).sum())
     assert without > 0
-    assert any(note.startswith(f"{without} clips have a caption without a single word in") for note in report.notes)
+    assert any(
+        note.startswith(f"{without} annotated steps have a text without a single word in") for note in report.notes
+    )

@@ -1,6 +1,7 @@
 """Whole files to the published layout: real containers, made here, and small networks with random weights."""
 
 import csv
+import time
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from mcnlab.data.audio import log_mel
 from mcnlab.data.frame_stream import FrameSampling, FrameStream, in_order
 from mcnlab.data.importers.whole_files import extract_files
 from mcnlab.data.media_files import read_sound
+from mcnlab.data.pretrained import HUB_PATIENCE_S
 from mcnlab.data.store import open_store
 from mcnlab.errors import DataError
 
@@ -188,6 +190,46 @@ def test_several_files_in_one_recording_are_refused_before_any_work(tmp_path):
     with pytest.raises(DataError, match=r"videos.csv: video: recording 'r' has '0.mp4' and '1.mp4'"):
         extract_files(manifest(tmp_path, rows), tmp_path / "store", video="nowhere")
     assert not (tmp_path / "store").exists()
+
+
+def test_ids_that_lead_elsewhere_cost_only_their_rows(tmp_path, resnet, capsys):
+    write_frames(tmp_path / "v.mp4", [99] * 50, np.arange(50) / 25, sound_s=2.0)
+    common = {"video": "v.mp4", "caption": "a word", "split": "train"}
+    strange = ["a/b", "../../etc/passwd", "..", ".hidden", "back\\slash", "up..down", "x" * 201, "bell\x07"]
+    rows = [{"id": id_, **common} for id_ in ("take 2.b", *strange)]
+    rows.append({"id": "fine", "recording": "../r", **common})
+    report = extract_files(manifest(tmp_path, rows), tmp_path / "store", video=str(resnet))
+    assert report.dropped == {
+        "an id with a slash, a dot in front, or ..": [*strange[:6], "fine"],
+        "an id of more than 200 characters": ["x" * 201],
+        "an id with characters that cannot be printed": ["bell\x07"],
+    }
+    store = open_store(tmp_path / "store")
+    assert [store[place].id for place in range(len(store))] == ["take 2.b"]
+    assert store.import_report["dropped"] == report.dropped
+    words = ["extract", str(manifest(tmp_path, rows[1:])), "--out", str(tmp_path / "other"), "--video", str(resnet)]
+    assert main(words) == 3
+    assert "no row can be used: 9 rows refused, first 'a/b': an id with a slash" in capsys.readouterr().err
+
+
+def test_a_hub_out_of_reach_is_said_within_seconds(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    rows = [{"id": "v", "video": "v.mp4", "caption": "a word", "split": "train"}]
+    write_frames(tmp_path / "v.mp4", [99] * 50, np.arange(50) / 25)
+    began = time.monotonic()
+    words = ["extract", str(manifest(tmp_path, rows)), "--out", str(tmp_path / "store"), "--video", "someone/resnet"]
+    assert main(words) == 3
+    assert time.monotonic() - began < HUB_PATIENCE_S + 5
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert said.startswith(
+        "error: video: 'someone/resnet': no such folder, no copy of it on this machine, and http://127"
+    )
+    assert said.endswith("; give the path of a local folder with config.json and model.safetensors of a ResNet instead")
+    assert not (tmp_path / "store").exists()
+    words[-1] = "./nowhere"
+    assert main(words) == 3
+    assert "no ResNet there (no such folder, and no id of the hub)" in capsys.readouterr().err
 
 
 def test_the_command_extracts_and_says_what_is_in_the_store(tmp_path, resnet, capsys):

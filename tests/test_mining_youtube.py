@@ -133,7 +133,41 @@ def test_what_is_wrong_as_a_whole_is_one_error_before_any_work(release):
         imported(release, features=release / "empty")
     with pytest.raises(DataError, match="empty: no file of annotations in it"):
         import_mining_youtube(release / "empty", release / "store", features=release / "features")
+    for number in range(3):
+        (release / "empty" / f"{number}.txt").write_text("")
+    with pytest.raises(DataError, match=r"none of 3 videos \(3 × annotation: no label in it\); looked for ID\.srt"):
+        import_mining_youtube(release / "empty", release / "store", features=release / "features")
+    said = r"features: holds usable annotations of none of 4 videos \(4 × annotation: a matrix.*it holds '-egg0\.npy'"
+    with pytest.raises(DataError, match=said):
+        import_mining_youtube(release / "features", release / "store", features=release / "features")
+    with pytest.raises(DataError, match=r"empty: holds log-mels of none of 4 videos; .*it holds '0\.txt'"):
+        imported(release, audio=release / "empty")
+    (release / "list.txt").write_text("nobody\n")
+    with pytest.raises(DataError, match=r"none of 1 videos \(1 × annotation: no file\); .* such as nobody\.srt"):
+        imported(release, videos=release / "list.txt")
+    (release / "list.txt").write_text("\n \n")
+    with pytest.raises(DataError, match=r"list\.txt: no id of a video in it"):
+        imported(release, videos=release / "list.txt")
     assert not (release / "store").exists()
+    assert not list(release.glob(".store*"))
+
+
+@pytest.mark.distributed
+def test_more_processes_change_no_byte(release):
+    one = import_mining_youtube(
+        release / "annotations", release / "one", features=release / "features", recordings_per_shard=1
+    )
+    words = ["import", "mining-youtube", release / "annotations", "--out", release / "two", "--features",
+             release / "features", "--workers", "2"]  # fmt: skip
+    assert main([str(word) for word in words]) == 0
+    two = open_store(release / "two")
+    assert one.kept == two.import_report["kept"] == 16
+    assert [two[row].id for row in range(4)] == [open_store(release / "one")[row].id for row in range(4)]
+    again = import_mining_youtube(
+        release / "annotations", release / "three", features=release / "features", recordings_per_shard=1, workers=2
+    )
+    assert again.kept == 16
+    assert (release / "three" / "store.json").read_bytes() == (release / "one" / "store.json").read_bytes()
 
 
 def test_scores_are_rows_of_numbers(tmp_path):

@@ -180,8 +180,20 @@ def test_files_that_do_not_go_together_are_refused(tmp_path):
         import_msrvtt(None, rows, tmp_path / "store", captions=0)
     with pytest.raises(ConfigError, match="neither"):
         import_msrvtt(None, None, tmp_path / "store")
-    with pytest.raises(DataError, match="expected clips with"):
+    with pytest.raises(DataError, match="expected clips of MSR-VTT with"):
         import_msrvtt(None, written(rows, [{"x": 1}]), tmp_path / "store")
+
+
+def test_a_file_of_youcook2_is_sent_to_its_own_importer(tmp_path, capsys):
+    cooked = {"2d": np.ones(2048), "3d": np.ones(2048), "audio": torch.zeros(40, 9), "caption": "stir", "id": "x" * 12}
+    path = written(tmp_path / "youcook_val.pkl", [{**cooked, "id": f"{cooked['id']}_{k}"} for k in range(3)])
+    assert main(["import", "msrvtt", "-", str(path), "--out", str(tmp_path / "store")]) == 3
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {path}: expected clips of MSR-VTT (")
+    assert "found clips of YouCook2" in said
+    assert "with keys '2d', '3d', 'audio', 'caption', 'id'" in said
+    assert said.endswith("; `mcnlab import youcook2` takes it")
+    assert not (tmp_path / "store").exists()
 
 
 def test_annotations_give_categories_times_and_missing_captions(tmp_path):
@@ -246,7 +258,7 @@ def test_the_command_imports_and_says_what_is_there(tmp_path, capsys):
     words = ["import", "msrvtt", str(tmp_path / "train.pkl"), str(tmp_path / "test.pkl"), "--out"]
     assert main([*words, str(tmp_path / "store"), "--captions", "5"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "splits · train · clips 15" in said
-    assert "splits · test · clips 4" in said
+    assert "train 15 0 0 0" in said
+    assert "test 4 0 0 0" in said
     assert main([*words, str(tmp_path / "other"), "--captions", "0"]) == 2
     assert main([*words, str(tmp_path / "store")]) == 5

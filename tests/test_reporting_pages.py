@@ -4,6 +4,7 @@ import dataclasses
 import html
 import json
 import re
+import shutil
 
 import nbformat
 import numpy as np
@@ -251,7 +252,8 @@ def elsewhere(study, dataset):
 
 def test_published_numbers_stand_beside_measured_ones_and_are_marked(study):
     summary = elsewhere(study, "youcook2")
-    ((title, table),) = published_tables(summary)
+    (one,) = published_tables(summary)
+    title, table = one.title, one.table
     assert title == "Zero-shot on YouCook2, beside published numbers"
     mcn = table.loc["MCN (R152+RX101)"]
     assert (mcn["kind"], mcn["R@1 (%)"], mcn["R@5 (%)"], mcn["R@10 (%)"]) == ("published", 18.1, 35.5, 45.2)
@@ -269,6 +271,47 @@ def test_published_numbers_stand_beside_measured_ones_and_are_marked(study):
     assert "VideoCLIP" in text
 
 
+def evaluated_on(study, folder, **stores):
+    """A copy of a study whose runs say what they were measured on."""
+    shutil.copytree(study, folder)
+    for path in folder.glob("*/provenance.json"):
+        known = json.loads(path.read_text())
+        path.write_text(json.dumps({**known, "evaluated": stores}))
+    return folder
+
+
+def evaluated(store, clips, fingerprint):
+    return {"store": store, "split": "val", "clips": clips, "fingerprint": fingerprint * 64, "path": f"/x/{store}"}
+
+
+def test_every_store_that_was_evaluated_is_named_with_its_clips(study, tmp_path):
+    stores = {"own": evaluated("<own>", 40, "a"), "youcook2": evaluated("my YouCook2", 41, "b")}
+    summary = elsewhere(evaluated_on(study, tmp_path / "study", **stores), "youcook2")
+    (one,) = published_tables(summary)
+    assert set(one.table[one.table.kind == "measured"]["store"]) == {"my YouCook2"}
+    assert set(one.table[one.table.kind == "published"]["store"]) == {""}
+    assert one.measured_on == "Measured on my YouCook2, 41 clips of the split val (fingerprint bbbbbbbbbbbb)."
+    text = index_page(summary)
+    assert one.measured_on in text
+    assert "Measured on &lt;own&gt;, 40 clips of the split val (fingerprint aaaaaaaaaaaa)." in text
+    facts = dict(study_facts(summary))
+    assert facts["evaluated on its own store"] == f"<own>, 40 clips of the split val; fingerprint {'a' * 64}; /x/<own>"
+    assert facts["evaluated on youcook2"].endswith(f"fingerprint {'b' * 64}; /x/my YouCook2")
+    lines = re.findall(r'<tr class="(published|measured)">.*?<span>(\w+)</span>', text)
+    assert {kind for kind, _ in lines} == {"published", "measured"}
+    assert all(kind == said for kind, said in lines)
+
+
+def test_two_stores_under_one_name_are_both_told(study, tmp_path):
+    folder = evaluated_on(study, tmp_path / "study", youcook2=evaluated("y", 40, "b"))
+    path = sorted(folder.glob("*/provenance.json"))[0]
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps({**known, "evaluated": {"youcook2": evaluated("y", 39, "c")}}))
+    (one,) = published_tables(elsewhere(folder, "youcook2"))
+    assert "Runs were measured on different data under this name." in one.measured_on
+    assert {"bbbbbbbbbbbb", "cccccccccccc"} <= set(re.findall(r"\w{12}", one.measured_on))
+
+
 @pytest.mark.parametrize("dataset", ["mine", "youcook"])
 def test_a_data_set_without_published_numbers_has_no_such_table(study, page, dataset):
     assert published_tables(elsewhere(study, dataset)) == ()
@@ -276,7 +319,7 @@ def test_a_data_set_without_published_numbers_has_no_such_table(study, page, dat
 
 
 def test_a_number_that_nobody_has_checked_says_so(study):
-    ((_, table),) = published_tables(elsewhere(study, "msrvtt"))
+    table = published_tables(elsewhere(study, "msrvtt"))[0].table
     assert "not checked against the paper" in table.loc["MCN (R152+RX101)", "source"]
     assert np.isnan(table.loc["MMV (TSM-50×2)", "R@1 (%)"])
 
@@ -293,7 +336,8 @@ def test_steps_that_were_found_stand_beside_published_numbers(study, dataset, he
     rows = summary.results[(summary.results.task == "retrieval") & (summary.results.metric == "recall_at_5")]
     named = [rows.assign(task=f"actions@{dataset}", metric=name) for name in {metric, "iou", "step_recall"}]
     other = dataclasses.replace(summary, results=pd.concat([summary.results, *named], ignore_index=True))
-    ((title, table),) = published_tables(other)
+    (one,) = published_tables(other)
+    title, table = one.title, one.table
     assert title.startswith("Steps found in")
     assert table.loc[model, head] == value
     measured = table[(table.kind == "measured") & (table.asked == "T→V")]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 
 import nbformat
@@ -14,6 +15,7 @@ from mcnlab.experiment import ExperimentSettings, run_experiment
 from mcnlab.experiment.folder import held
 from mcnlab.runs import RunFolder
 from mcnlab.study import StudyFolders, laid_over, plan_runs, read_study, run_study, slug
+from tests.fake_study import write_fake_study
 from tests.mini_study import BASE, EXPERIMENTS, MCN, write_study
 
 TIMED = ("train_s", "evaluate_s", "overhead_s")
@@ -284,6 +286,31 @@ def test_the_number_of_workers_and_the_load_change_no_number(tmp_path, monkeypat
         table = pd.read_csv(tmp_path / str(workers) / "reports" / "mini" / "results.csv")
         tables.append(table[~table["metric"].isin(TIMED)])
     pd.testing.assert_frame_equal(*tables)
+
+
+@pytest.mark.slow
+@pytest.mark.notebook
+def test_a_log_says_which_notebook_runs_and_how_long_it_took(tmp_path, monkeypatch, capsys):
+    parameters = nbformat.v4.new_code_cell('study_dir = ""', metadata={"tags": ["parameters"]})
+    (tmp_path / "notebooks").mkdir()
+    for name, source in (("one", "1 + 1"), ("two", "1 / 0")):
+        cells = [parameters, nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / f"{name}.ipynb")
+    monkeypatch.setattr("mcnlab.reporting.notebooks.CHECKOUT", tmp_path)
+    monkeypatch.setattr(mcnlab.study, "STUDY_NOTEBOOKS", ("one", "two"))
+    folders = StudyFolders(tmp_path, "fake")
+    write_fake_study(folders.runs)
+    monkeypatch.setattr("mcnlab.reporting.pages.study_maps", lambda *_, **__: None)
+    _, problems = mcnlab.study.write_study_report(folders)
+    assert "ZeroDivisionError" in problems[0]
+    lines = [re.sub(r"\d+ s$", "N s", line) for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        "one: running, 0 of 2 notebooks done",
+        "one: N s",
+        "two: running, 1 of 2 notebooks done",
+        "two: failed, N s",
+        "writing the report",
+    ]
 
 
 @pytest.mark.slow

@@ -338,3 +338,14 @@ def test_a_missing_file_is_named(tmp_path):
         load_published_pickle(tmp_path / "gone.pkl")
     with pytest.raises(DataError, match="cannot be read"):
         load_published_pickle(Path(tmp_path))
+
+
+def test_reading_tells_how_many_megabytes_are_done(tmp_path):
+    (tmp_path / "rows.pkl").write_bytes(pickle.dumps([np.zeros(10**5) for _ in range(6)], protocol=4))
+    told = []
+    rows = load_published_pickle(tmp_path / "rows.pkl", progress=lambda done, total: told.append((done, total)))
+    assert len(rows) == 6
+    assert told[0] == (0, 5)
+    assert told[-1] == (5, 5)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert len(told) >= 4

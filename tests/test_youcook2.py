@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from mcnlab.data.store import open_store
 from mcnlab.errors import ConfigError, DataError, StorageError
 from mcnlab.experiment import run_experiment
 from tests.armed_pickles import Call
+from tests.test_msrvtt import test_row, train_row
 
 GOLDEN = Path(__file__).parent / "golden"
 OFFICIAL = Path(__file__).parents[2] / "shared" / "data" / "annotations" / "youcook2"
@@ -230,10 +234,13 @@ def test_texts_of_python_2_and_broken_texts_are_repaired(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"2d": 1}, "expected a list of clips, got dict"),
+        ({"2d": 1}, "expected a list of clips of YouCook2 (2d, 3d, audio, id, and caption: one text), found a value"),
         ([], "(empty)"),
         ([1, 2], "the first is of type int"),
-        ([{"label": 3}], "the first is of type dict with 'label'"),
+        ([{"label": 3}], "the first is of type dict with keys 'label'"),
+        ({"vid": {"start": [0], "end": [1], "text": ["a"]}}, "`mcnlab import howto100m --captions` takes it"),
+        ({"2d": {"video1": 0}, "3d": {}}, "`mcnlab import msrvtt --tensors` takes it"),
+        ([{"class": "ApplyLipstick", "2d": 0, "training": 1}], "UCF101 or HMDB51 (2d, 3d, class, training)"),
         ([{"2d": np.array([{}], dtype=object)}], "Python objects"),
         ([{"2d": Call(os.system, "true")}], "posix.system"),
     ],
@@ -245,6 +252,26 @@ def test_a_wholly_wrong_file_is_one_error_before_work(tmp_path, content, said):
     assert said in str(refusal.value)
     assert "v.pkl" in str(refusal.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.pkl", "v.pkl"]
+
+
+@pytest.mark.parametrize("row", [train_row(7), test_row(9770), train_row(7, caption=None)])
+def test_a_file_of_msrvtt_is_sent_to_its_own_importer(tmp_path, row, capsys):
+    paths = [written(tmp_path / "youcook_train.pkl", [published_row(0)]), written(tmp_path / "other.pkl", [row] * 3)]
+    assert main(["import", "youcook2", *map(str, paths), "--out", str(tmp_path / "store")]) == 3
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(
+        f"error: {paths[1]}: expected clips of YouCook2 (2d, 3d, audio, id, and caption: one text), "
+    )
+    assert "found clips of MSR-VTT" in said
+    assert "'2d_pooled'" in said
+    assert said.endswith("; `mcnlab import msrvtt` takes it")
+    assert not (tmp_path / "store").exists()
+
+
+def test_pooled_features_beside_a_single_caption_are_still_read(tmp_path):
+    row = published_row(0)
+    report, _ = imported(tmp_path, [row | {"2d_pooled": row["2d"], "3d_pooled": row["3d"]}])
+    assert report.kept == 1
 
 
 @pytest.mark.parametrize("absent", ["val", "words", "annotations"])
@@ -331,9 +358,10 @@ def test_the_command_imports_and_says_what_is_there(tmp_path, capsys):
     words = ["import", "youcook2", str(tmp_path / "t.pkl"), str(tmp_path / "v.pkl"), "--out", str(tmp_path / "store")]
     assert main(words) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "splits · train · clips 6" in said
-    assert "splits · val · without_audio 4" in said
-    assert "lost · audio: none 4" in said
+    assert "split clips without video without audio without text" in said
+    assert "train 6 0 0 0" in said
+    assert "val 4 0 4 0" in said
+    assert "kept in part audio: none 4" in said
     assert main([*words[:2], "-", "-", *words[4:5], str(tmp_path / "other")]) == 2
     assert main([*words[:-1], str(tmp_path / "more"), "--features", "half"]) == 2
 
@@ -362,3 +390,29 @@ def test_an_epoch_of_training_and_the_evaluation_run_on_it(tmp_path):
     assert {"retrieval", "clusters"} <= {row["task"] for row in rows}
     provenance = json.loads((run.path / "provenance.json").read_text())
     assert "published features (trained)" in provenance["data"]["visual_features"]
+
+
+def test_a_log_says_which_pickle_is_read(tmp_path, capsys):
+    path = written(tmp_path / "youcook_train.pkl", [published_row(number) for number in range(4)])
+    assert main(["import", "youcook2", str(path), "-", "--out", str(tmp_path / "store")]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == "reading youcook_train.pkl (0 MB)"
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_after_kill_9_the_same_command_begins_cleanly(tmp_path):
+    path = written(tmp_path / "t.pkl", [published_row(number) for number in range(300)])
+    words = [sys.executable, "-m", "mcnlab", "import", "youcook2", path, "-", "--out", tmp_path / "store"]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".store.partial-*/shards")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "store").exists()
+    assert list(tmp_path.glob(".store.partial-*"))
+    subprocess.run(words, check=True, capture_output=True)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["store", "t.pkl"]
+    store = open_store(tmp_path / "store")
+    assert len(store) == 300
+    assert not store.verify()

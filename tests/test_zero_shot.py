@@ -124,6 +124,21 @@ def test_a_store_that_was_trained_on_gives_the_same_numbers_under_another_name(e
     np.testing.assert_array_equal(own[shared].to_numpy(), same[shared].to_numpy())
 
 
+def test_a_run_says_which_stores_it_was_measured_on(elsewhere):
+    folder, _, _ = elsewhere
+    said = RunFolder(folder / "run").provenance["evaluated"]
+    assert list(said) == ["own", "same", "other"]
+    for name, path in (("own", "own"), ("same", "own"), ("other", "other")):
+        store = open_store(folder / path)
+        assert said[name] == {
+            "store": "small",
+            "split": "test",
+            "clips": store.splits["test"],
+            "fingerprint": store.fingerprint,
+            "path": str(store.path),
+        }
+
+
 def test_another_store_has_numbers_of_its_own(elsewhere):
     _, _, results = elsewhere
     other = results["retrieval@other"]

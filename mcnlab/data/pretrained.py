@@ -1,16 +1,26 @@
 """Trained networks of transformers, from a local folder or the hub, frozen."""
 
+import re
+import textwrap
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mcnlab.errors import ConfigError, DataError
 
+HUB_PATIENCE_S = 8.0
+"""Seconds until a hub that does not answer counts as out of reach."""
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_frozen(kind: str, source: str, *, field: str) -> Any:
     """A network with its weights, on the accelerator where there is one; only safetensors files are read.
+
+    What lies on this machine is taken first, a folder or what the hub gave before; the hub is asked once whether it is
+    there before anything is fetched, so that a machine without network hears so within seconds.
 
     Args:
         kind: class of transformers, such as `ResNetModel`.
@@ -22,7 +32,7 @@ def load_frozen(kind: str, source: str, *, field: str) -> Any:
 
     Raises:
         ConfigError: transformers is not installed.
-        DataError: there is no such network, or its weights are not safetensors.
+        DataError: there is no such network, the hub cannot be reached, or its weights are not safetensors.
     """
     import torch  # late: start-up time
 
@@ -31,12 +41,57 @@ def load_frozen(kind: str, source: str, *, field: str) -> Any:
     except ImportError as error:
         raise ConfigError(f"{field}: a trained network needs transformers; install mcnlab[resnet]") from error
     transformers.utils.logging.disable_progress_bar()
+    load, what = getattr(transformers, kind).from_pretrained, kind.removesuffix("Model") or "model"
     try:
-        network = getattr(transformers, kind).from_pretrained(source, use_safetensors=True)
+        network = load(source, use_safetensors=True, local_files_only=True)
     except (OSError, ValueError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise DataError(f"{field}: {source!r}: no {kind.removesuffix('Model') or 'model'} there ({said})") from error
+        if not Path(source).exists() and not _HUB_ID.fullmatch(source):
+            raise DataError(f"{field}: {source!r}: no {what} there (no such folder, and no id of the hub)") from error
+        if Path(source).exists():
+            said = textwrap.shorten(str(error), 200, placeholder=" …")
+            raise DataError(f"{field}: {source!r}: no {what} there ({said})") from error
+        _refuse_without_hub(source, field, what)
+        try:
+            network = load(source, use_safetensors=True)
+        except (OSError, ValueError) as fetched:
+            said = textwrap.shorten(str(fetched), 200, placeholder=" …")
+            raise DataError(f"{field}: {source!r}: no {what} there ({said})") from fetched
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _refuse_without_hub(source: str, field: str, what: str) -> None:
+    """Ask the hub once for a model, and raise when it does not know it, or does not answer in time."""
+    reason = _why_no_hub(source)
+    if reason:
+        raise DataError(
+            f"{field}: {source!r}: no such folder, no copy of it on this machine, and {reason}; give the path of a "
+            f"local folder with config.json and model.safetensors of a {what} instead"
+        )
+
+
+def _why_no_hub(source: str) -> str:
+    """Why a model cannot be fetched; empty where it can."""
+    import huggingface_hub  # late: it comes with transformers, an extra
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE forbids to fetch it"
+    answers: list[str] = []
+
+    def ask() -> None:
+        try:
+            huggingface_hub.HfApi().model_info(source, timeout=HUB_PATIENCE_S)
+            answers.append("")
+        except huggingface_hub.errors.RepositoryNotFoundError:
+            answers.append("the hub knows no such model, or keeps it private")
+        except Exception as error:  # the hub's library changes the one that it asks through, and with it the classes
+            answers.append(f"{constants.ENDPOINT} cannot be reached ({type(error).__name__})")
+            raise SystemExit from error  # ends this thread alone, without a word
+
+    asking = threading.Thread(target=ask, name="mcnlab-hub", daemon=True)
+    asking.start()
+    asking.join(HUB_PATIENCE_S)  # names that do not resolve can take longer than the request's own limit
+    return answers[0] if answers else f"{constants.ENDPOINT} does not answer within {HUB_PATIENCE_S:g} s"
 
 
 def normalized_planes(frames: np.ndarray) -> Any:

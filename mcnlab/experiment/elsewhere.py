@@ -37,6 +37,30 @@ def check_elsewhere(settings: ExperimentSettings, store: Store) -> None:
         check_widths(settings, store, other)
 
 
+def evaluated_stores(settings: ExperimentSettings, store: Store) -> dict[str, dict[str, Any]]:
+    """All stores that a run is measured on, for whoever reads its numbers.
+
+    Args:
+        settings: the experiment.
+        store: what it is trained on; its own held-out clips are called `own`.
+
+    Returns:
+        By the name that results use after `@`: store, split, clips in it, fingerprint, path.
+    """
+    stores = {"own": store, **{name: open_store(path) for name, path in settings.evaluation.also.items()}}
+    found = {}
+    for name, one in stores.items():
+        split = evaluation_split(settings, one)
+        found[name] = {
+            "store": one.name,
+            "split": split,
+            "clips": one.splits[split],
+            "fingerprint": one.fingerprint,
+            "path": str(one.path),
+        }
+    return found
+
+
 def check_widths(settings: ExperimentSettings, store: Store, other: Store) -> None:
     """Refuse a store whose features or word vectors have other widths than a model was made for.
 

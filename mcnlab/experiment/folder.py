@@ -19,6 +19,7 @@ from mcnlab.errors import (
     StoppedError,
 )
 from mcnlab.experiment.build import short_hash
+from mcnlab.experiment.elsewhere import evaluated_stores
 from mcnlab.experiment.provenance import provenance
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.files import write_json_atomically, write_text_atomically
@@ -39,6 +40,7 @@ def write_start(folder: Path, settings: ExperimentSettings, store: Store, seed: 
         seed=seed, store=store.name, fingerprint=store.fingerprint, visual_features=visual, device=device
     )
     origin["data"]["path"] = str(store.path)
+    origin["evaluated"] = evaluated_stores(settings, store)
     if world_size() > 1:
         origin["processes"] = world_size()
     if settings.model.weights is not None:

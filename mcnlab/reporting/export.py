@@ -84,10 +84,12 @@ def run_facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         provenance: of a run; groups are written out.
 
     Returns:
-        Names and values; empty ones are left out.
+        Names and values; empty ones are left out; each store that was evaluated has a line.
     """
-    groups = {name: value for name, value in provenance.items() if name != "key"}
-    return [(name, _in_words(value)) for name, value in groups.items() if value not in (None, "", {}, [])]
+    groups = {name: value for name, value in provenance.items() if name not in ("key", "evaluated")}
+    stores = [(f"evaluated on {name}", _in_words(one)) for name, one in provenance.get("evaluated", {}).items()]
+    known = [(name, _in_words(value)) for name, value in groups.items() if value not in (None, "", {}, [])]
+    return [*known, *stores]
 
 
 def _facts_of_run(folder: Path) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import pandas as pd
 from mcnlab.files import write_text_atomically
 from mcnlab.reporting.answer import answer
 from mcnlab.reporting.curves import curves_figure
+from mcnlab.reporting.evaluated import OWN, EvaluatedStore, evaluated_stores, measured_on
 from mcnlab.reporting.export import export_html, run_facts
 from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
 from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
 from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
-from mcnlab.reporting.published import published_tables
+from mcnlab.reporting.published import PublishedTable, published_tables
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
 from mcnlab.reporting.style import Figure
 from mcnlab.reporting.summary import (
@@ -161,7 +162,14 @@ def study_facts(summary: StudySummary) -> list[tuple[str, str]]:
     finished = summary.finished()
     seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in summary.runs}))
     own = [("runs", f"{len(finished)} finished of {len(summary.runs)}; seeds {seeds}"), *_seconds(summary)]
-    return [*own, *(fact for fact in facts if fact[0] != "seed")]
+    stores = [_store_fact(one) for one in evaluated_stores(summary)]
+    return [*own, *stores, *(fact for fact in facts if fact[0] != "seed" and not fact[0].startswith("evaluated on"))]
+
+
+def _store_fact(one: EvaluatedStore) -> tuple[str, str]:
+    """A store that numbers come from."""
+    name = "evaluated on its own store" if one.name == OWN else f"evaluated on {one.name}"
+    return name, f"{one.in_words}; fingerprint {one.fingerprint}; {one.path}"
 
 
 def _seconds(summary: StudySummary) -> list[tuple[str, str]]:
@@ -203,17 +211,24 @@ def _comparison(summary: StudySummary) -> Section:
     views = [comparison_view(summary, recall, lead=RECALL_LEAD, recipes=True)] if recall else []
     views += [comparison_view(summary, kept, lead=_kept_lead(kept), recipes=False)] if kept else []
     tables = (("All tested differences", table_view(differences_table(summary, [*recall, *kept]))),)
-    return Section("comparison", "Comparison", (), tuple(views), (), tables)
+    own = measured_on(summary, OWN)
+    return Section("comparison", "Comparison", (own,) if own else (), tuple(views), (), tables)
 
 
 def _published(summary: StudySummary) -> Section | None:
     """The study beside the literature; None where it was measured on none of the data sets."""
-    tables = tuple((title, table_view(table)) for title, table in published_tables(summary))
+    tables = tuple((one.title, _marked(one)) for one in published_tables(summary))
     said = (
-        "Nothing of these data sets was trained on. Only lines that are marked as measured come from this study. "
-        "Numbers compare where the clips do: fewer clips make every recall larger.",
+        "Nothing of these data sets was trained on. Only blue lines, marked as measured, come from this study; gray "
+        "ones are quoted from the literature. Numbers compare where the clips do: fewer clips make every recall "
+        "larger.",
     )
     return Section("published", "Published numbers", said, tables=tables, open=True) if tables else None
+
+
+def _marked(one: PublishedTable) -> TableView:
+    """A table whose published and measured lines look different."""
+    return replace(table_view(one.table), marks=tuple(one.table["kind"]), note=one.measured_on)
 
 
 def _kept_lead(columns: Sequence[Column]) -> str:

@@ -1,14 +1,26 @@
 """Numbers from the literature, to stand beside a study's own; each is marked as published or measured."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from mcnlab.reporting.evaluated import EvaluatedStore, measured_on, stores_named
 from mcnlab.reporting.summary import Column, StudySummary, short_direction
 
 Row = dict[str, str | int | float | None]
 """A line of a table, by column."""
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A study's own numbers on one data set beside those of the literature."""
+
+    title: str
+    table: pd.DataFrame
+    """The index names the model; the column `kind` says whether a line is published or measured."""
+    measured_on: str
+    """A sentence on the store that the study was measured on; empty where its runs do not say."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +76,15 @@ HEADS = ("R@1 (%)", "R@5 (%)", "R@10 (%)", "median rank")
 ASKED = ("text->video", "text->video+audio")
 
 
-def published_tables(summary: StudySummary) -> tuple[tuple[str, pd.DataFrame], ...]:
+def published_tables(summary: StudySummary) -> tuple[PublishedTable, ...]:
     """The study's zero-shot numbers beside published ones, a table for every known data set it was measured on.
 
     Args:
         summary: the study.
 
     Returns:
-        Title and table; the index names the model, columns kind (`published` or `measured`), asked, clips (size of the
-        gallery), recall in percent, median rank and source. Published numbers come first.
+        Title and table; the index names the model, columns kind (`published` or `measured`), asked, store (of measured
+        lines), clips (size of the gallery), recall in percent, median rank and source. Published numbers come first.
     """
     found = []
     for dataset, published in PUBLISHED.items():
@@ -80,7 +92,8 @@ def published_tables(summary: StudySummary) -> tuple[tuple[str, pd.DataFrame], .
         if summary.subjects(task):
             rows = [_published_row(one, CLIPS[dataset]) for one in published] + _measured_rows(summary, task)
             title = f"Zero-shot on {NAMES[dataset]}, beside published numbers"
-            found.append((title, pd.DataFrame(rows).set_index("model")))
+            table = pd.DataFrame(rows).set_index("model")
+            found.append(PublishedTable(title, table, measured_on(summary, dataset)))
     return (*found, *_action_tables(summary))
 
 
@@ -90,7 +103,7 @@ def _gallery(summary: StudySummary, task: str, subject: str) -> int | None:
     return round(1 / chance) if chance else None
 
 
-def _action_tables(summary: StudySummary) -> Iterator[tuple[str, pd.DataFrame]]:
+def _action_tables(summary: StudySummary) -> Iterator[PublishedTable]:
     """Steps found in CrossTask and MiningYouTube, beside published numbers."""
     recall = [
         _action_row(model, "published", "T→V", f"{source}{UNCHECKED if doubtful else ''}", {"step recall (%)": value})
@@ -107,22 +120,49 @@ def _action_tables(summary: StudySummary) -> Iterator[tuple[str, pd.DataFrame]]:
         task = f"actions@{dataset}"
         if summary.subjects(task):
             rows = [*known, *_measured_actions(summary, task, metrics)]
-            yield f"Steps found in {name}, beside published numbers", pd.DataFrame(rows).set_index("model")
+            table = pd.DataFrame(rows).set_index("model")
+            yield PublishedTable(
+                f"Steps found in {name}, beside published numbers", table, measured_on(summary, dataset)
+            )
 
 
 def _measured_actions(summary: StudySummary, task: str, metrics: Mapping[str, str]) -> Iterator[Row]:
     """The study's own lines: mean over seeds."""
+    stores = stores_named(summary, task.partition("@")[2])
     for subject in (one for one in ASKED if one in summary.subjects(task)):
         found = {head: summary.intervals(Column("", task, (subject,), metric)) for head, metric in metrics.items()}
         for experiment in (one for one in summary.experiments if all(one in by for by in found.values())):
             numbers = {head: round(100 * by[experiment].value, 1) for head, by in found.items()}
             source = _this_study(next(iter(found.values()))[experiment].n)
-            yield _action_row(experiment, "measured", short_direction(subject), source, numbers)
+            clips = sum(one.clips for one in stores) if len(stores) == 1 else None
+            yield _action_row(
+                experiment,
+                "measured",
+                short_direction(subject),
+                source,
+                numbers,
+                store=_store_names(stores),
+                clips=clips,
+            )
 
 
-def _action_row(model: str, kind: str, asked: str, source: str, numbers: Mapping[str, float]) -> Row:
+def _action_row(
+    model: str,
+    kind: str,
+    asked: str,
+    source: str,
+    numbers: Mapping[str, float],
+    *,
+    store: str = "",
+    clips: int | None = None,
+) -> Row:
     """One line of a table of steps."""
-    return {"model": model, "kind": kind, "asked": asked, **numbers, "source": source}
+    return {"model": model, "kind": kind, "asked": asked, "store": store, "clips": clips, **numbers, "source": source}
+
+
+def _store_names(stores: Sequence[EvaluatedStore]) -> str:
+    """The names of the stores behind a measured line."""
+    return ", ".join(dict.fromkeys(one.store for one in stores))
 
 
 def _this_study(seeds: int) -> str:
@@ -134,7 +174,8 @@ def _published_row(one: Published, clips: int) -> Row:
     """A line of the literature."""
     numbers = dict(zip(HEADS, one.numbers, strict=True))
     source = f"{one.source}{UNCHECKED}" if one.doubtful else one.source
-    return {"model": one.model, "kind": "published", "asked": "T→V", "clips": clips, **numbers, "source": source}
+    place: Row = {"kind": "published", "asked": "T→V", "store": "", "clips": clips}
+    return {"model": one.model, **place, **numbers, "source": source}
 
 
 def _measured_rows(summary: StudySummary, task: str) -> list[Row]:
@@ -148,6 +189,11 @@ def _measured_rows(summary: StudySummary, task: str) -> list[Row]:
                 scale = 100 if metric.startswith("recall") else 1
                 numbers[head] = round(scale * by_metric[metric][experiment].value, 1)
             source = _this_study(by_metric["recall_at_1"][experiment].n)
-            place = {"kind": "measured", "asked": short_direction(subject), "clips": _gallery(summary, task, subject)}
+            place: Row = {
+                "kind": "measured",
+                "asked": short_direction(subject),
+                "store": _store_names(stores_named(summary, task.partition("@")[2])),
+                "clips": _gallery(summary, task, subject),
+            }
             rows.append({"model": experiment, **place, **numbers, "source": source})
     return rows

@@ -31,6 +31,10 @@ class TableView:
     """Leading cells of a row that name it."""
     words: tuple[bool, ...]
     """Which columns hold words instead of numbers."""
+    marks: tuple[str, ...] = ()
+    """By row: a class of `page.css`; empty where no row has one."""
+    note: str = ""
+    """A sentence above it."""
 
 
 @dataclass(frozen=True)

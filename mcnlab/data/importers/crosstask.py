@@ -1,7 +1,8 @@
 """CrossTask: from lists, tasks, annotations and published features to a store of videos with ordered steps."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 
 from mcnlab.data.importers.crosstask_files import (
@@ -13,10 +14,12 @@ from mcnlab.data.importers.crosstask_files import (
     read_tasks,
     read_video_list,
 )
-from mcnlab.data.importers.recordings import Reading, import_recordings
+from mcnlab.data.importers.recordings import Reading
 from mcnlab.data.importers.report import ImportReport
-from mcnlab.data.importers.step_features import FeatureFolder, open_features, safe_names
-from mcnlab.data.importers.steps import StepVideo, read_step_video, store_tracks, words_of
+from mcnlab.data.importers.sharded import RECORDINGS_PER_SHARD
+from mcnlab.data.importers.step_features import FeatureFolder, check_audio, open_features, safe_names
+from mcnlab.data.importers.step_import import Planned, WordChoice, import_step_videos, refuse_strange_annotations
+from mcnlab.data.importers.steps import StepVideo
 from mcnlab.errors import ConfigError, DataError
 
 PUBLISHED_FRAMES = {"hop_s": 1.0, "video_s": [0.0, 1.0], "audio_s": [-4.0, 4.0]}
@@ -39,15 +42,19 @@ def import_crosstask(
     word_dim: int = 64,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
+    recordings_per_shard: int = RECORDINGS_PER_SHARD,
+    executor: Executor | None = None,
 ) -> ImportReport:
     """Make a store of CrossTask: a recording per video, a clip per annotated step, all steps of its task beside it.
 
+    An interrupted import goes on where it stopped.
     A video whose files are broken or missing is dropped and listed with the reason; a step that cannot be is left out
     and listed; a video without usable sound is kept without it.
 
     Args:
         videos: CSV `task,video_id` or `task,video_id,url`.
-        out: folder of the new store; it must not exist.
+        out: folder of the new store. When it holds the result of this very import, nothing is done.
         annotations: folder of `TASK_VIDEO.csv` (`step,start,end`, steps from 1) or `TASK_VIDEO.npy` (seconds, steps).
         features: folder of `VIDEO_2d.npy` with `VIDEO_3d.npy`, or of `.npy` with 3200 columns.
         tasks: files of tasks in blocks of five lines.
@@ -60,13 +67,18 @@ def import_crosstask(
         word_dim: width of trained word vectors.
         seed: of the training of word vectors.
         progress: called with videos done and all.
+        workers: processes; the bytes of the store do not depend on it.
+        recordings_per_shard: videos of one shard; a process holds as many in memory.
+        executor: runs the tasks in place of own processes.
 
     Returns:
         What became of every video.
 
     Raises:
-        ConfigError: neither `tasks` nor `steps` is given.
+        ConfigError: neither `tasks` nor `steps` is given, or an unfinished import from something else lies there.
         DataError: a file or folder is missing or wrong as a whole, or nothing can be used.
+        BusyError: another process is at it.
+        RankError: a process was killed.
         StorageError: the store cannot be written, or exists.
 
     Source:
@@ -78,29 +90,37 @@ def import_crosstask(
     known, notes = _tasks(tasks, steps)
     if odd_rows:
         notes.append(f"{videos.name}: {odd_rows} rows name no task or no video")
+    _check_tasks(videos, listed, known)
     if not annotations.is_dir():
         raise DataError(f"{annotations}: no such folder of annotations")
-    folder = open_features(features, [_names(one) for one in listed])
-    reader = _Reader(
+    planner = _Planner(
         tasks=known,
         cook=None if cook is None else read_names(cook),
         held_out=None if held_out is None else {(one.task, one.video) for one in read_video_list(held_out)[0]},
         annotations=annotations,
-        features=folder,
-        audio=audio,
     )
+    planned = [planner(one) for one in listed]
+    looked_for = f"TASK_VIDEO.csv or TASK_VIDEO.npy, such as {_id(listed[0])}.csv"
+    refuse_strange_annotations(annotations, planned, looked_for)
+    folder = open_features(features, [_names(one) for one in listed])
+    if audio is not None:
+        check_audio(audio, [_names(one) for one in listed])
     if folder.joined:
         notes.append("the 128 columns of VGGish are left out: the audio tower reads log-mel")
-    return import_recordings(
-        listed,
-        reader,
+    return import_step_videos(
+        planned,
         out,
+        features=folder,
+        audio=audio,
+        texts=[text for task in known.values() for text in task.steps],
+        words=WordChoice(words, word_dim, seed),
         name=name,
-        tracks=store_tracks(folder, audio),
-        words=words_of([text for task in known.values() for text in task.steps], words, dim=word_dim, seed=seed),
         info={"kind": "crosstask", "action_frames": PUBLISHED_FRAMES, "visual": published_visual(folder)},
         notes=notes,
         progress=progress,
+        workers=workers,
+        recordings_per_shard=recordings_per_shard,
+        executor=executor,
     )
 
 
@@ -117,24 +137,17 @@ def published_visual(features: FeatureFolder) -> dict[str, dict[str, object]]:
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """Reads one listed video."""
+class _Planner:
+    """Joins a row of the list with its task and annotation."""
 
     tasks: Mapping[str, Task]
     cook: frozenset[str] | None
     held_out: set[tuple[str, str]] | None
     annotations: Path
-    features: FeatureFolder
-    audio: Path | None
-    seen: set[str] = field(default_factory=set)
-    """Ids that were read already."""
 
-    def __call__(self, listed: ListedVideo) -> Reading:
-        """A recording, or why there is none."""
+    def __call__(self, listed: ListedVideo) -> Planned:
+        """A video with its steps, or why there are none."""
         id_, task = _id(listed), self.tasks.get(listed.task)
-        if id_ in self.seen:
-            return Reading(id_, None, ("it stands in the list a second time",))
-        self.seen.add(id_)
         if task is None:
             return Reading(id_, None, ("its task is not among the tasks",))
         try:
@@ -148,10 +161,8 @@ class _Reader:
             "url": listed.url,
             "cook": self._cooks(task),
         }
-        video = StepVideo(
-            id_, tuple(_names(listed)), self._split(listed), task.steps, found, media, rows=rows, problems=problems
-        )
-        return read_step_video(video, self.features, self.audio)
+        names, split = tuple(_names(listed)), self._split(listed)
+        return StepVideo(id_, names, split, task.steps, found, media, rows=rows, problems=problems)
 
     def _cooks(self, task: Task) -> bool | None:
         """Whether it is cooking; None where nobody said."""
@@ -160,6 +171,20 @@ class _Reader:
     def _split(self, listed: ListedVideo) -> str:
         """Where the video belongs."""
         return "test" if self.held_out is None or (listed.task, listed.video) in self.held_out else "train"
+
+
+def _check_tasks(videos: Path, listed: Sequence[ListedVideo], known: Mapping[str, Task]) -> None:
+    """Raise when the list and the tasks have nothing in common."""
+    if not any(one.task in known for one in listed):
+        raise DataError(
+            f"{videos}: none of its {len(listed)} videos is of a known task: it names "
+            f"{_first_names(one.task for one in listed)}; known are {_first_names(known)}"
+        )
+
+
+def _first_names(names: Iterable[str]) -> str:
+    """Some different names for an error."""
+    return ", ".join(f"{name!r:.40}" for name in list(dict.fromkeys(names))[:3])
 
 
 def _tasks(files: Sequence[Path], steps: Path | None) -> tuple[dict[str, Task], list[str]]:

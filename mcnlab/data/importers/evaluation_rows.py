@@ -1,13 +1,14 @@
 """Reading the rows of published evaluation sets: keys, texts, times and ids as the files really have them."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from mcnlab.data.importers.evaluation_kinds import Kind, kind_of_mapping, kind_of_rows, sketch
 from mcnlab.data.importers.unpickling import load_published_pickle
 from mcnlab.data.text import MAX_CAPTION_CHARACTERS
 from mcnlab.errors import ConfigError, DataError
@@ -16,27 +17,52 @@ Features = Literal["pooled", "full"]
 _ID = re.compile(r"(?!\.)[^/\\\s]{1,200}")
 
 
-def read_rows(path: Path, known: Sequence[str]) -> list[dict[str, Any]]:
+ReadingProgress = Callable[[Path], Callable[[int, int], None]]
+"""Takes a file that is about to be read, gives what is called with megabytes read and all."""
+
+
+def read_rows(
+    path: Path, known: Sequence[str], *, of: Kind, reading: ReadingProgress | None = None
+) -> list[dict[str, Any]]:
     """The rows of a published pickle.
 
     Args:
         path: the file.
         known: keys of which a row must have one.
+        of: the set that the file should belong to.
+        reading: makes a progress callback for the file.
 
     Returns:
         One dictionary for each clip.
 
     Raises:
-        DataError: the file is unsafe, damaged or empty, or of quite another layout.
+        DataError: the file is unsafe, damaged or empty, of quite another layout, or of another published set.
     """
-    rows = load_published_pickle(path)
+    rows = load_published_pickle(path, progress=None if reading is None else reading(path))
     if not isinstance(rows, list) or not rows:
-        raise DataError(
-            f"{path}: expected a list of clips, got {type(rows).__name__} {'' if rows else '(empty)'}".strip()
-        )
+        raise DataError(f"{path}: expected a list of clips of {of.name} ({of.keys}), found {_found(rows)}")
     if not any(isinstance(row, dict) and any(key in row for key in known) for row in rows):
-        raise DataError(f"{path}: expected clips with {', '.join(known)}; the first is {_sketch(rows[0])}")
+        kind = kind_of_rows(rows)
+        raise DataError(
+            f"{path}: expected clips of {of.name} with {', '.join(known)}; the first is {sketch(rows[0])}"
+            f"{f'; {kind.takes_it}' if kind else ''}"
+        )
+    kind = kind_of_rows(rows)
+    if kind not in (None, of):
+        raise DataError(
+            f"{path}: expected clips of {of.name} ({of.keys}), found clips of {kind.name} ({kind.keys}): the first is "
+            f"{sketch(rows[0])}; {kind.takes_it}"
+        )
     return [row if isinstance(row, dict) else {} for row in rows]
+
+
+def _found(content: Any) -> str:
+    """What a file holds that is no list of clips."""
+    kind = kind_of_mapping(content) if isinstance(content, dict) else None
+    if kind is not None:
+        return f"{kind.name} ({kind.keys}); {kind.takes_it}"
+    empty = " (empty)" if isinstance(content, list | dict) and not content else ""
+    return f"a value {sketch(content)}{empty}"
 
 
 def check_files(*paths: Path | None) -> None:
@@ -149,9 +175,3 @@ def _pooled(value: Any) -> Any:
     """The maximum over the rows of full features; pooled ones as they are."""
     rows = float_array(value)
     return rows.max(axis=0) if rows is not None and rows.ndim == 2 and len(rows) else value
-
-
-def _sketch(row: Any) -> str:
-    """What a row looks like, in a few words."""
-    keys = ", ".join(f"{str(key)!r:.30}" for key in list(row)[:8]) if isinstance(row, dict) else ""
-    return f"of type {type(row).__name__}{f' with {keys}' if keys else ''}"

@@ -5,7 +5,7 @@ import difflib
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,7 @@ import pandas as pd
 from mcnlab.errors import DataError
 
 COLUMNS = ("id", "recording", "video", "audio", "start", "end", "fps", "caption", "label", "split")
+LONGEST_ID = 200
 _FACTOR = "factor:"
 _VAL_SHARE = 0.2
 
@@ -79,6 +80,44 @@ def read_media_manifest(path: Path, *, categorical: Sequence[str] = ()) -> Media
     rows = tuple(_row(path, number, values, factors) for number, values in enumerate(table.to_dict("records")))
     _check_ids(path, rows)
     return MediaManifest(path, rows, tuple(notes))
+
+
+def without_strange_ids(table: MediaManifest) -> tuple[MediaManifest, list[tuple[str, str]]]:
+    """The rows whose id and recording can be file names, as those of published data sets are.
+
+    Args:
+        table: a manifest.
+
+    Returns:
+        It without the other rows, and their reason and id.
+
+    Raises:
+        DataError: no row is left.
+    """
+    faults = [id_fault(row.id) or id_fault(row.recording) for row in table.rows]
+    refused = [(fault, row.id) for fault, row in zip(faults, table.rows, strict=True) if fault]
+    kept = tuple(row for fault, row in zip(faults, table.rows, strict=True) if not fault)
+    if not kept:
+        reason, id_ = refused[0]
+        raise DataError(f"{table.path}: no row can be used: {len(refused)} rows refused, first {id_!r}: {reason}")
+    return replace(table, rows=kept), refused
+
+
+def id_fault(id_: str) -> str:
+    """Why an id cannot be used; empty where it can.
+
+    Example:
+        >>> id_fault("../secret")
+        'an id with a slash, a dot in front, or ..'
+        >>> id_fault("take 2.b")
+        ''
+    """
+    if len(id_) > LONGEST_ID:
+        return f"an id of more than {LONGEST_ID} characters"
+    strange = any(part in id_ for part in ("/", "\\", "..")) or id_.startswith(".")
+    if strange:
+        return "an id with a slash, a dot in front, or .."
+    return "" if id_.isprintable() else "an id with characters that cannot be printed"
 
 
 def _read_table(path: Path) -> pd.DataFrame:

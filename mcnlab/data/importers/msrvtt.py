@@ -14,8 +14,10 @@ from mcnlab.data.importers.evaluation_annotations import (
     video_number,
 )
 from mcnlab.data.importers.evaluation_clips import VIDEO_ID_CHARACTERS, PublishedClip, import_clips
+from mcnlab.data.importers.evaluation_kinds import MSRVTT
 from mcnlab.data.importers.evaluation_rows import (
     Features,
+    ReadingProgress,
     check_features,
     check_files,
     chosen_features,
@@ -46,6 +48,7 @@ def import_msrvtt(
     tensors: Path | None = None,
     annotations: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    reading: ReadingProgress | None = None,
 ) -> ImportReport:
     """Make a store of MSR-VTT's clips.
 
@@ -67,6 +70,7 @@ def import_msrvtt(
         annotations: an official `*_videodatainfo.json` (categories become labels; captions where the files have none),
             or a CSV of sentences.
         progress: called with clips done and all.
+        reading: makes a progress callback for each pickle.
 
     Returns:
         What became of every clip; the same is in the store's `import_report.json`.
@@ -86,7 +90,7 @@ def import_msrvtt(
     _check_files(given, tensors, captions)
     videos = read_msrvtt_annotations(annotations) if annotations else {}
     held = _read_tensors(tensors) if tensors else {}
-    rows = [(split, row) for split, path in given.items() for row in _rows(path, held)]
+    rows = [(split, row) for split, path in given.items() for row in _rows(path, held, reading)]
     unknown = {split for split in given if not _any_known(videos, rows, split)} if annotations else set(given)
     ids = [text_of(row.get("id")) for _, row in rows]
     clips = [
@@ -112,10 +116,12 @@ def _check_files(given: Mapping[str, Path], tensors: Path | None, captions: int 
         raise ConfigError(f"captions must be at least 1, got {captions}")
 
 
-def _rows(path: Path, held: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _rows(path: Path, held: Mapping[str, Mapping[str, Any]], reading: ReadingProgress | None) -> list[dict[str, Any]]:
     """Rows of one file, a table's in the shape that the pickles have."""
     if path.suffix != ".csv":
-        return read_rows(path, ("2d", "2d_pooled", "3d", "3d_pooled", "audio", "caption", "eval_caption"))
+        return read_rows(
+            path, ("2d", "2d_pooled", "3d", "3d_pooled", "audio", "caption", "eval_caption"), of=MSRVTT, reading=reading
+        )
     table = read_table(path, ("video_id",))
     sentences = table["sentence"] if "sentence" in table else [""] * len(table)
     said: dict[str, list[str]] = {}

@@ -18,6 +18,9 @@ JOINED = {"video_3d": slice(0, 1024), "video_2d": slice(1024, 3072)}
 JOINED_WIDTH = 3200
 PROBED = 50
 """Videos that are looked at to tell the widths of a folder."""
+SHOWN = 3
+"""Names that an error on a folder gives."""
+_AUDIO_ENDINGS = (".npz", "_spec.npz", ".npy", "_spec.npy")
 _PAIR = {"video_2d": "_2d", "video_3d": "_3d"}
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,100}")
 
@@ -98,9 +101,10 @@ def open_features(path: Path, videos: Sequence[Sequence[str]], *, rate_hz: float
         if pair.total() + single.total() >= PROBED:
             break
     if not pair and not single:
+        example = next((safe[0] for video in videos if (safe := safe_names(video))), "ID")
         raise DataError(
-            f"{path}: holds readable features of none of {len(videos)} videos; "
-            "expected ID_2d.npy and ID_3d.npy, or ID.npy"
+            f"{path}: holds readable features of none of {len(videos)} videos; looked for ID_2d.npy and ID_3d.npy, or "
+            f"ID.npy, such as {example}.npy; {folder_sketch(path)}"
         )
     if pair.total() >= single.total():
         widest = pair.most_common(1)[0][0]
@@ -110,6 +114,42 @@ def open_features(path: Path, videos: Sequence[Sequence[str]], *, rate_hz: float
         widths_of = {track: columns.stop - columns.start for track, columns in JOINED.items()}
         return FeatureFolder(path, widths_of, joined=True, rate_hz=rate_hz)
     return FeatureFolder(path, {"video_2d": width}, joined=False, rate_hz=rate_hz)
+
+
+def check_audio(path: Path, videos: Sequence[Sequence[str]]) -> None:
+    """Say before any work that a folder is not the one of the sound.
+
+    Args:
+        path: as for `read_audio`.
+        videos: names that each video's files may have.
+
+    Raises:
+        DataError: there is no such folder, or it holds a file of none of the videos.
+    """
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder of audio")
+    safe = [name for video in videos for name in safe_names(video)]
+    if not any((path / f"{name}{ending}").is_file() for name in safe for ending in _AUDIO_ENDINGS):
+        raise DataError(
+            f"{path}: holds log-mels of none of {len(videos)} videos; looked for ID.npz or ID_spec.npz, such as "
+            f"{safe[0] if safe else 'ID'}.npz; {folder_sketch(path)}"
+        )
+
+
+def folder_sketch(path: Path) -> str:
+    """What lies in a folder, in a few words: for an error that says why it is not the wanted one.
+
+    Args:
+        path: an existing folder.
+
+    Returns:
+        `it holds 'a.jpg', 'b.jpg' and 3 more`, or `it is empty`.
+    """
+    names = sorted(entry.name for entry in path.iterdir())
+    if not names:
+        return "it is empty"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"it holds {', '.join(f'{name!r:.60}' for name in names[:SHOWN])}{more}"
 
 
 def read_audio(path: Path, names: Sequence[str]) -> np.ndarray:

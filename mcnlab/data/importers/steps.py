@@ -148,13 +148,7 @@ def words_of(texts: Sequence[str], words: Path | None, *, dim: int, seed: int) -
 
 
 def store_tracks(features: FeatureFolder, audio: Path | None) -> list[Track]:
-    """The tracks of the new store.
-
-    Raises:
-        DataError: there is no such folder of audio.
-    """
-    if audio is not None and not audio.is_dir():
-        raise DataError(f"{audio}: no such folder of audio")
+    """The tracks of the new store."""
     return [*features.tracks, *([AUDIO_TRACK] if audio is not None else [])]
 
 

@@ -21,6 +21,7 @@ from mcnlab.errors import DataError
 
 MOST_LEVELS = 32
 """Containers inside containers; the published files have three."""
+_MEGABYTE = 10**6
 _LARGE_BYTES = 4096
 _MOST_GROWTH = 4
 _LARGEST_KEY = 2**60
@@ -40,7 +41,7 @@ _OPCODES = frozenset(
 buffers outside of the file, and what only serves to copy or drop values."""
 
 
-def load_published_pickle(path: Path | str) -> Any:
+def load_published_pickle(path: Path | str, *, progress: Callable[[int, int], None] | None = None) -> Any:
     """The content of a published feature pickle: lists and dicts of numbers, texts, arrays and tensors.
 
     An ordinary pickle can run any program when it is read. Here only a closed list of instructions is followed and
@@ -50,6 +51,7 @@ def load_published_pickle(path: Path | str) -> Any:
 
     Args:
         path: a pickle of protocol 0 to 5, also one that Python 2 wrote.
+        progress: called with megabytes read and all, once for each.
 
     Returns:
         The content. Arrays may be read-only; tensors lie on the CPU; keys of type bytes become text; ordered
@@ -69,7 +71,7 @@ def load_published_pickle(path: Path | str) -> Any:
         raise DataError(f"{path}: cannot be read (no such file)")
     try:
         with path.open("rb") as file:
-            return _plain(_PlainDataUnpickler(file, path.stat().st_size).load(), {}, 0)
+            return _plain(_PlainDataUnpickler(file, path.stat().st_size, progress).load(), {}, 0)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except DataError as error:
@@ -92,8 +94,10 @@ class _PlainDataUnpickler(pickle._Unpickler):
     readinto: Callable[[bytearray], int]
     readline: Callable[[], bytes]
 
-    def __init__(self, file: BufferedReader, size_bytes: int) -> None:
-        super().__init__(_BoundedFile(file, size_bytes), fix_imports=False, encoding="latin1")
+    def __init__(
+        self, file: BufferedReader, size_bytes: int, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        super().__init__(_BoundedFile(file, size_bytes, progress), fix_imports=False, encoding="latin1")
         self.memo: _Memo = _Memo()
         self._room = _MOST_GROWTH * size_bytes + _LARGE_BYTES
 
@@ -187,28 +191,38 @@ _PlainDataUnpickler.dispatch = _closed_table()  # type: ignore[assignment]
 class _BoundedFile:
     """A file that says so when more bytes are asked for than it has left, before memory is taken for them."""
 
-    def __init__(self, file: BufferedReader, size_bytes: int) -> None:
-        self._file, self._left = file, size_bytes
+    def __init__(self, file: BufferedReader, size_bytes: int, progress: Callable[[int, int], None] | None) -> None:
+        self._file, self._left, self._size, self._progress = file, size_bytes, size_bytes, progress
+        self._tell_at = size_bytes if progress is not None else -1
+        """Bytes left at which somebody is told the next time."""
 
     def read(self, length: int) -> bytes:
         """So many bytes."""
         if length > self._left:
             raise EOFError(f"it promises {length} bytes where {self._left} are left")
-        self._left -= length
+        self._advance(length)
         return self._file.read(length)
 
     def readinto(self, buffer: bytearray) -> int:
         """Fill a buffer."""
         if len(buffer) > self._left:
             raise EOFError(f"it promises {len(buffer)} bytes where {self._left} are left")
-        self._left -= len(buffer)
+        self._advance(len(buffer))
         return self._file.readinto(buffer)
 
     def readline(self) -> bytes:
         """The bytes up to the next line end."""
         line = self._file.readline()
-        self._left -= len(line)
+        self._advance(len(line))
         return line
+
+    def _advance(self, length: int) -> None:
+        """So many bytes are gone."""
+        self._left -= length
+        if self._left <= self._tell_at and self._progress is not None:
+            self._tell_at = max(self._left - _MEGABYTE, 0) if self._left else -1
+            total = -(-self._size // _MEGABYTE)
+            self._progress((self._size - self._left) // _MEGABYTE if self._left else total, total)
 
 
 class _Memo(dict[int, Any]):

@@ -15,7 +15,7 @@ from mcnlab.data.audio import SAMPLES_PER_S, log_mel
 from mcnlab.data.extract import AUDIO_TRACK
 from mcnlab.data.frame_stream import FrameSampling, FrameStream
 from mcnlab.data.importers.media_features import notes_on_words, word_vectors
-from mcnlab.data.importers.media_manifest import MediaManifest, MediaRow, read_media_manifest
+from mcnlab.data.importers.media_manifest import MediaManifest, MediaRow, read_media_manifest, without_strange_ids
 from mcnlab.data.importers.recordings import Reading, import_recordings
 from mcnlab.data.importers.report import ImportReport
 from mcnlab.data.media_files import is_video_file, read_sound
@@ -88,7 +88,8 @@ def extract_files(
     """Features of whole media files in the published layout.
 
     Rows of the manifest with the same `recording` are clips of one file, at their own times; a row without an end is
-    a clip of the whole file. A file that cannot be read costs its recording that modality and is listed.
+    a clip of the whole file. A file that cannot be read costs its recording that modality and is listed; a row whose
+    id could lead out of a folder is dropped and listed.
 
     Args:
         manifest: CSV or TSV with the columns of `import_media`.
@@ -114,8 +115,9 @@ def extract_files(
     side of 3D frames is what the model asks for; frames are made smaller by area.
     """
     refuse_occupied(Path(out))
-    table = read_media_manifest(Path(manifest))
+    table, strange = without_strange_ids(read_media_manifest(Path(manifest)))
     sources = list(table.recordings().items())
+    refused: list[Source | Reading] = [Reading(id_, None, (reason,)) for reason, id_ in strange]
     _check_one_file_each(table, sources)
     vectors = word_vectors(table, words, dim=word_dim, seed=0)
     pictures = any(row.video for row in table.rows)
@@ -131,7 +133,7 @@ def extract_files(
     }
     with _ReadAhead(lambda source: read_files(source, table.folder, networks), threads or os.cpu_count() or 1) as read:
         return import_recordings(
-            read.submitted(sources),
+            [*refused, *read.submitted(sources)],
             read,
             Path(out),
             name=name or Path(manifest).stem,
@@ -251,8 +253,10 @@ class _ReadAhead:
             self._submit(source)
         return sources
 
-    def __call__(self, source: Source) -> Reading:
-        """The recording whose turn it is."""
+    def __call__(self, source: Source | Reading) -> Reading:
+        """The recording whose turn it is; what is refused already stays so."""
+        if isinstance(source, Reading):
+            return source
         reading = self._running.popleft().result()
         for following in islice(self._waiting, 1):
             self._submit(following)

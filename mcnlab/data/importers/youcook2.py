@@ -7,8 +7,10 @@ from typing import Any
 
 from mcnlab.data.importers.evaluation_annotations import CookingVideo, Segment, read_youcook2_annotations
 from mcnlab.data.importers.evaluation_clips import VIDEO_ID_CHARACTERS, PublishedClip, import_clips
+from mcnlab.data.importers.evaluation_kinds import YOUCOOK2
 from mcnlab.data.importers.evaluation_rows import (
     Features,
+    ReadingProgress,
     check_features,
     check_files,
     chosen_features,
@@ -37,6 +39,7 @@ def import_youcook2(
     features: Features = "pooled",
     annotations: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    reading: ReadingProgress | None = None,
 ) -> ImportReport:
     """Make a store of YouCook2's clips from the published pickles.
 
@@ -52,6 +55,7 @@ def import_youcook2(
         features: `pooled`: one row per clip, as published results use; `full`: all rows where the file has them.
         annotations: the official JSON or the benchmark's CSV: gives segments, and recipes as labels.
         progress: called with clips done and all.
+        reading: makes a progress callback for each pickle.
 
     Returns:
         What became of every clip; the same is in the store's `import_report.json`.
@@ -69,7 +73,7 @@ def import_youcook2(
     if train is None and val is None:
         raise ConfigError("neither a train nor a val file is given")
     videos = read_youcook2_annotations(annotations) if annotations else None
-    rows = [(split, row) for split, path in (("train", train), ("val", val)) if path for row in _rows(path)]
+    rows = [(split, row) for split, path in (("train", train), ("val", val)) if path for row in _rows(path, reading)]
     ids = [text_of(row.get("id")) for _, row in rows]
     clips = [
         _clip(row, split, id_ or f"row {place}", refused, features, videos)
@@ -80,9 +84,9 @@ def import_youcook2(
     )
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path, reading: ReadingProgress | None) -> list[dict[str, Any]]:
     """Rows of one file."""
-    return read_rows(path, ("2d", "3d", "audio", "caption"))
+    return read_rows(path, ("2d", "3d", "audio", "caption"), of=YOUCOOK2, reading=reading)
 
 
 def _clip(
