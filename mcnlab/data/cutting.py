@@ -9,7 +9,6 @@ let other threads run, so large batches are cut by a few of them.
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 
@@ -30,11 +29,8 @@ SpanRule = Callable[[np.ndarray, np.ndarray, float, np.ndarray], Spans]
 """From starts and ends in seconds, rows per second, and rows of the recordings to the rows that each clip sees."""
 
 
-class NewArray(Protocol):
-    """Where the memory of a batch comes from; `np.empty`, or something that hands out pinned memory."""
-
-    def __call__(self, shape: tuple[int, ...], dtype: type[np.generic], /) -> np.ndarray:
-        """An array in C order, whatever is in it."""
+NewArray = Callable[[tuple[int, ...], type[np.generic]], np.ndarray]
+"""Where the memory of a batch comes from: `np.empty`, or something that hands out pinned memory."""
 
 
 def spans_between(start_s: np.ndarray, end_s: np.ndarray, rate_hz: float, rows: np.ndarray) -> Spans:
@@ -99,7 +95,7 @@ def mel_frame(time_s: np.ndarray) -> np.ndarray:
 
 def _whole(numbers: np.ndarray) -> np.ndarray:
     """Numbers without what stands after their point."""
-    return np.asarray(numbers).astype(np.int64)
+    return numbers.astype(np.int64)
 
 
 class StoredTrack:

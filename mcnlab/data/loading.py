@@ -289,8 +289,8 @@ def published_rows_between(track: np.ndarray, start_s: float, end_s: float, rate
 
 def _rows_of(rule: cutting.SpanRule, track: np.ndarray, start_s: float, end_s: float, rate_hz: float) -> np.ndarray:
     """What a rule for many clips gives one."""
-    first, last = rule(np.asarray(start_s), np.asarray(end_s), rate_hz, np.asarray(len(track)))
-    return track[int(first) : int(last)]
+    first, last = rule(np.array([start_s]), np.array([end_s]), rate_hz, np.array([len(track)]))
+    return track[first[0] : last[0]]
 
 
 def pooled_video(
@@ -342,7 +342,7 @@ def peak_of_rows(rows: np.ndarray) -> np.ndarray:
 
 def mel_frame(time_s: float) -> int:
     """The log-mel frame at a time, at least 0: see `mcnlab.data.cutting.mel_frame`."""
-    return int(cutting.mel_frame(np.asarray(time_s)))
+    return int(cutting.mel_frame(np.array([time_s]))[0])
 
 
 def mel_frames(mel: np.ndarray | None, start_s: float, end_s: float, *, window: ClipWindow) -> tuple[np.ndarray, int]:
