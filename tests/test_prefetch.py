@@ -10,7 +10,8 @@ from mcnlab.data.drawn_clips import DrawnClips, WindowDraws
 from mcnlab.data.loading import ClipWindow
 from mcnlab.data.store import open_store
 from mcnlab.errors import DataError, NonFiniteError, StoppedError
-from mcnlab.experiment.build import build_loop, build_training_source
+from mcnlab.experiment.build import build_loop, build_training_source, prefix_keys
+from mcnlab.experiment.folder import run_key
 from mcnlab.training.prefetch import BatchStream
 from tests.small_store import make_store
 from tests.test_training import assert_same, lines, settings, trainer, weights
@@ -83,6 +84,12 @@ def test_a_run_resumed_with_another_prefetch_goes_on_bit_for_bit(store, tmp_path
     second.train()
     assert_same(weights(whole), weights(second))
     assert lines(tmp_path / "whole") == lines(tmp_path / "parts")
+
+
+def test_runs_that_differ_in_prefetch_alone_are_the_same_run(store):
+    some, none = (settings(store, training={"prefetch": ahead}) for ahead in (2, 0))
+    assert run_key(some, 0) == run_key(none, 0)
+    assert prefix_keys(some, fingerprint="f", seed=0) == prefix_keys(none, fingerprint="f", seed=0)
 
 
 class Watched:
