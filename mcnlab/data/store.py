@@ -91,6 +91,16 @@ class Store:
         """
         return {name: self._track(name, row) for name in self.tracks if self._rows[f"{name}_rows"][row]}
 
+    def places_of(self, track: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where the rows of every recording's track lie: (recordings,) each: shard, first row in it, number of rows."""
+        return self._rows["shard"], self._rows[f"{track}_start"], self._rows[f"{track}_rows"]
+
+    def shard(self, number: int) -> Mapping[str, np.ndarray]:
+        """All tracks of a shard under memory maps: (rows, dim) float16 by track name."""
+        if number not in self._shards:
+            self._shards[number] = mapped_tensors(self.path / shard_file(number))
+        return self._shards[number]
+
     def recording_id(self, row: int) -> str:
         """The id of a recording; never a feature."""
         return str(self._rows["id"][row])
@@ -279,11 +289,8 @@ class Store:
 
     def _track(self, name: str, row: int) -> np.ndarray:
         """(rows, dim) float16: one recording's track under a memory map."""
-        shard = int(self._rows["shard"][row])
-        if shard not in self._shards:
-            self._shards[shard] = mapped_tensors(self.path / shard_file(shard))
         start = int(self._rows[f"{name}_start"][row])
-        return self._shards[shard][name][start : start + int(self._rows[f"{name}_rows"][row])]
+        return self.shard(int(self._rows["shard"][row]))[name][start : start + int(self._rows[f"{name}_rows"][row])]
 
 
 def _opened_again(path: Path, tracks: tuple[str, ...]) -> Store:

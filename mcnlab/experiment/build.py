@@ -214,6 +214,7 @@ def build_loop(settings: ExperimentSettings, *, seed: int) -> LoopSettings:
         seed=seed,
         checkpoint_every=training.checkpoint_every,
         max_steps=training.max_steps,
+        prefetch=training.prefetch,
         step=StepSettings(training.precision, training.max_grad_norm),
     )
 

@@ -97,7 +97,7 @@ def run_key(settings: ExperimentSettings, seed: int) -> str:
     plain["model"].pop("weights")
     if plain["model"]["weights_sha256"] is None:  # as before there were such settings, so that old runs stay the same
         plain["model"].pop("weights_sha256")
-    for setting in ("threads", "checkpoint_every"):
+    for setting in ("threads", "checkpoint_every", "prefetch"):
         plain["training"].pop(setting)
     return short_hash({"settings": plain, "seed": seed})
 

@@ -206,6 +206,8 @@ class TrainingSettings(Settings):
     """A term that is NaN or infinite stops the run with an error, or ends its training and is recorded."""
     threads: PositiveInt | None = None
     """CPU threads of torch; all cores when not given."""
+    prefetch: NonNegativeInt = 2
+    """Batches that are read while a step computes; 0 reads each when it is wanted. The numbers are the same."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU when there is one."""
 
