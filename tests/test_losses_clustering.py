@@ -11,11 +11,11 @@ from mcnlab.errors import ShapeError
 from mcnlab.losses.clustering import (
     assign_to_centroids,
     centroid_contrast,
-    faithful_kmeans,
+    newest_rows,
     push_rows,
-    sound_kmeans,
     start_centroids,
 )
+from mcnlab.losses.kmeans import faithful_kmeans, sound_kmeans
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -92,7 +92,7 @@ def test_long_embeddings_give_nan_in_faithful_half_precision_and_not_in_float32(
     losses = {}
     for dtype in (torch.float16, torch.float32):
         x = rows.to(dtype)
-        fit = faithful_kmeans(x, start_centroids(x, 4, generator=torch.Generator().manual_seed(1)), max_rounds=5)
+        fit = faithful_kmeans(x, start_centroids([x], 4, generator=torch.Generator().manual_seed(1)), max_rounds=5)
         losses[dtype] = centroid_contrast(x, fit.centroids, assign_to_centroids(x, fit.centroids)).item()
     assert math.isnan(losses[torch.float16])
     assert math.isfinite(losses[torch.float32])
@@ -117,7 +117,8 @@ def test_more_clusters_than_rows_are_refused_by_sound_kmeans():
 
 def test_the_queue_keeps_the_newest_rows_first_as_published():
     values = golden("queue_and_schedule")
-    queue = torch.zeros(48, 1)
+    ring, first = torch.zeros(48, 1), 0
+    queue = torch.cat(newest_rows(ring, 48, first=first))
     for step in range(6):
         fused = torch.tensor(values[f"s{step}_fused"])
         used = bool(queue[-1].any())  # the release does not use the queue before it is full
@@ -125,5 +126,6 @@ def test_the_queue_keeps_the_newest_rows_first_as_published():
         np.testing.assert_array_equal(seen.numpy(), values[f"s{step}_out"])
         assert used == bool(values[f"s{step}_use"])
         kept = fused.reshape(8, 4)[:, :2].reshape(-1, 1)  # the first two of each recording's four clips
-        queue = push_rows(queue, kept)
+        first = push_rows(ring, kept, first=first)
+        queue = torch.cat(newest_rows(ring, 48, first=first))
         np.testing.assert_array_equal(queue[:, 0].numpy(), values[f"s{step}_queue"])
