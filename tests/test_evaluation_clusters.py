@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused_by_name():
 
 
 def test_the_fallback_fills_an_empty_cluster():
-    found = _lloyd_of_torch(np.array([[0.0], [0.1], [9.0]], dtype=np.float32), np.array([[0.0], [0.0], [50.0]]))
+    found = _lloyd_of_torch(np.array([[5.0], [5.1], [9.0]], dtype=np.float32), np.array([[5.0], [5.0], [50.0]]))
     assert sorted(found[1].tolist()) == [0, 1, 2]
     assert found[0] == pytest.approx(0, abs=1e-6)
 
