@@ -13,7 +13,8 @@ from mcnlab.errors import BusyError, ConfigError, DataError, RunError
 from mcnlab.experiment import ExperimentSettings, run_experiment
 from mcnlab.experiment.folder import held
 from mcnlab.runs import RunFolder
-from mcnlab.study import StudyFolders, laid_over, plan_runs, read_study, run_study, slug
+from mcnlab.study import run_study
+from mcnlab.study_plan import StudyFolders, laid_over, plan_runs, read_study, slug
 from tests.mini_study import BASE, EXPERIMENTS, MCN, write_study
 
 TIMED = ("train_s", "evaluate_s", "overhead_s")
