@@ -73,8 +73,14 @@ class Sweep:
             self._cancel(tasks)
             raise
         finally:
-            with contextlib.suppress(OSError, TimeoutError):
-                self.client.run(let_workers_go, on_error="ignore")
+            if self._connected:
+                with contextlib.suppress(OSError, TimeoutError):
+                    self.client.run(let_workers_go, on_error="ignore")
+
+    @property
+    def _connected(self) -> bool:
+        """Whether the scheduler is there."""
+        return bool(self.client.status == "running")
 
     def _sent(self, attempt: Attempt) -> "Future":
         """A job as a task; its name is shown in the dashboard."""
@@ -127,6 +133,8 @@ class Sweep:
 
     def _cancel(self, tasks: dict["Future", Attempt]) -> None:
         """Cancel the tasks, and wait for the checkpoints of those that have begun; a second signal ends the wait."""
+        if not self._connected:
+            return
         with contextlib.suppress(OSError, TimeoutError):
             self.client.cancel(list(tasks), force=True)
         deadline = time.monotonic() + STOPPING_S

@@ -140,10 +140,10 @@ def test_a_study_that_is_stopped_or_killed_stops_its_tasks_and_goes_on_later(num
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code
     assert "Traceback" not in err
-    deadline = time.monotonic() + GONE_AFTER_S
-    while RunFolder(run).status["state"] == "running" and time.monotonic() < deadline:
+    stopped, deadline = {"state": "interrupted", "reason": "the study was stopped"}, time.monotonic() + GONE_AFTER_S
+    while RunFolder(run).status != stopped and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert RunFolder(run).status == {"state": "interrupted", "reason": "the study was stopped"}
+    assert RunFolder(run).status == stopped
     assert (run / "checkpoints" / f"step_{steps(run):08d}").is_dir()
     process, _ = started(cluster, path, tmp_path)
     _, err = process.communicate(timeout=PATIENCE_S)
