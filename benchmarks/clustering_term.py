@@ -109,11 +109,11 @@ class World:
 
 def our_term(queue: Tensor, centroids: Tensor, new_rows: int) -> ClusterTerm:
     """The term in faithful mode, as a run has it once the queue is full."""
-    sizes = ClusterSizes(len(centroids), queue.shape[1], len(queue), new_rows, PERIOD)
+    sizes = ClusterSizes(len(centroids), len(queue), new_rows, PERIOD)
     term = ClusterTerm(
         weight=1.0,
         sizes=sizes,
-        spaces=["joint"],
+        spaces={"joint": queue.shape[1]},
         faithful=True,
         temperature=0.1,
         margin=MARGIN,

@@ -22,8 +22,8 @@ def model():
 def term(*, faithful=False, refit_every=5):
     return ClusterTerm(
         weight=1.0,
-        sizes=ClusterSizes(4, 6, queue_rows=10, rows_per_step=4, refit_every=refit_every),
-        spaces=["joint"],
+        sizes=ClusterSizes(4, queue_rows=10, rows_per_step=4, refit_every=refit_every),
+        spaces={"joint": 6},
         faithful=faithful,
         temperature=0.1,
         margin=0.001,

@@ -150,8 +150,8 @@ def build_terms(settings: ExperimentSettings, graph: Graph, *, seed: int) -> dic
     if (cluster := settings.terms.cluster) is not None:
         terms["cluster"] = ClusterTerm(
             weight=cluster.weight,
-            sizes=cluster_sizes(cluster, batch=settings.training.batch, dim=settings.model.dim),
-            spaces=list(graph.members),
+            sizes=cluster_sizes(cluster, batch=settings.training.batch),
+            spaces={name: space.dim or settings.model.dim for name, space in graph.spaces.items()},
             faithful=faithful,
             temperature=cluster.temperature,
             margin=cluster.margin,
@@ -163,7 +163,7 @@ def build_terms(settings: ExperimentSettings, graph: Graph, *, seed: int) -> dic
     return terms
 
 
-def cluster_sizes(cluster: ClusterSettings, *, batch: int, dim: int) -> ClusterSizes:
+def cluster_sizes(cluster: ClusterSettings, *, batch: int) -> ClusterSizes:
     """Sizes of the clustering term.
 
     Raises:
@@ -176,7 +176,7 @@ def cluster_sizes(cluster: ClusterSettings, *, batch: int, dim: int) -> ClusterS
             f"terms.cluster.clusters: {cluster.clusters} clusters, but k-means sees at most {queue_rows + batch} rows "
             f"(queue {queue_rows} + batch {batch})"
         )
-    return ClusterSizes(cluster.clusters, dim, queue_rows, rows_per_step, cluster.refit_every)
+    return ClusterSizes(cluster.clusters, queue_rows, rows_per_step, cluster.refit_every)
 
 
 def pair_loss(contrast: ContrastSettings, *, faithful: bool) -> Callable[[Tensor, Tensor], Tensor]:

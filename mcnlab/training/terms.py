@@ -142,7 +142,6 @@ class ClusterSizes:
     """Plain sizes of the clustering term."""
 
     clusters: int
-    dim: int
     queue_rows: int
     """Past fused rows that k-means sees beside the current ones."""
     rows_per_step: int
@@ -169,7 +168,7 @@ class ClusterTerm(nn.Module):
     Args:
         weight: factor of the term.
         sizes: plain sizes.
-        spaces: the spaces that are clustered, each by itself.
+        spaces: the spaces that are clustered, each by itself, and their widths.
         faithful: k-means of raw rows in their own dtype, queue unused until full, dot products without temperature.
             Otherwise unit rows in float32, queue used as it fills, empty clusters re-seeded, cosine / temperature.
             The queue holds what k-means reads: raw or unit rows.
@@ -190,7 +189,7 @@ class ClusterTerm(nn.Module):
         *,
         weight: float,
         sizes: ClusterSizes,
-        spaces: Sequence[str],
+        spaces: Mapping[str, int],
         faithful: bool,
         temperature: float,
         margin: float,
@@ -202,9 +201,9 @@ class ClusterTerm(nn.Module):
         self.faithful, self.divide, self.margin = faithful, divide, margin
         self.temperature = None if faithful else temperature
         self.progress = {space: RingProgress() for space in spaces}
-        for space in spaces:
-            self.register_buffer(f"queue_{space}", torch.zeros(sizes.queue_rows, sizes.dim))
-            self.register_buffer(f"centroids_{space}", torch.zeros(sizes.clusters, sizes.dim))
+        for space, dim in spaces.items():
+            self.register_buffer(f"queue_{space}", torch.zeros(sizes.queue_rows, dim))
+            self.register_buffer(f"centroids_{space}", torch.zeros(sizes.clusters, dim))
         self.register_load_state_dict_pre_hook(_with_ring_progress)
 
     def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:
