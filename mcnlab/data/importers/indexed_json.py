@@ -133,10 +133,11 @@ class _Window:
             raise ValueError(f"{found!r} where {mark!r} was expected, at byte {self.byte(self.at)}")
         self.at += 1
 
-    def value(self, decoder: json.JSONDecoder) -> tuple[Any, int, int]:
-        """The next value, the byte where it begins, and how many bytes it has."""
+    def value(self, decoder: json.JSONDecoder, twice: list[str]) -> tuple[Any, int, int]:
+        """The next value, the byte where it begins, and how many bytes it has; what the decoder notes is in `twice`."""
         self.skip_space()
         while True:
+            twice.clear()  # of an attempt that came too early
             try:
                 found, end = decoder.raw_decode(self.text, self.at)
                 if end < len(self.text) or self.ended:  # else a number could go on
@@ -161,13 +162,12 @@ def _entries(file: BinaryIO) -> Iterator[tuple[str, int, int, list[str]]]:
         raise _OtherKindError(_KINDS.get(first, "number"))
     window.take("{")
     while window.skip_space() != "}":
-        key, _, _ = window.value(decoder)
+        key, _, _ = window.value(decoder, twice)
         if not isinstance(key, str):
             raise ValueError(f"a key of type {type(key).__name__} at byte {window.byte(window.at)}")
         window.take(":")
-        _, begin, length = window.value(decoder)
+        _, begin, length = window.value(decoder, twice)
         yield key, begin, length, twice.copy()
-        twice.clear()
         if window.skip_space() == ",":
             window.at += 1
             if window.skip_space() == "}":
