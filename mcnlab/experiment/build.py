@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -72,14 +72,20 @@ def clip_window(settings: ExperimentSettings) -> ClipWindow:
 
 def build_model(settings: ExperimentSettings, store: Store, *, seed: int) -> MultimodalModel:
     """The model with its first weights: a tower for every modality of the store, trained or not."""
+    chosen = chosen_tracks(settings, store)
+    return sized_model(settings, {modality: input_dim(chosen, modality) for modality in store.modalities}, seed=seed)
+
+
+def sized_model(settings: ExperimentSettings, input_dims: Mapping[str, int], *, seed: int) -> MultimodalModel:
+    """The model for inputs of these widths, by modality; needs no store."""
     sizes = ModelSizes(
-        {modality: input_dim(chosen_tracks(settings, store), modality) for modality in store.modalities},
+        input_dims,
         settings.model.dim,
         settings.model.audio_width,
         settings.model.audio_blocks,
         settings.model.decoder_hidden,
     )
-    graph = build_graph(settings.graph, store.modalities, settings.trained_pairs)
+    graph = build_graph(settings.graph, tuple(input_dims), settings.trained_pairs)
     decoders = settings.terms.reconstruct is not None
     return MultimodalModel(sizes, graph, faithful=settings.mode == "faithful", decoders=decoders, seed=seed)
 
