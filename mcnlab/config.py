@@ -95,7 +95,7 @@ def with_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str,
 def _first_problem(error: ValidationError, settings: type[BaseModel]) -> str:
     """The first validation problem in one line, with the nearest valid name for an unknown one."""
     problem = error.errors()[0]
-    place = [str(part) for part in problem["loc"]]
+    place = [str(part) for part in problem["loc"] if not str(part).startswith("<")]  # <…> tags a choice of forms
     name = ".".join(place)
     if problem["type"] != "extra_forbidden":
         return f"{name}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r:.200}"

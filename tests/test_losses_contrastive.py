@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcnlab.errors import ConfigError, ShapeError
-from mcnlab.losses import info_nce, masked_margin_softmax, max_margin_ranking, mil_nce
+from mcnlab.losses import info_nce, masked_margin_softmax, max_margin_ranking, mil_nce, symmetric_mil_nce
 
 torch.set_num_threads(1)
 GOLDEN = Path(__file__).parent / "golden"
@@ -211,6 +211,33 @@ def test_mil_nce_with_temperature_agrees_with_the_released_one(temperature):
     assert mil_nce(video, audio, temperature=temperature).item() == pytest.approx(
         float(MMV[f"nce_va_T{temperature}"]), rel=1e-9
     )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.07])
+def test_two_denominators_agree_with_the_released_variant(temperature):
+    video, audio, text = (torch.tensor(MMV[key]) for key in "vat")
+    for other, name in ((text, "milnce_vt"), (audio, "nce_va")):
+        expected = pytest.approx(float(MMV[f"sym_{name}_T{temperature}"]), rel=1e-9)
+        assert symmetric_mil_nce(video, other, temperature=temperature).item() == expected
+
+
+def test_one_candidate_and_two_denominators_are_the_nce_of_both_directions():
+    video, text = random(5, 4), random(5, 4, seed=1)
+    expected = 2 * info_nce(video, text, temperature=0.3)
+    assert symmetric_mil_nce(video, text, temperature=0.3).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_a_lone_clip_costs_nothing_with_two_denominators(candidates):
+    assert symmetric_mil_nce(random(1, 4), random(candidates, 4, seed=1)).item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_no_text_at_all_costs_nothing_with_two_denominators():
+    text = torch.full((3, 4), math.nan, dtype=torch.float64, requires_grad=True)
+    loss = symmetric_mil_nce(random(3, 4), text, present=torch.zeros(3, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not text.grad.any()
 
 
 def test_mil_nce_of_one_caption_and_a_margin_is_the_released_sink_loss():

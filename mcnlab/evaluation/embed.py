@@ -74,5 +74,8 @@ def embed_source(model: MultimodalModel, source: Batches, *, batch: int = 256) -
             blocks.setdefault((modality, space), []).append(rows.cpu().numpy())
     model.train(training)
     found = {key: np.concatenate(parts) for key, parts in blocks.items()}
-    nothing = np.full_like(next(iter(found.values())), np.nan)
-    return {(m, space): found.get((m, space), nothing) for m in model.backbones for space in model.graph.spaces_of(m)}
+    for modality in model.backbones:
+        for space in model.graph.spaces_of(modality):
+            nothing = np.full((len(source), model.space_dims[space]), np.nan, dtype=np.float32)
+            found.setdefault((modality, space), nothing)
+    return found

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,9 +14,10 @@ from mcnlab.data.drawn_clips import DrawnClips, PublishedDraws, WindowDraws
 from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWindow, TrainingClips, input_dim
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
+from mcnlab.experiment.graphs import GraphSettings, graph_of
 from mcnlab.experiment.settings import ClusterSettings, ContrastSettings, ExperimentSettings
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce
-from mcnlab.models.graph import Graph, build_graph
+from mcnlab.models.graph import Graph
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
 from mcnlab.models.published import PublishedWeights, check_published_weights, load_published_weights
 from mcnlab.training.loop import LoopSettings
@@ -85,9 +86,25 @@ def sized_model(settings: ExperimentSettings, input_dims: Mapping[str, int], *, 
         settings.model.audio_blocks,
         settings.model.decoder_hidden,
     )
-    graph = build_graph(settings.graph, tuple(input_dims), settings.trained_pairs)
+    graph = model_graph(settings, tuple(input_dims))
     decoders = settings.terms.reconstruct is not None
     return MultimodalModel(sizes, graph, faithful=settings.mode == "faithful", decoders=decoders, seed=seed)
+
+
+def model_graph(settings: ExperimentSettings, modalities: Sequence[str]) -> Graph:
+    """The graph of an experiment on a store with these modalities.
+
+    Raises:
+        ConfigError: it needs a modality that the store lacks, or pairs that no stage compares.
+    """
+    model = settings.model
+    return graph_of(
+        settings.graph,
+        modalities,
+        settings.trained_pairs,
+        heads=model.heads,
+        coarse_dim=model.coarse_dim or max(1, model.dim // 2),
+    )
 
 
 def start_weights(settings: ExperimentSettings, model: MultimodalModel) -> PublishedWeights | None:
@@ -237,8 +254,8 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
         "clips": settings.data.model_dump(exclude={"world", "store"}),
         "seed": seed,
         "mode": settings.mode,
-        "graph": settings.graph,
-        "spaces": settings.trained_pairs if settings.graph == "disjoint" else (),
+        "graph": graph.model_dump() if isinstance(graph := settings.graph, GraphSettings) else graph,
+        "spaces": settings.trained_pairs if settings.graph != "shared" else (),
         "model": settings.model.model_dump(exclude={"weights"}),
         "terms": settings.terms.model_dump(),
         "training": training,

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mcnlab.batch import pair_modalities
 from mcnlab.models.graph import Graph
 
 Arrays = Mapping[tuple[str, str], np.ndarray]
@@ -21,7 +20,7 @@ def compared_arrays(
     """
     left, right = [], []
     for a, b in itertools.product(query, gallery):
-        space = common_space(graph, a, b)
+        space = graph.common_space(a, b)
         if space is None:
             return None
         left.append((a, space))
@@ -33,13 +32,16 @@ def compared_arrays(
     return side_by_side([arrays[key] for key in left]), side_by_side([arrays[key] for key in right])
 
 
-def common_space(graph: Graph, first: str, second: str) -> str | None:
-    """Where two modalities can be compared: the space of their pair, else any space that both live in."""
-    for pair, space in graph.space_of_pair.items():
-        if set(pair_modalities(pair)) == {first, second}:
-            return space
-    shared = [space for space, members in graph.members.items() if first in members and second in members]
-    return shared[0] if shared else None
+def across_spaces(graph: Graph, arrays: Arrays, first: str, second: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Two modalities that no space joins, each in the first of its spaces: what chance looks like.
+
+    Returns:
+        Their arrays; None where a space joins them, or the widths differ.
+    """
+    if graph.common_space(first, second) is not None:
+        return None
+    x, y = arrays[first, graph.spaces_of(first)[0]], arrays[second, graph.spaces_of(second)[0]]
+    return (x, y) if x.shape == y.shape else None
 
 
 def sum_of_present(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -25,7 +25,7 @@ from mcnlab.evaluation.rows import ResultRow
 from mcnlab.experiment.actions import action_rows
 from mcnlab.experiment.build import build_model, build_source
 from mcnlab.experiment.checks import class_columns, evaluation_split, usable_factors
-from mcnlab.experiment.compared import Arrays, common_space, compared_arrays
+from mcnlab.experiment.compared import Arrays, across_spaces, compared_arrays
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.files import write_bytes_atomically
 from mcnlab.models.graph import Graph
@@ -139,7 +139,10 @@ def mean_of_present(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def directions(graph: Graph, arrays: Arrays, clips: pd.DataFrame, store: Store) -> list[Direction]:
-    """Every way of asking that the graph allows: one modality for another, one for two, two for one."""
+    """Every way of asking that the graph allows: one modality for another, one for two, two for one.
+
+    Where no space joins two modalities they are compared across spaces, and are found to be at chance.
+    """
     modalities = [m for m in MODALITIES if graph.spaces_of(m)]
     single = [((a,), (b,)) for a, b in itertools.permutations(modalities, 2)]
     double = [((a,), tuple(m for m in modalities if m != a)) for a in modalities] if len(modalities) == 3 else []
@@ -147,6 +150,8 @@ def directions(graph: Graph, arrays: Arrays, clips: pd.DataFrame, store: Store) 
     found = []
     for query, gallery in sides:
         compared = compared_arrays(graph, arrays, query, gallery)
+        if compared is None and len(query) == len(gallery) == 1:
+            compared = across_spaces(graph, arrays, query[0], gallery[0])
         if compared is not None and bool((~np.isnan(compared[0]) & ~np.isnan(compared[1])).any()):
             keys = np.array(shared_keys(clips, query, gallery)) if knows_causes(store) else None
             found.append(Direction(f"{'+'.join(query)}->{'+'.join(gallery)}", *compared, keys))
@@ -208,7 +213,7 @@ def geometry_parts(
     """The pairs and the modalities whose places in space are described."""
     pairs = {}
     for a, b in itertools.combinations([m for m in MODALITIES if m in trained], 2):
-        space = common_space(graph, a, b)
+        space = graph.common_space(a, b)
         if space is not None and bool((~np.isnan(arrays[a, space]) & ~np.isnan(arrays[b, space])).any()):
             pairs[f"{a}-{b}"] = (arrays[a, space], arrays[b, space])
     own = {graph.subject(m, space): x for (m, space), x in arrays.items() if m in trained}

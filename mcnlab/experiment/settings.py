@@ -20,6 +20,8 @@ from mcnlab.config import Settings, read_yaml, with_overrides
 from mcnlab.data.shards import file_checksum
 from mcnlab.data.world import WorldSettings
 from mcnlab.errors import DataError
+from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
+from mcnlab.models.graph import HeadKind
 
 Pair = Literal["va", "vt", "at"]
 PAIRS: tuple[Pair, ...] = ("va", "vt", "at")
@@ -65,7 +67,11 @@ class ModelSettings(Settings):
     """Sizes of the towers. The published sizes are dim 6144, audio_width 1024, decoder_hidden 1024."""
 
     dim: PositiveInt = 64
-    """Width of every space."""
+    """Width of every space that has no other."""
+    coarse_dim: PositiveInt | None = None
+    """Width of the coarse space of `graph: fac`; half of `dim` when not given."""
+    heads: dict[str, HeadKind] = Field(default_factory=dict)
+    """Kind of head by modality, for graphs by name: gated as in MCN, linear or mlp as in MMV."""
     audio_width: PositiveInt = Field(default=64, multiple_of=8)
     """Channels of DaveNet's last stage."""
     audio_blocks: PositiveInt = 2
@@ -236,8 +242,8 @@ class ExperimentSettings(Settings):
     """Where the clips come from; the word `world` alone means the world with its defaults."""
     mode: Literal["sound", "faithful"] = "sound"
     """Numerically safe, or exactly as published."""
-    graph: Literal["shared", "disjoint"] = "shared"
-    """Spaces: one for all, or one for each pair."""
+    graph: GraphChoice = "shared"
+    """Spaces: one for all; one for each pair; fine and coarse as in MMV; or a graph written out."""
     model: ModelSettings = ModelSettings()
     """Sizes of the towers."""
     terms: TermSettings = TermSettings(contrast=ContrastSettings())
@@ -260,6 +266,8 @@ class ExperimentSettings(Settings):
         values = dict(values)
         if values.get("data") == "world":
             values["data"] = {"world": {}}
+        if "pairs" not in values and (compared := _pairs_of_graph(values.get("graph"))):
+            values["pairs"] = compared
         if isinstance(values.get("stages"), str):
             training = values.get("training")
             epochs = training.get("epochs", 30) if isinstance(training, Mapping) else getattr(training, "epochs", 30)
@@ -280,6 +288,10 @@ class ExperimentSettings(Settings):
                 )
         if not self.stages:
             raise ValueError("stages: expected at least one")
+        compared = graph_pairs(self.graph)
+        if compared is not None and not set(self.trained_pairs) <= set(compared):
+            extra = next(pair for pair in self.trained_pairs if pair not in compared)
+            raise ValueError(f"pairs: the graph compares {', '.join(compared)} and gives no way for {extra!r}")
         return self
 
     def stage_pairs(self, stage: StageSettings) -> tuple[str, ...]:
@@ -297,6 +309,14 @@ class ExperimentSettings(Settings):
         """Pairs that some stage compares."""
         used = set(itertools.chain.from_iterable(self.stage_pairs(stage) for stage in self.stages))
         return tuple(pair for pair in PAIRS if pair in used)
+
+
+def _pairs_of_graph(graph: object) -> list[str] | None:
+    """The pairs that an unchecked graph brings along; None where it takes any."""
+    if isinstance(graph, GraphSettings) or graph == "fac":
+        return list(graph_pairs(graph) or ())
+    pairs = graph.get("pairs") if isinstance(graph, Mapping) else None
+    return [pair for pair in PAIRS if pair in pairs] if isinstance(pairs, Mapping) else None
 
 
 def pairs_among(modalities: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Losses: pure functions of matrices; none asks which process it runs in."""
 
 from mcnlab.losses.clustering import centroid_contrast
-from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, max_margin_ranking, mil_nce
+from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, max_margin_ranking, mil_nce, symmetric_mil_nce
 from mcnlab.losses.reconstruction import reconstruction_error
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "max_margin_ranking",
     "mil_nce",
     "reconstruction_error",
+    "symmetric_mil_nce",
 ]

@@ -112,19 +112,70 @@ def mil_nce(
         >>> mil_nce(torch.ones(1, 2), torch.ones(3, 2))
         tensor(0.6931)
     """
+    scores, has_text = _candidate_scores(video, text, temperature, present)
+    if not bool(has_text.any()):
+        return 0.0 * scores.nan_to_num(neginf=0.0).sum()
+    as_video, as_text, own = _both_sides(scores, has_text)
+    everything = torch.cat((as_video, as_text), dim=1).logsumexp(dim=1)
+    return (everything - own).mean()
+
+
+def symmetric_mil_nce(
+    video: Float[Tensor, "clips width"],
+    text: Float[Tensor, "candidates other_width"],
+    *,
+    temperature: float | None = None,
+    present: Bool[Tensor, " flags"] | None = None,
+) -> Float[Tensor, ""]:
+    """`mil_nce` with a denominator for each direction, in each of which the true pairs stand once.
+
+    mean_i [lse_jc x_ijc + lse_jc x_jic - 2 lse_c x_iic].
+
+    Args:
+        video: (B, D), any float type, B >= 1.
+        text: (B*C, D). The C candidates of clip 0, then those of clip 1, and so on.
+        temperature: None: raw dot products. Else cosines divided by this; above 0.
+        present: as in `mil_nce`.
+
+    Returns:
+        (), float32 or float64. Nats; both directions summed, so `2 * log(B)` for equal scores and one candidate. 0
+        when no clip has text.
+
+    Raises:
+        ShapeError: Rows of `text` are not a multiple of the clips, widths differ, or `present` fits neither.
+        ConfigError: `temperature` is not above 0.
+
+    Source:
+        The symmetric variant of VATT's release (Akbari et al. 2021, arXiv 2104.11178), which cites Alayrac et al.
+        2020, arXiv 2006.16228.
+
+    Example:
+        >>> symmetric_mil_nce(torch.ones(1, 2), torch.ones(3, 2))
+        tensor(0.)
+    """
+    scores, has_text = _candidate_scores(video, text, temperature, present)
+    if not bool(has_text.any()):
+        return 0.0 * scores.nan_to_num(neginf=0.0).sum()
+    as_video, as_text, own = _both_sides(scores, has_text)
+    return (as_video.logsumexp(dim=1) + as_text.logsumexp(dim=1) - 2.0 * own).mean()
+
+
+def _candidate_scores(
+    video: Tensor, text: Tensor, temperature: float | None, present: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """(clip, clip of the candidate, candidate) scores, -inf where a candidate is absent; (clips,) who has any."""
     clips, per_clip = len(video), _candidates_per_clip(video, text)
     there = _candidates_present(present, clips, per_clip, device=text.device)  # (B, C)
     text = torch.where(there.reshape(-1, 1), text, torch.zeros_like(text))
-    scores = _scores(video, text, temperature).reshape(clips, clips, per_clip)  # (clip, clip of candidate, C)
-    has_text = there.any(dim=1)  # (B,)
-    if not bool(has_text.any()):
-        return 0.0 * scores.sum()
-    scores = scores.masked_fill(~there, -math.inf)
+    scores = _scores(video, text, temperature).reshape(clips, clips, per_clip)
+    return scores.masked_fill(~there, -math.inf), there.any(dim=1)
+
+
+def _both_sides(scores: Tensor, has_text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the clips with text: all their scores as a video, all as a text, and the log-sum of their own candidates."""
     as_video = scores[has_text].flatten(1)  # (present, B*C): this clip against all captions
     as_text = scores.transpose(0, 1)[has_text].flatten(1)  # (present, B*C): its captions against all clips
-    own = scores.diagonal().T[has_text]  # (present, C)
-    everything = torch.cat((as_video, as_text), dim=1).logsumexp(dim=1)
-    return (everything - own.logsumexp(dim=1)).mean()
+    return as_video, as_text, scores.diagonal().T[has_text].logsumexp(dim=1)
 
 
 def max_margin_ranking(

@@ -10,7 +10,7 @@ from mcnlab.batch import Batch, Outputs
 from mcnlab.models.davenet import DaveNet, mean_over_time, real_steps
 from mcnlab.models.graph import Graph
 from mcnlab.models.reconstruction import Decoder
-from mcnlab.models.towers import GatedUnit, SentenceMaxPool
+from mcnlab.models.towers import CoarseMap, GatedUnit, MlpHead, SentenceMaxPool
 from mcnlab.numerics import l2_normalize, seeded
 
 DAVENET_HALVINGS = 3
@@ -24,7 +24,7 @@ class ModelSizes:
     input_dims: Mapping[str, int]
     """By modality: width of its input (video features, mel bands, word vectors)."""
     dim: int = 6144
-    """Width of every space."""
+    """Width of every space that the graph gives no other, and of a sentence."""
     audio_width: int = 1024
     """Channels of DaveNet's last stage, a multiple of 8."""
     audio_blocks: int = 2
@@ -54,18 +54,24 @@ class MultimodalModel(nn.Module):
         self.faithful = faithful
         self.backbones = nn.ModuleDict()
         self.heads = nn.ModuleDict()
+        self.maps = nn.ModuleDict()
         self.decoders = nn.ModuleDict()
+        self.space_dims = {name: space.dim or sizes.dim for name, space in graph.spaces.items()}
         self.feature_dims = {m: _feature_dim(m, width, sizes) for m, width in sizes.input_dims.items()}
         for modality, width in sizes.input_dims.items():
             with seeded(seed, "backbone", modality):
                 self.backbones[modality] = _backbone(modality, width, sizes)
-            for space in graph.spaces_of(modality):
-                name = head_name(modality, space)
+            for space in graph.heads_of(modality):
+                name, dim = head_name(modality, space), self.space_dims[space]
+                in_dim = self.feature_dims[modality]
                 with seeded(seed, "head", name):
-                    self.heads[name] = _head(modality, width, sizes)
+                    self.heads[name] = _head(graph.spaces[space].heads[modality], modality, in_dim, dim)
                 if decoders:
                     with seeded(seed, "decoder", name):
-                        self.decoders[name] = _decoder(modality, width, sizes, faithful=faithful)
+                        self.decoders[name] = Decoder(dim, sizes.decoder_hidden, in_dim, last_relu=faithful)
+        for step in graph.maps:
+            with seeded(seed, "map", step.name):
+                self.maps[step.name] = CoarseMap(self.space_dims[step.source], self.space_dims[step.target])
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -73,13 +79,22 @@ class MultimodalModel(nn.Module):
         return tuple(self.backbones)
 
     def forward(
-        self, batch: Batch, modalities: Collection[str] | None = None, *, even_without: Collection[str] = ()
+        self,
+        batch: Batch,
+        modalities: Collection[str] | None = None,
+        *,
+        pairs: Collection[str] | None = None,
+        even_without: Collection[str] = (),
     ) -> Outputs:
         """Features and embeddings of the clips' present modalities.
+
+        In training a modality goes only where the compared pairs need it, so that it does not reach the statistics of
+        maps that it is not trained on; in evaluation it goes wherever the graph leads.
 
         Args:
             batch: the clips.
             modalities: those to run; None runs all. Towers that do not run keep even their running statistics.
+            pairs: what training compares; None means all pairs of the graph.
             even_without: those whose tower runs even if no clip of the batch has them, because its statistics span
                 more than this batch.
 
@@ -95,11 +110,24 @@ class MultimodalModel(nn.Module):
             else:
                 found = batch.inputs[modality].new_zeros(0, self.feature_dims[modality])
             features[modality] = spread_rows(found, rows, len(batch))
-            for space in self.graph.spaces_of(modality):
-                embedded = self.heads[head_name(modality, space)](features[modality][rows])
+            for space, embedded in self._arrivals(modality, features[modality][rows], pairs).items():
                 embedded = embedded if self.faithful else l2_normalize(embedded)
                 embeddings[modality, space] = spread_rows(embedded, rows, len(batch))
         return Outputs(features, embeddings, {m: batch.present[m] for m in chosen})
+
+    def _arrivals(self, modality: str, features: Tensor, pairs: Collection[str] | None) -> dict[str, Tensor]:
+        """By space, in the graph's order: what becomes of a modality's features there, before normalization."""
+        graph, reached = self.graph, dict[str, Tensor]()
+        wanted = graph.needed(modality, graph.space_of_pair if pairs is None else pairs)
+        for space in wanted if self.training else graph.spaces_of(modality):
+            way = graph.way(modality, space) or ()
+            start = way[0].source if way else space
+            if start not in reached:
+                reached[start] = self.heads[head_name(modality, start)](features)
+            for step in way:
+                if step.target not in reached:
+                    reached[step.target] = self.maps[step.name](reached[step.source])
+        return {space: reached[space] for space in graph.spaces if space in reached}
 
     def reconstruct(
         self, embedding: Float[Tensor, "rows dim"], *, modality: str, space: str
@@ -145,23 +173,20 @@ def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
     return SentenceMaxPool(width, sizes.dim)
 
 
-def _head(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
-    """A modality's way into one space."""
-    if modality == "video":
-        return GatedUnit(width, sizes.dim)
+def _head(kind: str, modality: str, in_dim: int, dim: int) -> nn.Module:
+    """A modality's way into one space; MCN leads audio through one gated unit more."""
+    if kind == "linear":
+        return nn.Linear(in_dim, dim)
+    if kind == "mlp":
+        return MlpHead(in_dim, dim)
     if modality == "audio":
-        return nn.Sequential(GatedUnit(sizes.audio_width, sizes.audio_width), nn.Linear(sizes.audio_width, sizes.dim))
-    return GatedUnit(sizes.dim, sizes.dim)
+        return nn.Sequential(GatedUnit(in_dim, in_dim), nn.Linear(in_dim, dim))
+    return GatedUnit(in_dim, dim)
 
 
 def _feature_dim(modality: str, width: int, sizes: ModelSizes) -> int:
     """Width of a modality's backbone features."""
     return {"video": width, "audio": sizes.audio_width, "text": sizes.dim}[modality]
-
-
-def _decoder(modality: str, width: int, sizes: ModelSizes, *, faithful: bool) -> Decoder:
-    """The way back to a modality's features."""
-    return Decoder(sizes.dim, sizes.decoder_hidden, _feature_dim(modality, width, sizes), last_relu=faithful)
 
 
 def reconstruction_target(outputs: Outputs, batch: Batch, modality: str, *, detach: bool) -> Float[Tensor, "clips _"]:

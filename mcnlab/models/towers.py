@@ -2,6 +2,7 @@
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Gate(nn.Module):
@@ -44,6 +45,51 @@ class GatedUnit(nn.Module):
     def forward(self, x: Float[Tensor, "rows in_dim"]) -> Float[Tensor, "rows out_dim"]:
         """Rows of the new width."""
         return self.gate(self.linear(x))
+
+
+class RowNorm(nn.BatchNorm1d):
+    """Batch normalization of rows that also takes a batch of one row, which it treats as in evaluation.
+
+    Where modalities are missing, a batch may hold a single row of one; PyTorch's own refuses it.
+    """
+
+    def forward(self, input: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+        """Rows with mean 0 and variance 1 over the batch, then scaled and shifted."""
+        if self.training and len(input) < 2:
+            return functional.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+            )
+        return super().forward(input)
+
+
+class MlpHead(nn.Sequential):
+    """Linear, batch norm, ReLU, linear, batch norm.
+
+    Args:
+        in_dim: width of the input, and of the hidden layer.
+        out_dim: width of the output.
+
+    Source: Alayrac et al. (NeurIPS 2020), arXiv 2006.16228, section 3.2: the head of video into the fine space.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__(
+            nn.Linear(in_dim, in_dim), RowNorm(in_dim), nn.ReLU(), nn.Linear(in_dim, out_dim), RowNorm(out_dim)
+        )
+
+
+class CoarseMap(nn.Sequential):
+    """ReLU, linear, batch norm: what leads from a fine space on to a coarse one.
+
+    Args:
+        in_dim: width of the fine space.
+        out_dim: width of the coarse space.
+
+    Source: Alayrac et al. (NeurIPS 2020), arXiv 2006.16228, section 3.2.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__(nn.ReLU(), nn.Linear(in_dim, out_dim), RowNorm(out_dim))
 
 
 class SentenceMaxPool(nn.Module):

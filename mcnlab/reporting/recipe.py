@@ -90,13 +90,18 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
     terms = settings.get("terms") or {}
     return Recipe(
         pairs=tuple(pair for pair in PAIRS if pair in used),
-        graph=str(settings.get("graph") or "shared"),
+        graph=graph_name(settings.get("graph")),
         terms=tuple(name for name, value in terms.items() if value is not None) or ("contrast",),
         stages=tuple(_initials(stage) for stage in stages),
         mode=str(settings.get("mode") or "sound"),
         precision=str((settings.get("training") or {}).get("precision") or "float32"),
         shuffled=bool((settings.get("data") or {}).get("shuffle_pairs")),
     )
+
+
+def graph_name(graph: object) -> str:
+    """What tables call a graph: its name, also where it is written out."""
+    return str(graph.get("name") or "written") if isinstance(graph, Mapping) else str(graph or "shared")
 
 
 def _stage_pairs(stage: Mapping[str, Any]) -> list[str]:

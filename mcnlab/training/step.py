@@ -77,7 +77,7 @@ def train_step(
         NonFiniteError: a term is NaN or infinite; nothing was updated.
     """
     with autocast(settings.precision, batch.clips.device.type):
-        own = model(batch, active.modalities, even_without=held_anywhere(batch.present))
+        own = model(batch, active.modalities, pairs=active.pairs, even_without=held_anywhere(batch.present))
         everyone, outputs = gathered(batch, own)
         values = {term.name: term(model, everyone, outputs, active) for term in terms}
     check_finite(values, everyone, outputs, stage=stage, step=active.step, clip_name=clip_name)

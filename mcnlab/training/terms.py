@@ -111,18 +111,20 @@ class ReconstructTerm(nn.Module):
             target = reconstruction_target(outputs, batch, modality, detach=self.detach)[present]
             errors = [
                 reconstruction_error(model.reconstruct(x[present], modality=modality, space=space), target).mean()
-                for space, x in active_embeddings(model, outputs, modality, active.pairs)
+                for space, x in own_embeddings(model, outputs, modality, active.pairs)
             ]
             parts[modality] = torch.stack(errors).mean()
         return TermValue(torch.stack(list(parts.values())).sum() if parts else None, parts)
 
 
-def active_embeddings(
+def own_embeddings(
     model: MultimodalModel, outputs: Outputs, modality: str, pairs: Collection[str]
 ) -> list[tuple[str, Tensor]]:
-    """A modality's embeddings in the spaces where an active pair compares it."""
-    used = {model.graph.space_of_pair[pair] for pair in pairs if modality in pair_modalities(pair)}
-    return [(space, outputs.embeddings[modality, space]) for space in model.graph.spaces_of(modality) if space in used]
+    """A modality's embeddings by its own heads, in the spaces where an active pair compares it or comes from."""
+    graph = model.graph
+    arrived = {graph.space_of_pair[pair] for pair in pairs if modality in pair_modalities(pair)}
+    starts = {way[0].source if (way := graph.way(modality, space)) else space for space in arrived}
+    return [(space, outputs.embeddings[modality, space]) for space in graph.heads_of(modality) if space in starts]
 
 
 @dataclass(frozen=True)
