@@ -15,8 +15,8 @@ LAYERS = (
     {"config", "numerics", "distributed", "runs", "files", "progress", "kernels", "cluster"},
     {"data", "models", "losses", "metrics"},
     {"training", "evaluation", "reporting"},
-    {"experiment", "workers", "study", "demo"},
-    {"cli", "cli_import", "lab"},
+    {"experiment", "workers", "study", "demo", "plan", "doctor"},
+    {"cli", "cli_import", "cli_plan", "lab"},
     {"__init__", "__main__"},
 )
 """Parts of the package, from the bottom up; a part may import what stands below it, and some parts beside it."""
@@ -27,7 +27,12 @@ BESIDE = {
     ("study", "workers"),
     ("study", "experiment"),
     ("demo", "experiment"),
+    ("plan", "experiment"),
+    ("plan", "study"),
+    ("doctor", "experiment"),
+    ("doctor", "plan"),
     ("cli", "cli_import"),
+    ("cli", "cli_plan"),
     ("cli", "lab"),
     ("__main__", "__init__"),
 }

@@ -18,7 +18,7 @@ CHANNELS = (8, 32, 128, 512, 1024)
 """Of the convolutions that are timed."""
 KERNEL = 9
 """Steps that one of them sees, as in DaveNet."""
-ROWS = {"cpu": 4, "cuda": 256}
+ROWS = {"cpu": 16, "cuda": 256}
 """Sequences that one of them takes."""
 SIZES = {"cpu": (2**18, 2**21, 2**24, 2**27), "cuda": (2**20, 2**23, 2**26, 2**29)}
 """Bytes read and written by the arithmetic that is timed."""
@@ -27,7 +27,7 @@ ROUNDS = 5
 """The median of so many counts."""
 ROUND_S = 0.02
 """Seconds of one round at least."""
-SLOW_S = 0.2
+SLOW_S = 0.5
 """Work that takes longer is timed once, and nothing larger of its kind is."""
 
 
@@ -169,8 +169,8 @@ def _overhead_s(device: torch.device) -> float:
 
 def _small_step(device: torch.device) -> Callable[[], None]:
     """A training step of a deep and narrow network."""
-    layers = [part for _ in range(8) for part in (nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())]
-    model = nn.Sequential(*layers).to(device)
+    with device:
+        model = nn.Sequential(*(part for _ in range(8) for part in (nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())))
     optimizer = torch.optim.Adam(model.parameters(), foreach=None if device.type == "cuda" else False)
     x: Tensor = torch.randn(4, 4, device=device)
 

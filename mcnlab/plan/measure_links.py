@@ -1,7 +1,6 @@
 """Measuring the links between processes: gradients summed over all of them."""
 
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,7 +27,8 @@ def all_reduce_rates(kind: str) -> dict[int, float]:
     if processes < 2:
         return {}
     with tempfile.TemporaryDirectory(prefix="mcnlab-links-") as folder:
-        torch.multiprocessing.start_processes(_measure, (processes, kind, folder), nprocs=processes, start_method="spawn")
+        order = (processes, kind, folder)
+        torch.multiprocessing.start_processes(_measure, order, nprocs=processes, start_method="spawn")
         taken = json.loads((Path(folder) / "seconds.json").read_text())
     return {processes: TENSOR_BYTES * 2 * (processes - 1) / processes / taken}
 
@@ -50,4 +50,3 @@ def _measure(rank: int, processes: int, kind: str, folder: str) -> None:
     if rank == 0:
         (Path(folder) / "seconds.json").write_text(json.dumps(sorted(times[1:])[ROUNDS // 2]))
     torch.distributed.destroy_process_group()
-    sys.stdout.flush()

@@ -1,6 +1,6 @@
 """The work of one training step of an experiment: the very model and terms that it would train, on empty tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,7 @@ class StepCost:
     gradient_bytes: int
     """Gradients that processes average."""
     gathered_bytes: int
-    """Embeddings that processes exchange, gradients included."""
+    """Features and embeddings that processes exchange."""
     weights: int
     """Numbers that training can change, in all towers, heads and decoders."""
     checkpoint_bytes: int
@@ -72,17 +72,23 @@ def step_cost(
         tracer.live_bytes = tracer.peak_bytes = 0
         gathered = _forward_and_backward(model, batch, terms, settings, stage, total, 0 if refit else 1, tracer)
         trained = [p for p in model.parameters() if p.grad is not None]
-        peak = tracer.peak_bytes
+        gradients, peak = size_of(trained), tracer.peak_bytes
+        tracer.peak_bytes = tracer.live_bytes
         with tracer.part("optimizer"):
             nn.utils.clip_grad_norm_(model.parameters(), settings.training.max_grad_norm)
             optimizer.step()
-        gradients = size_of(trained)
+        beyond = max(0, peak - gradients, tracer.peak_bytes - 3 * gradients)  # Adam's moments came into being just now
         weights = size_of(model.parameters())
         held = weights + 3 * gradients + size_of(buffers)
         return StepCost(
-            tuple(tracer.ops), held, max(0, peak - gradients), gradients, gathered,
-            sum(p.numel() for p in model.parameters()), weights + 2 * gradients + size_of(buffers),
-        )  # fmt: skip
+            ops=tuple(tracer.ops),
+            held_bytes=held,
+            work_bytes=beyond + size_of(batch.inputs.values()),
+            gradient_bytes=gradients,
+            gathered_bytes=gathered,
+            weights=sum(p.numel() for p in model.parameters()),
+            checkpoint_bytes=weights + 2 * gradients + size_of(buffers),
+        )
 
 
 def _forward_and_backward(
@@ -116,7 +122,7 @@ def _forward_and_backward(
     for modality, produced in own.items():
         with tracer.part(f"{modality} tower"):
             _backward(produced, outputs)
-    return 2 * size_of(sent)
+    return size_of(sent)
 
 
 def _of_everyone(batch: Batch, own: Mapping[str, Outputs], total: int) -> tuple[Batch, Outputs]:
@@ -173,6 +179,6 @@ def empty_batch(settings: ExperimentSettings, input_dims: Mapping[str, int], cli
     return Batch(inputs, lengths, flags, torch.empty(clips, dtype=torch.int64))
 
 
-def size_of(tensors: Sequence[Tensor] | object) -> int:
+def size_of(tensors: Iterable[Tensor]) -> int:
     """Bytes of some tensors."""
-    return sum(x.numel() * x.element_size() for x in tensors)  # type: ignore[attr-defined]
+    return sum(x.numel() * x.element_size() for x in tensors)

@@ -14,13 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.flop_counter import flop_registry
 
-aten = torch.ops.aten
 FREE = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "lift_fresh", "_local_scalar_dense"}
 """Operations that touch no number."""
 PICKING = {"index", "index_select", "gather", "embedding"}
 """Operations that read of their input only what they put out."""
 MATRIX_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+ROUNDS_OF_A_FIT = 10
+"""After so many comparisons with a limit an iteration counts as converged; warm-started k-means needs about as many."""
 MANY = 2**31 - 1
 """What a count that hangs on the data is taken for; slices end at their tensor's end anyway."""
 
@@ -46,7 +47,7 @@ class Tracer(TorchDispatchMode):
     """Writes down every operation inside; use it within `counting`.
 
     What hangs on the data is answered as if all clips were complete and all numbers finite: flags are true and their
-    negations false, every flagged row is taken, nothing is converged yet.
+    negations false, every flagged row is taken, iterations converge after `ROUNDS_OF_A_FIT`.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,7 @@ class Tracer(TorchDispatchMode):
         self.live_bytes = 0
         self.peak_bytes = 0
         self._part = ""
+        self._rounds = 0
         self._known: set[int] = set()
 
     @contextmanager
@@ -69,7 +71,7 @@ class Tracer(TorchDispatchMode):
         name = func._overloadpacket.__name__
         if name in ("index", "index_put", "index_put_", "_unsafe_index"):
             args = (args[0], tree_map(_all_rows, args[1]), *args[2:])
-        false = _is_false(name, args)
+        false = _is_false(name, args) or self._not_yet(name, args)
         out = _answered(func, name, args, kwargs, false=false)
         if false and isinstance(out, Tensor):
             out.is_false = True  # type: ignore[attr-defined]
@@ -78,15 +80,20 @@ class Tracer(TorchDispatchMode):
             outputs = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
             new = self._note_memory(outputs)
             if not (func.is_view or name in FREE) and outputs:
-                self.ops.append(self._op(func, name, args, kwargs, out, inputs, outputs, new))
+                count = flop_registry.get(func._overloadpacket)
+                flops = int(count(*args, **kwargs, out_val=out)) if count is not None else 0
+                self.ops.append(self._op(name, flops, inputs, outputs, new=new))
         return out
 
-    def _op(
-        self, func: Any, name: str, args: Any, kwargs: Any, out: Any, inputs: list[Tensor], outputs: list[Tensor], new: bool
-    ) -> Op:
+    def _not_yet(self, name: str, args: Any) -> bool:
+        """Whether a number that is held against a limit from above, as the change of a fit, is still larger."""
+        if name not in ("le", "lt") or args[0].ndim or not args[0].is_floating_point():
+            return False
+        self._rounds += 1
+        return self._rounds < ROUNDS_OF_A_FIT
+
+    def _op(self, name: str, flops: int, inputs: list[Tensor], outputs: list[Tensor], *, new: bool) -> Op:
         """What an operation has to do."""
-        count = flop_registry.get(func._overloadpacket)
-        flops = int(count(*args, **kwargs, out_val=out)) if count is not None else 0
         moved = sum(map(_bytes, outputs)) * (2 if name in PICKING else 1)
         moved += 0 if name in PICKING else sum(map(_bytes, inputs))
         kind, size = _kind_and_size(name, inputs, moved, new=new)
@@ -124,12 +131,7 @@ def counting() -> Iterator[Tracer]:
 
 
 def _is_false(name: str, args: Any) -> bool:
-    """Whether the flags that come out are those of what should not happen: negations, and what is made of them.
-
-    A single number that is held against a limit from above, as the change of a fit, has not come down to it yet.
-    """
-    if name in ("le", "lt") and isinstance(args[0], Tensor) and args[0].ndim == 0:
-        return args[0].is_floating_point()
+    """Whether the flags that come out are those of what should not happen: negations, and what is made of them."""
     if not (args and isinstance(args[0], Tensor) and args[0].dtype == torch.bool):
         return False
     before = getattr(args[0], "is_false", False)
