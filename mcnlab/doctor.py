@@ -102,7 +102,7 @@ def faiss_build() -> dict[str, Any] | None:
     return {"version": faiss.__version__, "built_for_gpu": built, "gpus": int(gpus), "options": _options_of(faiss)}
 
 
-def missing(*, free_bytes: float, calibrated: bool) -> list[dict[str, str]]:
+def missing(*, free_bytes: int | float, calibrated: bool) -> list[dict[str, str]]:
     """What is not there.
 
     Args:

@@ -40,7 +40,7 @@ PAPER = {
 def round_rates(rate=1e9, threads=1):
     """Made-up rates that make seconds easy to reckon: everything at `rate`."""
     one = ((1.0, rate),)
-    table = {name: one for name in ("float32", "bfloat16", "float16")}
+    table = dict.fromkeys(("float32", "bfloat16", "float16"), one)
     plain = ("norm_forward_bytes", "norm_backward_bytes", "fresh_bytes", "inplace_bytes")
     arithmetic = ("gemm_flops", "conv_forward_flops", "conv_backward_flops")
     return {"threads": threads, "overhead_s": 1e-6} | dict.fromkeys(arithmetic, table) | dict.fromkeys(plain, one)

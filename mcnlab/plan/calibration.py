@@ -96,7 +96,7 @@ class Calibration(Settings):
         return nearest, measured[nearest]
 
 
-def rate_at(points: Sequence[tuple[float, float]], size: float) -> float:
+def rate_at(points: Sequence[tuple[float, float]], size: int | float) -> float:
     """A rate between measured sizes: straight lines on logarithmic axes, level beyond both ends.
 
     Args:

@@ -25,7 +25,7 @@ class Figure:
     """The value, two digits and a unit."""
     formula: str
     """How it came about."""
-    value: float
+    value: int | float
     unit: str
 
 

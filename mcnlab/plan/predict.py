@@ -33,7 +33,7 @@ class StagePlan:
     """Seconds of a step by part of the step, averaged over steps with and without a fit of the clusters."""
     by_resource: Mapping[str, float]
     """The same seconds by what they are spent on."""
-    flops: float
+    flops: int | float
     """Of one step of one process."""
     cost: StepCost
     checkpoints: int
@@ -60,9 +60,9 @@ class Plan:
     data: DataSize
     calibration: Calibration
     stages: tuple[StagePlan, ...]
-    device_bytes: float
+    device_bytes: int
     """Of one process, at most."""
-    host_bytes: float
+    host_bytes: int | float
     """Of clips that one process keeps in memory."""
     local: int
     """Clips of a step that one process embeds."""

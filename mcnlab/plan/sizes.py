@@ -33,9 +33,9 @@ class Request:
     """Recordings to train on."""
     gpus: int = 1
     """Processes that share every batch, a GPU or a CPU each."""
-    hours_per_video: float | None = None
+    hours_per_video: int | float | None = None
     """Mean length of a recording; that of the store, the world or HowTo100M when None."""
-    clips_per_video: float | None = None
+    clips_per_video: int | float | None = None
     """Mean number of captions of a recording, likewise."""
 
     def __post_init__(self) -> None:

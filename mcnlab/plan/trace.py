@@ -39,7 +39,7 @@ class Op:
     """Multiplications and additions of matrix products and convolutions; 0 for all else."""
     bytes: int
     """Read and written."""
-    size: float
+    size: int | float
     """Smallest side of a matrix product, channels of a convolution, else bytes."""
 
 
@@ -97,7 +97,7 @@ class Tracer(TorchDispatchMode):
         moved = sum(map(_bytes, outputs)) * (2 if name in PICKING else 1)
         moved += 0 if name in PICKING else sum(map(_bytes, inputs))
         kind, size = _kind_and_size(name, inputs, moved, new=new)
-        return Op(self._part, kind, NAMES.get(outputs[0].dtype, "float32"), flops, moved, max(size, 1.0))
+        return Op(self._part, kind, NAMES.get(outputs[0].dtype, "float32"), flops, moved, max(float(size), 1.0))
 
     def _note_memory(self, outputs: list[Tensor]) -> bool:
         """Count memory that is new, until it is let go; whether there was any."""
@@ -160,7 +160,7 @@ def _all_rows(index: Any) -> Any:
     return index
 
 
-def _kind_and_size(name: str, inputs: list[Tensor], moved: int, *, new: bool) -> tuple[str, float]:
+def _kind_and_size(name: str, inputs: list[Tensor], moved: int, *, new: bool) -> tuple[str, int | float]:
     """The kind of an operation, and the size that decides its rate."""
     if name in MATRIX_PRODUCTS:
         left, right = inputs[-2:]

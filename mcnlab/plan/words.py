@@ -2,6 +2,7 @@
 
 import math
 
+Number = int | float
 SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
 COUNTS = ("", " thousand", " million", " billion", " trillion")
 RATES = ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP")
@@ -16,7 +17,7 @@ TIMES = (
 """Unit of a duration, seconds from which it is used, seconds that it lasts."""
 
 
-def rounded(value: float, digits: int = 2) -> str:
+def rounded(value: Number, digits: int = 2) -> str:
     """A number with so many digits that count.
 
     Example:
@@ -29,7 +30,7 @@ def rounded(value: float, digits: int = 2) -> str:
     return f"{round(value, place):,.{max(0, place)}f}"
 
 
-def size_in_words(count: float) -> str:
+def size_in_words(count: Number) -> str:
     """Bytes, in steps of a thousand.
 
     Example:
@@ -39,7 +40,7 @@ def size_in_words(count: float) -> str:
     return _stepped(count, SIZES, " ")
 
 
-def work_in_words(flops: float) -> str:
+def work_in_words(flops: Number) -> str:
     """Floating-point operations.
 
     Example:
@@ -49,7 +50,7 @@ def work_in_words(flops: float) -> str:
     return _stepped(flops, RATES, " ")
 
 
-def count_in_words(count: float) -> str:
+def count_in_words(count: Number) -> str:
     """How many.
 
     Example:
@@ -59,7 +60,7 @@ def count_in_words(count: float) -> str:
     return f"{count:,.0f}" if count < 1e5 else _stepped(count, COUNTS, "")
 
 
-def time_in_words(seconds: float) -> str:
+def time_in_words(seconds: Number) -> str:
     """A duration in the unit that suits it.
 
     Example:
@@ -74,7 +75,7 @@ def time_in_words(seconds: float) -> str:
     return f"{rounded(seconds * 1e3)} ms" if seconds >= 1e-3 else f"{rounded(seconds * 1e6)} µs"
 
 
-def _stepped(value: float, units: tuple[str, ...], gap: str) -> str:
+def _stepped(value: Number, units: tuple[str, ...], gap: str) -> str:
     """A number in the largest unit that leaves it at least 1."""
     power = 0 if value < 1 else min(len(units) - 1, int(math.log10(value) / 3 + 1e-9))
     return f"{rounded(value / 1000**power)}{gap}{units[power]}"
