@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mcnlab.cli_import import importers, say_what_is_in, tell
+from mcnlab.cli_plan import doctor, plan
 from mcnlab.errors import EXIT_CODES, McnlabError, StorageError
 from mcnlab.processes import Terminated, sigterm_interrupts
 
@@ -28,6 +29,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(importers, name="import")
+app.command(epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
+app.command(epilog="Example: mcnlab doctor")(doctor)
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]

@@ -15,8 +15,8 @@ LAYERS = (
     {"config", "numerics", "distributed", "runs", "files", "progress", "kernels", "cluster"},
     {"data", "models", "losses", "metrics"},
     {"training", "evaluation", "reporting"},
-    {"experiment", "workers", "sweep", "study_plan", "study", "demo"},
-    {"cli", "cli_import", "lab"},
+    {"experiment", "workers", "sweep", "study_plan", "study", "demo", "plan", "doctor"},
+    {"cli", "cli_import", "cli_plan", "lab"},
     {"__init__", "__main__"},
 )
 """Parts of the package, from the bottom up; a part may import what stands below it, and some parts beside it."""
@@ -32,7 +32,12 @@ BESIDE = {
     ("study", "sweep"),
     ("study", "workers"),
     ("demo", "experiment"),
+    ("plan", "experiment"),
+    ("plan", "study_plan"),
+    ("doctor", "experiment"),
+    ("doctor", "plan"),
     ("cli", "cli_import"),
+    ("cli", "cli_plan"),
     ("cli", "lab"),
     ("__main__", "__init__"),
 }

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -73,20 +73,26 @@ def clip_window(settings: ExperimentSettings) -> ClipWindow:
 
 def build_model(settings: ExperimentSettings, store: Store, *, seed: int) -> MultimodalModel:
     """The model with its first weights: a tower for every modality of the store, trained or not."""
+    chosen = chosen_tracks(settings, store)
+    return sized_model(settings, {modality: input_dim(chosen, modality) for modality in store.modalities}, seed=seed)
+
+
+def sized_model(settings: ExperimentSettings, input_dims: Mapping[str, int], *, seed: int) -> MultimodalModel:
+    """The model for inputs of these widths, by modality; needs no store."""
     sizes = ModelSizes(
-        {modality: input_dim(chosen_tracks(settings, store), modality) for modality in store.modalities},
+        input_dims,
         settings.model.dim,
         settings.model.audio_width,
         settings.model.audio_blocks,
         settings.model.decoder_hidden,
     )
-    graph = model_graph(settings, store)
+    graph = model_graph(settings, tuple(input_dims))
     decoders = settings.terms.reconstruct is not None
     return MultimodalModel(sizes, graph, faithful=settings.mode == "faithful", decoders=decoders, seed=seed)
 
 
-def model_graph(settings: ExperimentSettings, store: Store) -> Graph:
-    """The graph of an experiment on a store.
+def model_graph(settings: ExperimentSettings, modalities: Sequence[str]) -> Graph:
+    """The graph of an experiment on a store with these modalities.
 
     Raises:
         ConfigError: it needs a modality that the store lacks, or pairs that no stage compares.
@@ -94,7 +100,7 @@ def model_graph(settings: ExperimentSettings, store: Store) -> Graph:
     model = settings.model
     return graph_of(
         settings.graph,
-        store.modalities,
+        modalities,
         settings.trained_pairs,
         heads=model.heads,
         coarse_dim=model.coarse_dim or max(1, model.dim // 2),
