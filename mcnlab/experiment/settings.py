@@ -198,6 +198,15 @@ class TrainingSettings(Settings):
     """Gradients are shortened to this; published none."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Compute type; the weights stay float32."""
+    chunk: PositiveInt | None = None
+    """Clips that each process takes through the model at a time; its whole share of the batch when not given. The
+    losses still see the whole batch, and memory for the backward pass is that of a chunk."""
+    chunk_statistics: Literal["batch", "chunk"] = "batch"
+    """Whose clips a batch normalization (in DaveNet, in MMV's heads and maps) sees when there are chunks. `batch`: all,
+    exactly as without chunks; such modalities go through the model at once, and DaveNet keeps only its blocks' inputs
+    for the backward pass. `chunk`: those of the chunk; less memory, other numbers."""
+    compile: bool = False
+    """Let torch compile DaveNet; needs a C++ compiler on a CPU, and is left out with a warning where there is none."""
     checkpoint_every: PositiveInt = 100
     """Steps between two checkpoints."""
     max_steps: PositiveInt | None = None
