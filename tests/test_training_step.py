@@ -26,7 +26,7 @@ TERMS = {"contrast": {}, "cluster": {"clusters": 6, "queue_batches": 3, "refit_e
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 """Chunks add the same float32 numbers in another order."""
 ROUNDING = re.compile(r"(video_in_va\.[03]|va_to_vat\.1)\.bias|(video_in_va|va_to_vat).*running_mean")
-"""Biases ahead of a batch normalization have no gradient but rounding, of which Adam makes whole steps; and its mean."""
+"""Biases ahead of a batch normalization: their gradient is rounding alone, of which Adam makes whole steps."""
 MODALITIES, PAIRS = ("video", "audio", "text"), ("va", "vt", "at")
 
 
