@@ -95,7 +95,7 @@ def train_step(
         averaged_backward(model.parameters(), [scaler.scale(loss).backward, *own.backwards])
         scaler.unscale_(optimizer)
         grad_norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-    numbers = on_host({"loss": loss, "grad_norm": grad_norm, **flat_values(values)})  # the one wait for the device
+    numbers = on_host({"loss": loss, "grad_norm": grad_norm, **flat_values(values)})  # one transfer
     loss_now, norm_now = numbers.pop("loss", 0.0), numbers.pop("grad_norm")
     check_finite(numbers, everyone, outputs, stage=stage, step=active.step, clip_name=clip_name)
     if loss is not None:
