@@ -12,11 +12,11 @@ same run.
 
 import argparse
 import copy
+import dataclasses
 import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from rows import Row, report
@@ -37,7 +37,7 @@ RECONSTRUCT_WEIGHT, RATE = 50.0, 1e-4
 FP32_GOAL, BF16_GOAL, SHARE_GOAL, SAME = 1.5, 3.5, 0.75, 1e-4
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Size:
     """How large everything is."""
 
@@ -335,7 +335,7 @@ def speed_rows(size: Size, middle: dict[str, float], kmeans_rounds: int, rounds:
     def averaged(side: str) -> float:
         return (middle[f"{side} fit"] + (REFIT_EVERY - 1) * middle[f"{side} assign"]) / REFIT_EVERY
 
-    goals = (FP32_GOAL, BF16_GOAL) if size is PAPER else (None, None)
+    goals = (FP32_GOAL, BF16_GOAL) if size == PAPER else (None, None)
     for side, goal in zip(("float32", "bfloat16"), goals, strict=True):
         parts = ", ".join(
             f"{who} {middle[f'{who} fit']:.3g} s with fit, {middle[f'{who} assign']:.3g} s without"
@@ -369,7 +369,7 @@ def share_rows(
             f"{size.words_of_it}, forward + backward, {precision}",
             f"bare {kinds[precision]} rate",
             rate / bare,
-            SHARE_GOAL if size is PAPER else None,
+            SHARE_GOAL if size == PAPER else None,
             detail=f"{rate / 1e9:.0f} of {bare / 1e9:.0f} GFLOP/s, {each / 1e9:.1f} GFLOP per clip",
         )
 
@@ -378,12 +378,15 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
     """The rows of the sizes that were asked for."""
     for size in (PAPER, DEFAULT):
         if options.size in (size.name.split()[0], "both"):
-            yield from measure_size(size, options.rounds if size is PAPER else 5 * options.rounds)
+            chosen = dataclasses.replace(size, clips=options.clips or size.clips, queue=options.queue or size.queue)
+            yield from measure_size(chosen, options.rounds if size is PAPER else 5 * options.rounds)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be asked for."""
     parser.add_argument("--size", choices=("paper", "default", "both"), default="both")
+    parser.add_argument("--clips", type=int, help="clips per step; goals are for 128")
+    parser.add_argument("--queue", type=int, help="rows of the queue; goals are for 40960")
     parser.add_argument("--rounds", type=int, default=1, help="rounds over all sides; five times as many when small")
 
 

@@ -1,7 +1,12 @@
 """The training step: chunks give the numbers of the whole batch, and what makes it fast changes no number."""
 
 import math
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from mcnlab.data.store import open_store
+from mcnlab.errors import ConfigError
 from mcnlab.experiment.build import build_loop, build_model, build_source, build_stages, build_terms
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models import convolution
@@ -16,7 +22,6 @@ from mcnlab.models.convolution import TimeNorm, WideConvolution, channels_innerm
 from mcnlab.models.davenet import DaveNet
 from mcnlab.models.resting import resting_statistics
 from mcnlab.training.chunks import chunked_forward, whole_forward
-from mcnlab.training.compiling import compile_audio
 from mcnlab.training.loop import Trainer, recompute_audio
 from mcnlab.training.stages import PrefixCache
 from mcnlab.training.step import StepSettings, autocast, on_host
@@ -272,17 +277,49 @@ def test_a_model_without_a_compiler_runs_uncompiled_and_says_so(stores, tmp_path
     assert bool(losses.isfinite().all())
 
 
+COMPILED = """
+import torch
+from mcnlab.models.graph import shared_graph
+from mcnlab.models.multimodal import ModelSizes, MultimodalModel
+
+sizes = ModelSizes({"audio": 5, "text": 4}, dim=8, audio_width=16, audio_blocks=1)
+model = MultimodalModel(sizes, shared_graph(("audio", "text"), ("at",)), faithful=True, decoders=False, seed=0)
+mel = -80 * torch.rand(6, 5, 40)
+found = []
+for compiled in (False, True):
+    if compiled:
+        compile_audio(model)
+    model.zero_grad()
+    out = model.backbones["audio"](mel)
+    out.square().sum().backward()
+    found.append((out.detach(), *(p.grad for p in model.backbones["audio"].parameters())))
+for one, other in zip(*found, strict=True):
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+assert "backbones.audio.stem.weight" in model.state_dict()
+from torch._dynamo.utils import counters
+assert counters["stats"]["calls_captured"] > 0, "nothing was compiled"
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler calls what torch has deprecated
-def test_a_compiled_model_gives_the_same_numbers(stores, tmp_path):
-    made = trainer(stores["whole"], tmp_path / "run")
-    made.model.train()
-    mel = made.source.batch(made.source.epoch((0,), batch=16)[0]).inputs["audio"]
-    expected = made.model.backbones["audio"](mel).detach()
-    compile_audio(made.model)
-    names = list(made.model.state_dict())
-    torch.testing.assert_close(made.model.backbones["audio"](mel).detach(), expected, rtol=1e-3, atol=1e-4)
-    assert names == list(made.model.state_dict())
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler")
+def test_a_compiled_model_gives_the_same_numbers():
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}  # the checks of shapes stay outside
+    done = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"chunk": 0}, "chunk"),
+        ({"chunk_statistics": "chunk"}, "chunk_statistics: chunk needs chunk"),
+        ({"chunk": 4, "compile": True}, "compile: true does not go with chunk"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(stores, tmp_path, training, message):
+    with pytest.raises(ConfigError, match=message):
+        trainer(stores["whole"], tmp_path / "run", training=training)
 
 
 def test_the_settings_of_chunks_arrive_at_the_step(stores, tmp_path):

@@ -206,7 +206,8 @@ class TrainingSettings(Settings):
     exactly as without chunks; such modalities go through the model at once, and DaveNet keeps only its blocks' inputs
     for the backward pass. `chunk`: those of the chunk; less memory, other numbers."""
     compile: bool = False
-    """Let torch compile DaveNet; needs a C++ compiler on a CPU, and is left out with a warning where there is none."""
+    """Let torch compile DaveNet; left out with a warning where there is no C++ compiler for a CPU, and with several
+    processes. On a CPU it does not pay: nearly all time goes into convolutions that it leaves as they are."""
     checkpoint_every: PositiveInt = 100
     """Steps between two checkpoints."""
     max_steps: PositiveInt | None = None
@@ -217,6 +218,14 @@ class TrainingSettings(Settings):
     """CPU threads of torch; all cores when not given."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU when there is one."""
+
+    @model_validator(mode="after")
+    def _chunks_fit(self) -> Self:
+        if self.chunk is None and self.chunk_statistics != "batch":
+            raise ValueError(f"chunk_statistics: {self.chunk_statistics} needs chunk, which is not given")
+        if self.compile and self.chunk is not None:
+            raise ValueError("compile: true does not go with chunk, whose second pass a compiled graph cannot tell")
+        return self
 
 
 class EvaluationSettings(Settings):

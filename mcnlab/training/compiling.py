@@ -6,6 +6,7 @@ import warnings
 
 import torch
 
+from mcnlab.distributed import world_size
 from mcnlab.models.davenet import DaveNet
 from mcnlab.models.multimodal import MultimodalModel
 
@@ -16,9 +17,11 @@ def compile_audio(model: MultimodalModel) -> None:
     One kernel serves all numbers of clips, so that what a resumed run computes does not hang on what came before.
 
     Args:
-        model: runs uncompiled, with a warning, where there is no C++ compiler for the CPU.
+        model: runs uncompiled, with a warning, where there is no C++ compiler for the CPU, and where several processes
+            share their batch statistics, which a compiled graph cannot.
     """
-    reason = missing_compiler(next(model.parameters()).device)
+    several = "several processes share their batch statistics" if world_size() > 1 else ""
+    reason = several or missing_compiler(next(model.parameters()).device)
     if reason:
         warnings.warn(f"training.compile: {reason}; the model runs uncompiled", stacklevel=2)
         return
