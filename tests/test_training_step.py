@@ -281,6 +281,7 @@ COMPILED = """
 import torch
 from mcnlab.models.graph import shared_graph
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
+from mcnlab.training.compiling import compile_audio
 
 sizes = ModelSizes({"audio": 5, "text": 4}, dim=8, audio_width=16, audio_blocks=1)
 model = MultimodalModel(sizes, shared_graph(("audio", "text"), ("at",)), faithful=True, decoders=False, seed=0)
