@@ -19,20 +19,30 @@ class SpanningBatchNorm(nn.BatchNorm1d):
         if not self.training:
             return super().forward(input)
         wide = input if input.dtype == torch.float64 else input.float()
-        wide = wide.transpose(0, 1).flatten(1)  # (channels, rows · time)
-        count = sum_over_ranks(torch.tensor(wide.shape[1], dtype=wide.dtype, device=wide.device))
-        mean = sum_over_ranks(wide.sum(dim=1)) / count  # (channels,)
-        centered = wide - mean[:, None]
-        variance = sum_over_ranks(centered.square().sum(dim=1)) / count  # (channels,)
+        others = [axis for axis in range(wide.ndim) if axis != 1]
+        own = wide.new_tensor([wide.numel() // wide.shape[1]])
+        sums, count = sum_over_ranks(torch.cat([wide.sum(dim=others), own])).split(wide.shape[1])
+        mean = sums / count  # (channels,)
+        centered = wide - along_channels(mean, wide.ndim)
+        variance = sum_over_ranks(centered.square().sum(dim=others)) / count  # (channels,)
         self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp_min(1))
-        scaled = centered * (variance + self.eps).rsqrt()[:, None] * self.weight[:, None] + self.bias[:, None]
-        return scaled.view(input.shape[1], input.shape[0], *input.shape[2:]).transpose(0, 1).to(input.dtype)
+        scale = (variance + self.eps).rsqrt() * self.weight
+        scaled = centered * along_channels(scale, wide.ndim) + along_channels(self.bias, wide.ndim)
+        return scaled.to(input.dtype)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of axes is fine."""
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics."""
         self.get_buffer("num_batches_tracked").add_(1)
         for name, value in (("running_mean", mean), ("running_var", variance)):
             self.get_buffer(name).lerp_(value, self.momentum or 0.0)
+
+
+def along_channels(x: Float[Tensor, " channels"], axes: int) -> Float[Tensor, "1 channels *ones"]:
+    """One number per channel, ready to meet a tensor with so many axes, of which the second one is the channels."""
+    return x.view(1, -1, *[1] * (axes - 2))
 
 
 def span_processes(model: nn.Module) -> None:
