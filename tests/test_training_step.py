@@ -23,6 +23,7 @@ from mcnlab.models.davenet import DaveNet
 from mcnlab.models.resting import resting_statistics
 from mcnlab.training.chunks import chunked_forward, whole_forward
 from mcnlab.training.loop import Trainer, recompute_audio
+from mcnlab.training.normalization import SpanningBatchNorm
 from mcnlab.training.stages import PrefixCache
 from mcnlab.training.step import StepSettings, autocast, on_host
 from tests.small_store import make_store
@@ -329,3 +330,16 @@ def test_the_settings_of_chunks_arrive_at_the_step(stores, tmp_path):
     assert not made.model.backbones["audio"].recompute
     made = trainer(stores["whole"], tmp_path / "other", training={"chunk": 7})
     assert made.model.backbones["audio"].recompute
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_too_few_rows_over_all_processes_are_normalized_as_in_evaluation(rows):
+    norm = SpanningBatchNorm(3).train()
+    norm(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)))
+    before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
+    x = torch.randn(rows, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    found = norm(x)
+    found.sum().backward()
+    assert torch.allclose(found, norm.eval()(x), atol=1e-6)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in norm.named_buffers())
+    assert all(p.grad.isfinite().all() for p in norm.parameters())
