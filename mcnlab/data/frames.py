@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from mcnlab.batch import Batch
-from mcnlab.data.loading import ROUNDING, ClipWindow, input_dim, mel_frames, pooled_video
+from mcnlab.data.cutting import ROUNDING
+from mcnlab.data.loading import ClipWindow, input_dim, mel_frames, pooled_video
 from mcnlab.data.store import Recording, Store
 
 LONGEST_HOP_S = 1.0
