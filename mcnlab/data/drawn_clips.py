@@ -9,6 +9,7 @@ import torch
 
 from mcnlab.batch import Batch
 from mcnlab.data.loading import (
+    SOUND,
     ClipWindow,
     epoch_order,
     input_dim,
@@ -259,7 +260,8 @@ class DrawnClips:
             rows = published_rows_between if self._published else rows_inside
             out[:], count = pooled_video(tracks, self._rates, start_s, end_s, self._video_dim, rows=rows)
         elif modality == "audio":
-            frames, count = mel_frames(tracks.get("audio_mel"), start_s, end_s, window=self.window)
+            sound = self.store.tracks.get(SOUND)
+            frames, count = mel_frames(tracks.get(SOUND), start_s, end_s, window=self.window, track=sound)
             out[:] = frames.T  # (bands, frames)
         else:
             ids = drawn.words[slot]

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from mcnlab.batch import MODALITIES, Batch
+from mcnlab.data.records import Track
 from mcnlab.data.store import Recording, Store
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
@@ -22,6 +23,8 @@ PUBLISHED_PAD_DB = 0.0
 ROUNDING = 1e-6
 """Times that are this close to a row's border are on it."""
 SAMPLES_PER_S, WINDOW, HOP = 16000, 400, 160
+SOUND = "audio_mel"
+"""The track that audio towers read."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class ClipSource:
         self._word_table = word_table(self._words)
         self._video_rates = {track.name: track.rate_hz for track in store.tracks.values() if track.modality == "video"}
         self._video_dim = input_dim(store, "video")
+        self._sound = store.tracks.get(SOUND)
         columns: dict[str, list[np.ndarray]] = {modality: [] for modality in store.modalities}
         lengths: dict[str, list[int]] = {modality: [] for modality in store.modalities}
         opened, recording = -1, store[0]
@@ -149,7 +153,7 @@ class ClipSource:
         if modality == "video":
             return pooled_video(recording.tracks, self._video_rates, start_s, end_s, self._video_dim)
         if modality == "audio":
-            return mel_frames(recording.tracks.get("audio_mel"), start_s, end_s, window=self.window)
+            return mel_frames(recording.tracks.get(SOUND), start_s, end_s, window=self.window, track=self._sound)
         return self._word_ids(caption)
 
     def _word_ids(self, caption: str) -> tuple[np.ndarray, int]:
@@ -299,24 +303,30 @@ def mel_frame(time_s: float) -> int:
     return max(0, (int(SAMPLES_PER_S * time_s) - WINDOW // 2) // HOP)
 
 
-def mel_frames(mel: np.ndarray | None, start_s: float, end_s: float, *, window: ClipWindow) -> tuple[np.ndarray, int]:
-    """A clip's log-mel, cut or padded, and how many of its frames are real.
+def mel_frames(
+    mel: np.ndarray | None, start_s: float, end_s: float, *, window: ClipWindow, track: Track | None = None
+) -> tuple[np.ndarray, int]:
+    """A clip's spectrogram, cut or padded, and how many of its frames are real.
 
     Args:
         mel: (frames, bands) of the recording, or None.
         start_s: start of the clip in seconds.
         end_s: end of the clip in seconds.
         window: length and padding.
+        track: its width and rate; None means the published log-mel: 40 bands, a frame per `HOP` samples.
 
     Returns:
         (frames, bands) float16, and the real frames; 0 when there is no sound.
     """
-    bands = 40 if mel is None else mel.shape[1]
+    bands = track.dim if track is not None else 40 if mel is None else mel.shape[1]
     out = np.full((window.audio_frames, bands), window.pad_db, dtype=np.float16)
     if mel is None:
         return out, 0
-    first = mel_frame(start_s)
-    frames = mel[first : max(first + 1, mel_frame(end_s))][: window.audio_frames]
+    if track is None or track.rate_hz == SAMPLES_PER_S / HOP:
+        first = mel_frame(start_s)
+        frames = mel[first : max(first + 1, mel_frame(end_s))][: window.audio_frames]
+    else:
+        frames = rows_between(mel, start_s, end_s, track.rate_hz)[: window.audio_frames]
     out[: len(frames)] = frames
     return out, len(frames)
 
