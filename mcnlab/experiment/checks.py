@@ -11,6 +11,7 @@ from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks, cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.transfer import units_of
 from mcnlab.models.published import is_own
 
 MOST_CLASSES = 100
@@ -76,6 +77,8 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
         raise DataError(f"{store.path}: split {split!r}: {error}") from error
     if "actions" in settings.evaluation.tasks:
         check_steps(store, split)
+    if "transfer" in settings.evaluation.tasks:
+        units_of(settings, store, split)
     if "retention" not in settings.evaluation.tasks:
         return []
     left_out = unusable_factors(settings, clips)
