@@ -112,10 +112,12 @@ def import_protocol(
             report = _from_media(listing, files, folder, like, video, windows, name or kind, progress)
         else:
             features = Path(features or "")
-            listing, _, absent = _found(
+            listing, files, absent = _found(
                 listing, features, _files_by_name(features, _FEATURE_ENDINGS), splits, leave_out
             )
-            report = _from_features(listing, features, audio, folder, windows, rate_hz, name or kind, progress)
+            layout = _layout(features, list(files.values()), rate_hz)
+            read = partial(_read_features, layout, files, audio, windows, listing.multi_label)
+            report = _from_features(listing, read, layout, audio, folder, name or kind, progress)
         add_protocol(folder, listing.protocol())
     report.store = out
     report.dropped |= {"no file": absent} if absent else {}
@@ -203,38 +205,51 @@ def _duration_s(path: Path) -> float | None:
         return None
 
 
+def _layout(folder: Path, files: Sequence[Path], rate_hz: float) -> FeatureFolder:
+    """Tracks and widths, told from the files that lie beside the first one; read from the folder as a whole."""
+    beside = [_feature_name(file, files[0].parent) for file in files if file.parent == files[0].parent]
+    return replace(open_features(files[0].parent, [[name] for name in beside], rate_hz=rate_hz), path=folder)
+
+
+def _feature_name(file: Path, folder: Path) -> str:
+    """A feature file's name below a folder, without the ending that says which track it holds."""
+    ending = next(one for one in reversed(_FEATURE_ENDINGS) if file.name.endswith(one))
+    return file.relative_to(folder).as_posix().removesuffix(ending)
+
+
 def _from_features(
     listing: Listing,
-    folder: Path,
+    read: Callable[[ListedClip], Reading],
+    layout: FeatureFolder,
     audio: Path | None,
     out: Path,
-    windows: Windows,
-    rate_hz: float,
     name: str,
     progress: Callable[[int, int], None] | None,
 ) -> ImportReport:
     """A store of features that others have extracted."""
     clips = list(listing.clips.values())
-    names = [[clip.id] for clip in clips]
-    opened = open_features(folder, names, rate_hz=rate_hz)
     if audio is not None:
-        check_audio(audio, names)
-    read = partial(_read_features, opened, audio, windows, listing.multi_label)
+        check_audio(audio, [[clip.id] for clip in clips])
     words = WordVectors((), np.zeros((0, 1), np.float32), "no captions")
-    tracks = store_tracks(opened, audio)
+    tracks = store_tracks(layout, audio)
     return import_recordings(clips, read, out, name=name, tracks=tracks, words=words, progress=progress)
 
 
 def _read_features(
-    folder: FeatureFolder, audio: Path | None, windows: Windows, multi_label: bool, clip: ListedClip
+    layout: FeatureFolder,
+    files: Mapping[str, Path],
+    audio: Path | None,
+    windows: Windows,
+    multi_label: bool,
+    clip: ListedClip,
 ) -> Reading:
     """One recording with its features."""
     problems: list[str] = []
     try:
-        tracks = folder.read([clip.id])
+        tracks = layout.read([_feature_name(files[clip.id], layout.path)])
     except DataError as error:
         return Reading(clip.id, None, (str(error),))
-    duration_s = len(next(iter(tracks.values()))) / folder.rate_hz
+    duration_s = len(next(iter(tracks.values()))) / layout.rate_hz
     if audio is not None:
         try:
             tracks["audio_mel"] = read_audio(audio, [clip.id])
