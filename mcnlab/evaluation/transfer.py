@@ -120,7 +120,7 @@ def evaluate_transfer(
         own = targets.only(present)
         _check(name, own)
         found = _all_scores(x[present], own, shots, samples, draws, seed)
-        found |= {f"chance_{metric}": score for metric, score in chance_scores(own).items()}
+        found |= {f"chance_{metric}": score for metric, score in chance_scores(own).items() if metric in found}
         if name in untrained:
             before = _all_scores(untrained[name][present], own, shots, samples, draws, seed)
             found |= {f"untrained_{metric}": score for metric, score in before.items()}
