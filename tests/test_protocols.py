@@ -173,7 +173,10 @@ def test_clips_without_a_file_are_counted_and_the_first_ones_named(tmp_path):
     assert not (tmp_path / "s").exists()
     report = import_protocol("ucf101", splits, tmp_path / "s", features=features, leave_out=True)
     assert len(report.dropped["no file"]) == 7
-    assert len(read_protocol(open_store(tmp_path / "s")).members) == 29
+    store = open_store(tmp_path / "s")
+    assert len(read_protocol(store).members) == 29
+    assert len(store.import_report["dropped"]["no file"]) == 7
+    assert store.verify() == []
 
 
 def test_another_split_file_makes_another_store(tmp_path):

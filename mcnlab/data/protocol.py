@@ -99,19 +99,19 @@ def check_protocol(protocol: Protocol, *, source: Path) -> None:
             raise DataError(f"{source}: split {split!r} of {protocol.kind} has no recording to {missing}")
 
 
-def add_protocol(folder: Path, protocol: Protocol) -> None:
+def add_protocol(folder: Path, protocol: Protocol, *, report: Mapping[str, Any] | None = None) -> None:
     """Lay a protocol into a store that is being built; from then on its checksum guards it too.
 
     Args:
         folder: of a whole store that nobody has opened yet.
         protocol: for its recordings; members that the store lacks are left out.
+        report: what `import_report.json` says instead, where the importer knows more by now.
 
     Raises:
         DataError: it cannot be used.
         StorageError: the disk does not allow it.
     """
     check_protocol(protocol, source=folder)
-    file = folder / FILE
     members = {id_: [list(member.labels), list(member.roles)] for id_, member in protocol.members.items()}
     plain = {
         "kind": protocol.kind,
@@ -120,11 +120,14 @@ def add_protocol(folder: Path, protocol: Protocol) -> None:
         "multi_label": protocol.multi_label,
         "members": members,
     }
-    write_json_atomically(file, plain)
     info = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-    sha256 = file_checksum(file)
-    info["files"][FILE] = {"bytes": file.stat().st_size, "sha256": sha256}
-    info["fingerprint"] = hashlib.sha256(f"{info['fingerprint']} {sha256}".encode()).hexdigest()
+    for name, content in ((FILE, plain), ("import_report.json", report)):
+        if content is not None:
+            write_json_atomically(folder / name, content)
+            path = folder / name
+            info["files"][name] = {"bytes": path.stat().st_size, "sha256": file_checksum(path)}
+    both = f"{info['fingerprint']} {info['files'][FILE]['sha256']}"
+    info["fingerprint"] = hashlib.sha256(both.encode()).hexdigest()
     write_json_atomically(folder / "store.json", info)
 
 

@@ -46,7 +46,9 @@ PANEL_PX, HEAD_PX, FOOT_PX = 230, 60, 60
 def transfer_tasks(summary: StudySummary) -> list[str]:
     """What was measured where: `transfer` and `finetune` on a run's own store, `transfer@NAME` on others."""
     tasks = dict.fromkeys(summary.results["task"]) if len(summary.results) else {}
-    return sorted((task for task in tasks if _kind(task) in METHODS), key=lambda task: (task.split("@")[1:], task))
+    order = list(METHODS)
+    known = [task for task in tasks if _kind(task) in METHODS]
+    return sorted(known, key=lambda task: (task.split("@")[1:], order.index(_kind(task))))
 
 
 def measure_of(summary: StudySummary, task: str) -> str:

@@ -11,9 +11,9 @@ from mcnlab.errors import ConfigError, DataError
 
 MEDIA_ENDINGS = (
     *(".avi", ".mp4", ".webm", ".mkv", ".mov", ".m4v", ".wav", ".flac", ".ogg", ".mp3", ".m4a"),
-    *(".jpg", ".jpeg", ".JPEG", ".png"),
+    *(".jpg", ".jpeg", ".png"),
 )
-"""What a clip's media file may end in."""
+"""What a clip's media file may end in, in letters of any case."""
 SPLITS_OF_THREE = ("1", "2", "3")
 _VIDEO = re.compile(r"([^/]+)/([^/]+)\.avi")
 _HMDB = re.compile(r"(.+)_test_split([123])\.txt")

@@ -118,9 +118,9 @@ def import_protocol(
             layout = _layout(features, list(files.values()), rate_hz)
             read = partial(_read_features, layout, files, audio, windows, listing.multi_label)
             report = _from_features(listing, read, layout, audio, folder, name or kind, progress)
-        add_protocol(folder, listing.protocol())
+        report.dropped |= {"no file": absent} if absent else {}
+        add_protocol(folder, listing.protocol(), report=report.as_dict())
     report.store = out
-    report.dropped |= {"no file": absent} if absent else {}
     return report
 
 
@@ -130,10 +130,10 @@ def _files_by_name(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
         raise DataError(f"{folder}: no such folder")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        ending = next((one for one in reversed(endings) if path.name.endswith(one)), None)
+        ending = next((one for one in reversed(endings) if path.name.lower().endswith(one)), None)
         if ending is None or not path.is_file():
             continue
-        stem = path.name.removesuffix(ending)
+        stem = path.name[: -len(ending)]
         parts = [*path.relative_to(folder).parent.parts, stem]
         for depth in range(1, min(len(parts), 3) + 1):
             found.setdefault("/".join(parts[-depth:]), path)
