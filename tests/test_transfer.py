@@ -133,6 +133,16 @@ def test_several_labels_give_mean_average_precision_and_d_prime():
     assert rows["a", "linear_dprime"].low > 1.0
     assert rows["a", "chance_linear_dprime"].value == 0
     assert 0.3 < rows["a", "few_5"].value < rows["a", "linear_map"].value
+    assert ("a", "linear_map11") not in rows
+
+
+def test_voc_also_has_its_own_measure_at_eleven_recalls():
+    truth = np.array([[True, False], [False, True], [False, False], [True, True]])
+    scores = np.array([[4.0, 1.0], [3.0, 4.0], [2.0, 3.0], [1.0, 2.0]])
+    voc = Targets(truth, np.array([["test"] * 4]), np.arange(4), multi_label=True, eleven_points=True)
+    # True at places 1 and 4, and at places 1 and 3, of 4.
+    expected = ((6 + 5 * 0.5) / 11 + (6 + 5 * 2 / 3) / 11) / 2
+    assert scores_of_splits(voc, [scores], method="linear")["linear_map11"].value == pytest.approx(expected)
 
 
 def test_chance_is_the_best_constant_answer():

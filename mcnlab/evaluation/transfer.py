@@ -1,7 +1,7 @@
 """Transfer: how well classes are told from frozen features, by linear classifiers, after few examples or many."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from mcnlab.evaluation.linear_classifiers import chosen_c, linear_scores, standa
 from mcnlab.evaluation.retention import folds_of_recordings
 from mcnlab.evaluation.rows import ResultRow, present_rows
 from mcnlab.metrics.statistics import mean_interval
-from mcnlab.metrics.transfer import d_prime, mean_over_classes, top_k_hits
+from mcnlab.metrics.transfer import d_prime, eleven_point_average_precision, mean_over_classes, top_k_hits
 
 TASK = "transfer"
 SHOTS = (1, 2, 5, 10, 20)
@@ -24,6 +24,8 @@ FEW_SHOT_C = 1.0
 MANY_CLASSES = 10
 """From so many classes on, the first five answers count too."""
 PERCENT = (2.5, 97.5)
+MOST_COUNTS = 2**24
+"""Of very many recordings fewer resamples are drawn, at least a hundred: so many counts in memory."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Targets:
     groups: Int[np.ndarray, " units"]
     """Units of one recording have the same number; intervals draw recordings."""
     multi_label: bool = False
+    eleven_points: bool = False
+    """Also give the mean average precision of VOC 2007, at eleven recalls; without an interval."""
 
     def tested(self, split: int) -> Bool[np.ndarray, " units"]:
         """The units on which a split is scored."""
@@ -44,7 +48,7 @@ class Targets:
 
     def only(self, units: Bool[np.ndarray, " units"]) -> "Targets":
         """The same for some of the units."""
-        return Targets(self.truth[units], self.roles[:, units], self.groups[units], self.multi_label)
+        return replace(self, truth=self.truth[units], roles=self.roles[:, units], groups=self.groups[units])
 
 
 class Score(NamedTuple):
@@ -92,8 +96,9 @@ def evaluate_transfer(
 
     Returns:
         For each name: `linear_top1`, `linear_top5` (from ten classes on), `svm_top1`, `few_N`; with several classes a
-        unit `linear_map`, `linear_auc`, `linear_dprime`, `svm_map`, `few_N` (mean average precision); the same with
-        `untrained_` and, where nothing but the frequency of classes is known, `chance_`; and `linear_log10_c`.
+        unit `linear_map`, `linear_auc`, `linear_dprime`, `svm_map`, `few_N` (mean average precision), and where asked
+        `linear_map11`; the same with `untrained_` and, where nothing but the frequency of classes is known,
+        `chance_`; and `linear_log10_c`.
 
     Raises:
         ShapeError: Lengths do not fit.
@@ -151,29 +156,38 @@ def scores_of_splits(
     Raises:
         ShapeError: A split has another number of decisions than tested units.
     """
-    generator = np.random.default_rng(seed)
-    groups = int(targets.groups.max()) + 1
-    often = generator.multinomial(
-        groups, np.full(groups, 1 / groups), size=max(1, draws // (5 if targets.multi_label else 1))
-    )
-    counts = np.concatenate([np.ones((1, groups)), often])  # the first row is everyone once
+    anywhere = np.any([targets.tested(split) for split in range(len(decided))], axis=0)
+    drawn_from, group = np.unique(targets.groups[anywhere]), np.full(len(targets.groups), -1)
+    group[anywhere] = np.searchsorted(drawn_from, targets.groups[anywhere])
+    counts = _drawn_counts(len(drawn_from), draws // 5 if targets.multi_label else draws, seed)
     by_split = []
     for split, scores in enumerate(decided):
         tested = targets.tested(split)
         if len(scores) != tested.sum():
             raise ShapeError(f"split {split}: {len(scores)} decisions for {tested.sum()} tested units")
-        by_split.append(
-            _measures(scores, targets.truth[tested], counts[:, targets.groups[tested]], targets.multi_label)
-        )
+        by_split.append(_measures(scores, targets.truth[tested], counts[:, group[tested]], targets.multi_label))
     found = {}
     for measure in by_split[0]:
         drawn = np.mean([one[measure] for one in by_split], axis=0)  # (1 + draws,)
-        low, high = np.nanpercentile(drawn[1:], PERCENT) if np.isfinite(drawn[1:]).any() else (np.nan, np.nan)
-        found[f"{method}_{measure}"] = Score(float(drawn[0]), float(low), float(high))
+        known = drawn[1:][np.isfinite(drawn[1:])]
+        low, high = np.percentile(known, PERCENT).tolist() if len(known) else (None, None)
+        found[f"{method}_{measure}"] = Score(float(drawn[0]), low, high)
+    if targets.eleven_points:
+        parts = [_eleven_points(scores, targets.truth[targets.tested(k)]) for k, scores in enumerate(decided)]
+        found[f"{method}_map11"] = Score(float(np.mean(parts)), None, None)
     if f"{method}_auc" in found:
+        edge = 1 / (2 * anywhere.sum())  # of so many units, an area of 1 says no more than 1 - edge
         area = found[f"{method}_auc"]
-        found[f"{method}_dprime"] = Score(*(d_prime(float(value)) for value in area if value is not None))
+        ends = [None if value is None else d_prime(float(np.clip(value, edge, 1 - edge))) for value in area]
+        found[f"{method}_dprime"] = Score(*ends)  # type: ignore[arg-type]  # the first is never None
     return found
+
+
+def _drawn_counts(groups: int, draws: int, seed: int) -> np.ndarray:
+    """(1 + draws, groups): how often each recording is drawn; the first row has everyone once."""
+    most = max(100, MOST_COUNTS // groups)
+    often = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=max(1, min(draws, most)))
+    return np.concatenate([np.ones((1, groups), dtype=often.dtype), often])
 
 
 def chance_scores(targets: Targets) -> dict[str, Score]:
@@ -302,6 +316,12 @@ def _measures(scores: np.ndarray, truth: np.ndarray, counts: np.ndarray, multi_l
     return {name: np.where(total > 0, hit / np.maximum(total, 1), np.nan) for name, hit in hits.items()}
 
 
+def _eleven_points(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Mean over the classes that are there of the average precision at eleven recalls."""
+    each = [eleven_point_average_precision(scores[:, k], truth[:, k])[0] for k in range(truth.shape[1])]
+    return float(np.nanmean(each))
+
+
 def _places(truth: np.ndarray) -> tuple[int, ...]:
     """How many first answers count."""
     return (1, 5) if truth.shape[1] >= MANY_CLASSES else (1,)
@@ -314,5 +334,6 @@ def _check(name: str, targets: Targets) -> None:
         told = int((train.any(axis=0) & ~(train.all(axis=0) & targets.multi_label)).sum())
         if told < (1 if targets.multi_label else 2):
             raise DataError(f"{name}: split {split + 1} has {told} classes to learn, too few to tell apart")
-        if not targets.tested(split).any():
+        test = targets.truth[targets.tested(split)]
+        if not len(test) or (targets.multi_label and not (test.any(axis=0) & ~test.all(axis=0)).any()):
             raise DataError(f"{name}: split {split + 1} has nothing to test")

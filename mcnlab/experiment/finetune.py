@@ -3,6 +3,7 @@
 import copy
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def tuned_scores(
     name = f"{modality}:{BACKBONE}" if space is None else model.graph.subject(modality, space)
     features = unit_features(settings, model, store, units)[name]
     present = np.isfinite(features).all(axis=1)
-    first = Targets(truth, units.targets.roles[:1], units.targets.groups, units.targets.multi_label).only(present)
+    first = replace(units.targets, roles=units.targets.roles[:1]).only(present)
     asked = torch.from_numpy(features[present][first.tested(0)]).to(next(model.parameters()).device)
     with torch.no_grad():
         scores = model.get_submodule(CLASSIFIER)(asked)

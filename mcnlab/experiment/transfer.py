@@ -166,5 +166,11 @@ def _recordings(store: Store, clips: pd.DataFrame, protocol: Protocol) -> Units:
     place = {row: number for number, row in enumerate(used)}
     names = [ids[row] for row in used]
     unit = clips["recording"].map(lambda row: place.get(row, -1)).to_numpy()
-    groups = np.arange(len(names))
-    return Units(clips, unit, Targets(protocol.truth(names), protocol.roles(names), groups, protocol.multi_label))
+    targets = Targets(
+        protocol.truth(names),
+        protocol.roles(names),
+        np.arange(len(names)),
+        protocol.multi_label,
+        eleven_points=protocol.kind == "voc2007",
+    )
+    return Units(clips, unit, targets)

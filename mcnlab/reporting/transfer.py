@@ -34,6 +34,7 @@ SHOWN = {
     "svm_top1": "SVM",
     "tuned_top1": "fine-tuned",
     "linear_map": "linear, mAP",
+    "linear_map11": "linear, mAP at 11 recalls",
     "linear_auc": "linear, AUC",
     "linear_dprime": "linear, d'",
     "svm_map": "SVM, mAP",
