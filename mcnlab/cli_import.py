@@ -284,7 +284,7 @@ def import_mining_youtube(
     epilog="Example: mcnlab import protocol --kind ucf101 --splits ucfTrainTestlist --media UCF-101 --like stores/mine "
     "--out stores/ucf101",
 )
-def import_protocol_verb(
+def import_protocol(
     kind: Annotated[
         str,
         typer.Option(
@@ -315,15 +315,18 @@ def import_protocol_verb(
 ) -> None:
     """Make a store of a classification data set, with the official splits that transfer is measured by."""
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
-    from mcnlab.data.importers.protocols import Windows, import_protocol
+    from mcnlab.data.importers.protocols import Windows
+    from mcnlab.data.importers.protocols import import_protocol as build
     from mcnlab.data.importers.spectrograms import import_spectrograms
     from mcnlab.progress import counted
 
+    if kind == "spectrograms" and any(one is not None for one in (media, features, audio, like)):
+        raise typer.BadParameter("kind: spectrograms lie in --splits; --media, --features, --audio, --like do not apply")
     with counted("importing") as progress:
         if kind == "spectrograms":
             report = import_spectrograms(splits, out, seconds=seconds, words=text, name=name or kind, progress=progress)
         else:
-            report = import_protocol(
+            report = build(
                 kind,
                 splits,
                 out,
