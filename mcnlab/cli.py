@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mcnlab.cli_import import importers, say_what_is_in, tell
+from mcnlab.cli_plan import doctor, plan
 from mcnlab.errors import EXIT_CODES, McnlabError, StorageError
 from mcnlab.processes import Terminated, sigterm_interrupts
 
@@ -28,6 +29,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(importers, name="import")
+app.command(epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
+app.command(epilog="Example: mcnlab doctor")(doctor)
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
@@ -43,6 +46,13 @@ def study(
     path: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study.")],
     out: Out = Path(),
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; one per core by default.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Use the workers of a running dask cluster, tcp://host:8786.")
+    ] = None,
+    gpus_per_run: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="With --scheduler: each run takes so much of a worker's resource GPU."),
+    ] = None,
     only: Annotated[str, typer.Option(metavar="GLOB", help="Only experiments whose name matches.")] = "*",
     overrides: Overrides = [],  # noqa: B006  typer wants a list
 ) -> None:
@@ -50,7 +60,16 @@ def study(
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
     from mcnlab.study import run_study
 
-    typer.echo(run_study(path, out=out, workers=workers, only=only, overrides=overrides))
+    index = run_study(
+        path,
+        out=out,
+        workers=workers,
+        scheduler=scheduler,
+        gpus_per_run=gpus_per_run,
+        only=only,
+        overrides=overrides,
+    )
+    typer.echo(index)
 
 
 @app.command(epilog="Example: mcnlab train studies/tiny_experiment.yaml --run runs/tiny")

@@ -13,6 +13,11 @@ PR_SET_PDEATHSIG = 1
 """Number of the option of Linux' prctl that names the signal a process gets when its parent ends."""
 
 
+def own_cores() -> int:
+    """Cores that this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Terminated(BaseException):
     """SIGTERM arrived; as with Ctrl-C, no handler of ordinary errors swallows it."""
 

@@ -2,32 +2,30 @@
 
 import fnmatch
 import json
-import os
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import Field, NonNegativeInt, field_validator
 
-from mcnlab.config import Settings, read_yaml, with_overrides
+from mcnlab.cluster import check_workers, cluster_client, in_common, tasks_at_once
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError, DataError, RunError
 from mcnlab.experiment.build import code_fingerprint
-from mcnlab.experiment.checks import check_data, check_settings
+from mcnlab.experiment.checks import check_data
 from mcnlab.experiment.folder import held, same_data, same_run
 from mcnlab.experiment.run import prepared_store
-from mcnlab.experiment.settings import ExperimentSettings, with_store_beside
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically, write_text_atomically
+from mcnlab.processes import own_cores
 from mcnlab.progress import bar, console, counted, say_in_log
 from mcnlab.reporting.export import export_html
 from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
 from mcnlab.reporting.pages import write_report
 from mcnlab.runs import RunFolder, run_folders
+from mcnlab.study_plan import PlannedRun, StudyFolders, StudySettings, plan_runs, prefix_folders, read_study
+from mcnlab.sweep import Sweep
 from mcnlab.workers import RUN_NOTEBOOK, Done, Job, run_jobs
 
 STUDY_NOTEBOOKS = (
@@ -45,76 +43,24 @@ MOST_WORKERS = 8
 """Worker processes at the same time when nobody says how many."""
 
 
-class StudySettings(Settings):
-    """A named set of experiments × seeds."""
-
-    study: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")
-    """Name of its folders."""
-    title: str
-    """Headline of the report."""
-    question: str
-    """What it should answer, in a sentence."""
-    seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
-    """Every experiment is run once with each."""
-    base: dict[str, Any]
-    """Settings that all experiments share."""
-    experiments: tuple[dict[str, Any], ...] = Field(min_length=1)
-    """One mapping each, laid over the base; `experiment` names it."""
-
-    @field_validator("seeds")
-    @classmethod
-    def _different(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if not seeds or len(set(seeds)) != len(seeds):
-            raise ValueError("expected different seeds, at least one")
-        return seeds
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run that a study wants."""
-
-    settings: ExperimentSettings
-    seed: int
-    folder: Path
-
-    @property
-    def finished(self) -> bool:
-        """Whether it is done, with these very settings."""
-        return RunFolder(self.folder).finished and same_run(self.folder, self.settings, self.seed)
-
-
-@dataclass(frozen=True)
-class StudyFolders:
-    """Where a study keeps its things below one root."""
-
-    root: Path
-    name: str
-
-    @property
-    def runs(self) -> Path:
-        """Run folders, executed notebooks, caches."""
-        return self.root / "runs" / self.name
-
-    @property
-    def stores(self) -> Path:
-        """Rendered worlds, shared by all studies below the root."""
-        return self.root / "stores"
-
-    @property
-    def report(self) -> Path:
-        """The HTML."""
-        return self.root / "reports" / self.name
-
-
 def run_study(
-    path: Path, *, out: Path = Path(), workers: int | None = None, only: str = "*", overrides: Sequence[str] = ()
+    path: Path,
+    *,
+    out: Path = Path(),
+    workers: int | None = None,
+    scheduler: str | None = None,
+    gpus_per_run: float | None = None,
+    only: str = "*",
+    overrides: Sequence[str] = (),
 ) -> Path:
     """Run what is missing of a study, then write its report.
 
     Args:
         path: the study's YAML file, or the name of one that comes with mcnlab.
-        out: root of its folders.
+        out: root of its folders; all workers of a cluster see it under the same path.
         workers: runs at the same time; one per core when None.
+        scheduler: address of a running dask cluster, whose workers then execute the runs.
+        gpus_per_run: of a dask worker's resource GPU, for each run; what the study says when None.
         only: run only experiments whose name matches this glob; the report shows all that is there.
         overrides: flags laid over every experiment, such as `training.epochs=3`; `seeds=[0]` changes the seeds.
 
@@ -122,106 +68,95 @@ def run_study(
         The report's index.html.
 
     Raises:
-        ConfigError: a setting is wrong; nothing was started.
+        ConfigError: a setting is wrong, no scheduler answers, or a worker has not what it needs; nothing was started.
         DataError: a store lacks what an experiment needs; nothing was started.
         BusyError: another process runs this study.
-        RunError: a run or a notebook failed; the report was written and shows it.
+        RunError: a run or a notebook failed, and the report shows it; or the scheduler was lost.
     """
     began = time.monotonic()
+    refuse_mixed_places(workers, scheduler, gpus_per_run)
     path = settings_path(path)
     study = read_study(path, overrides=overrides)
     folders = StudyFolders(out.absolute(), study.study)
     planned = [run for run in plan_runs(study, folders, path) if fnmatch.fnmatchcase(run.settings.experiment, only)]
     if not planned:
         raise ConfigError(f"--only {only}: no experiment of {path} matches")
-    workers = workers or usable_cores()
-    stores = prepare_stores(planned, folders, workers=workers)
-    make_folder(folders.runs)
-    with held(folders.runs):
-        for folder in (folders.runs, folders.runs / PREFIXES, folders.runs / "notebooks"):
-            remove_partial_files(folder)
-        seconds = run_missing(planned, folders, stores, workers=workers)
-        write_study_record(study, folders, began=began, run_s=seconds, workers=workers)
-        index, problems = write_study_report(folders)
-    problems = [*(failure(run) for run in planned if not run.finished), *problems]
+    gpus = study.gpus_per_run if gpus_per_run is None else gpus_per_run
+    with place_of_runs(planned, folders, workers=workers, scheduler=scheduler, gpus_per_run=gpus) as place:
+        stores = prepare_stores(planned, folders, workers=place.workers if scheduler is None else usable_cores())
+        make_folder(folders.runs)
+        with held(folders.runs):
+            for folder in (folders.runs, folders.runs / PREFIXES, folders.runs / "notebooks"):
+                remove_partial_files(folder)
+            ended = run_missing(planned, folders, stores, place)
+            seconds = {name: done.seconds for name, done in ended.items()}
+            write_study_record(study, folders, began=began, run_s=seconds, workers=place.workers)
+            index, problems = write_study_report(folders)
+    problems = [*(failure(run, ended) for run in planned if not run.finished), *problems]
     if problems:
         raise RunError(f"{len(problems)} of {len(planned)} runs or notebooks failed, first {problems[0]}; see {index}")
     return index
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where runs are executed."""
+
+    workers: int
+    """Runs at the same time."""
+    run: Callable[[Sequence[Job], Callable[[Job, Done], None]], None]
+    """Executes jobs, and calls back after each."""
+
+
+@contextmanager
+def place_of_runs(
+    planned: Sequence[PlannedRun],
+    folders: StudyFolders,
+    *,
+    workers: int | None,
+    scheduler: str | None,
+    gpus_per_run: float,
+) -> Iterator[Place]:
+    """The worker processes of this machine, or those of a cluster, which are asked first whether they fit.
+
+    Raises:
+        ConfigError: no scheduler answers, or a worker does not see the study's folders, or has another mcnlab.
+    """
+    if scheduler is None:
+        here = workers or usable_cores()
+        yield Place(here, lambda jobs, on_done: run_jobs(jobs, workers=here, on_done=on_done))
+        return
+    with cluster_client(scheduler) as client:
+        console.print(f"dashboard: {client.dashboard_link}", markup=False, highlight=False)
+        stores = dict.fromkeys(run.settings.data.store for run in planned)
+        common = in_common(folders.runs, [store.absolute() for store in stores if store is not None])
+        check_workers(client, common)
+        sweep = Sweep(client, common, gpus_per_run)
+        at_once = tasks_at_once(client, gpus=gpus_per_run)
+        yield Place(at_once, lambda jobs, on_done: sweep.run(jobs, on_done=on_done))
+
+
+def refuse_mixed_places(workers: int | None, scheduler: str | None, gpus_per_run: float | None) -> None:
+    """Refuse options that belong to the other place.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    if scheduler is not None and workers is not None:
+        raise ConfigError("--workers belongs to this machine; with --scheduler the cluster's own workers are used")
+    if scheduler is None and gpus_per_run is not None:
+        raise ConfigError("--gpus-per-run belongs to --scheduler: runs are placed by the resources of its workers")
+
+
 def usable_cores() -> int:
     """Cores that this process may use, at most `MOST_WORKERS`."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+    return min(own_cores(), MOST_WORKERS)
 
 
-def failure(run: PlannedRun) -> str:
-    """A run that is not finished, and why."""
-    return f"{run.folder.name}: {RunFolder(run.folder).status.get('reason', 'no reason was left')}"
-
-
-def read_study(path: Path, *, overrides: Sequence[str] = ()) -> StudySettings:
-    """The study that a YAML file describes.
-
-    Args:
-        path: the file.
-        overrides: `seeds=…` for the study itself, anything else for the base of its experiments.
-
-    Returns:
-        Validated settings; the experiments are validated by `plan_runs`.
-
-    Raises:
-        ConfigError: a setting is missing, unknown or wrong.
-    """
-    own = [flag for flag in overrides if flag.split("=")[0] in StudySettings.model_fields]
-    base = [f"base.{flag}" for flag in overrides if flag not in own]
-    return StudySettings.parse(with_overrides(read_yaml(path), [*own, *base]), source=str(path))
-
-
-def plan_runs(study: StudySettings, folders: StudyFolders, path: Path) -> list[PlannedRun]:
-    """All runs of a study; every experiment's settings are checked.
-
-    Raises:
-        ConfigError: a setting of an experiment is wrong, or two experiments share a name.
-    """
-    experiments = []
-    for number, own in enumerate(study.experiments):
-        name = own.get("experiment", f"number {number + 1}")
-        merged = ExperimentSettings.parse(laid_over(study.base, own), source=f"{path}: experiment {name}")
-        check_settings(merged)
-        experiments.append(with_store_beside(merged, path.parent))
-    slugs = [slug(settings.experiment) for settings in experiments]
-    for name in slugs:
-        if slugs.count(name) > 1:
-            raise ConfigError(f"{path}: two experiments have the name {experiments[slugs.index(name)].experiment!r}")
-    return [
-        PlannedRun(settings, seed, folders.runs / f"{name}-s{seed}")
-        for seed in study.seeds
-        for name, settings in zip(slugs, experiments, strict=True)
-    ]
-
-
-def laid_over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings with others laid over them."""
-    merged = dict(base)
-    for name, value in own.items():
-        before = merged.get(name)
-        nested = isinstance(before, Mapping) and isinstance(value, Mapping)
-        merged[name] = laid_over(before, value) if nested else value  # type: ignore[arg-type]
-    return merged
-
-
-def slug(name: str) -> str:
-    """A file name for any name: readable where it can be, and different for different names.
-
-    Example:
-        >>> slug("MCN AV_T")
-        'MCN-AV_T'
-    """
-    readable = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:40]
-    if readable == name.replace(" ", "-").replace("+", "-"):
-        return readable
-    return f"{readable or 'x'}-{sha256(name.encode()).hexdigest()[:10]}"
+def failure(run: PlannedRun, ended: Mapping[str, Done]) -> str:
+    """A run that is not finished, and why: in its own words, else as it was seen from outside."""
+    seen = ended[run.folder.name].reason if run.folder.name in ended else ""
+    return f"{run.folder.name}: {RunFolder(run.folder).status.get('reason') or seen or 'no reason was left'}"
 
 
 def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders, *, workers: int) -> dict[Path, Store]:
@@ -248,30 +183,30 @@ def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders, *, work
 
 
 def run_missing(
-    planned: Sequence[PlannedRun], folders: StudyFolders, stores: Mapping[Path, Store], *, workers: int
-) -> dict[str, float]:
+    planned: Sequence[PlannedRun], folders: StudyFolders, stores: Mapping[Path, Store], place: Place
+) -> dict[str, Done]:
     """Execute the notebook of every run that is not finished.
 
     Returns:
-        Seconds that each executed notebook took, by run folder name.
+        How each executed notebook ended, by run folder name.
     """
     for run in planned:
         set_aside_other_run(run, folders, stores[run.folder])
     missing = [run for run in planned if not run.finished]
     say_where_runs_stand(planned, missing)
-    seconds: dict[str, float] = {}
+    ended: dict[str, Done] = {}
     with bar() as progress:
         task = progress.add_task("runs", total=len(planned), completed=len(planned) - len(missing), note="")
 
         def on_done(job: Job, done: Done) -> None:
-            seconds[job.folder.name] = done.seconds
+            ended[job.folder.name] = done
             note = f"failed: {done.reason}" if done.reason else f"{done.seconds:.0f} s"
             progress.update(task, advance=1, note=f"{job.folder.name} {note}"[:80])
             if done.reason or not console.is_terminal:  # a log has no bar
                 console.print(f"{job.folder.name}: {note}", markup=False, highlight=False)
 
-        run_jobs([run_job(run, folders) for run in missing], workers=workers, on_done=on_done)
-    return seconds
+        place.run([run_job(run, folders, stores[run.folder]) for run in missing], on_done)
+    return ended
 
 
 def say_where_runs_stand(planned: Sequence[PlannedRun], missing: Sequence[PlannedRun]) -> None:
@@ -297,7 +232,7 @@ def set_aside_other_run(run: PlannedRun, folders: StudyFolders, store: Store) ->
     console.print(f"{run.folder.name}: its {what} changed; the old run is kept in {aside.parent}", markup=False)
 
 
-def run_job(run: PlannedRun, folders: StudyFolders) -> Job:
+def run_job(run: PlannedRun, folders: StudyFolders, store: Store) -> Job:
     """A run's notebook with its parameters, and its settings on disk."""
     make_folder(run.folder)
     settings = run.folder / "experiment.yaml"
@@ -311,7 +246,7 @@ def run_job(run: PlannedRun, folders: StudyFolders) -> Job:
         "stores": str(folders.stores),
         "prefix_cache": str(folders.runs / PREFIXES),
     }
-    return Job(parameters, run.settings.training.threads)
+    return Job(parameters, run.settings.training.threads, prefix_folders(run, store, folders.runs / PREFIXES))
 
 
 def write_study_record(

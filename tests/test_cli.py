@@ -23,7 +23,7 @@ from tests.small_store import make_store
 
 VERBS = ["study", "train", "evaluate", "report", "extract", "inspect", "lab"]
 VERBS += ["import world", "import media", "import howto100m", "import youcook2", "import msrvtt"]
-VERBS += ["import crosstask", "import mining-youtube"]
+VERBS += ["import crosstask", "import mining-youtube", "plan", "doctor"]
 HEAVY = ("torch", "pandas", "numpy", "plotly", "papermill", "pydantic", "sklearn", "umap")
 TINY = {
     "experiment": "tiny",
@@ -139,7 +139,7 @@ def test_a_wrong_command_line_is_refused_in_one_line(words, said, mcnlab_says):
         ("training.epochs=many", "training.epochs: Input should be a valid integer"),
         ("training.epochs=0", "training.epochs: Input should be greater than 0"),
         ("grahp=shared", "unknown setting 'grahp', did you mean 'graph'?"),
-        ("graph=fine", "graph: Input should be 'shared' or 'disjoint', got 'fine'"),
+        ("graph=fine", "graph: Input should be 'shared', 'disjoint' or 'fac', got 'fine'"),
         ("stages=XY", "stages: expected initials such as VT, VAT or AV_T"),
         ("terms.contrast=null", "terms: expected at least one"),
         ("terms.cluster.clusters=100000", "100000 clusters, but k-means sees at most"),

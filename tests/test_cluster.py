@@ -4,15 +4,26 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 
 from mcnlab.cli import main
-from mcnlab.cluster import cluster_executor
+from mcnlab.cluster import (
+    check_workers,
+    cluster_client,
+    cluster_executor,
+    in_common,
+    own_versions,
+    tasks_at_once,
+    threads_per_task,
+)
 from mcnlab.errors import ConfigError
 from tests.howto100m_files import write_howto100m
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+
+LOCAL = {"processes": True, "dashboard_address": ":0", "host": "127.0.0.1"}
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +100,82 @@ def test_a_scheduler_that_does_not_answer_is_one_clear_error(published, tmp_path
     assert threading.active_count() <= before + 3
     with pytest.raises(ConfigError, match="nonsense"), cluster_executor("nonsense://"):
         pass
+
+
+# what workers must have in common
+
+
+def refusal(cluster, common):
+    """What a cluster is told that does not fit."""
+    with cluster_client(cluster.scheduler_address) as client, pytest.raises(ConfigError) as error:
+        check_workers(client, common)
+    return str(error.value)
+
+
+def test_workers_that_see_and_have_the_same_are_taken(cluster, tmp_path):
+    common = in_common(tmp_path / "runs", [tmp_path])
+    with cluster_client(cluster.scheduler_address) as client:
+        check_workers(client, common)
+    assert common == in_common(tmp_path / "runs", [tmp_path])
+
+
+def test_workers_without_the_folder_are_refused(cluster, tmp_path):
+    folder, store = tmp_path / "runs", tmp_path / "store"
+    common = in_common(folder, [store])
+    assert "2 of 2 workers: tcp://127.0.0.1:" in refusal(cluster, common)
+    assert f"does not see {store}; all machines must share it" in refusal(cluster, common)
+    folder.rename(tmp_path / "elsewhere")
+    assert f"does not see the folder {folder}; all machines must share it" in refusal(cluster, common)
+    in_common(folder, [])
+    assert f"sees another folder under the name {folder}" in refusal(cluster, common)
+
+
+def test_workers_with_another_mcnlab_are_refused(cluster, tmp_path):
+    common = replace(in_common(tmp_path, []), versions="mcnlab 0.0.1 (source 1234567890) with torch 1.0")
+    said = refusal(cluster, common)
+    assert f"has {own_versions()}, but the study was started by mcnlab 0.0.1 (source 1234567890) with torch 1.0" in said
+
+
+def test_workers_without_mcnlab_are_refused(tmp_path):
+    hidden = "import sys; sys.modules['mcnlab'] = None"
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, preload=hidden, **LOCAL) as bare:
+        assert "has no mcnlab like ours (" in refusal(bare, in_common(tmp_path, []))
+
+
+def test_a_scheduler_without_workers_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("mcnlab.cluster.FIRST_WORKER_S", 0.2)
+    with distributed.LocalCluster(n_workers=0, **LOCAL) as empty:
+        said = refusal(empty, in_common(tmp_path, []))
+        assert said.endswith(f"has no worker after 0.2 s; start one: dask worker {empty.scheduler_address}")
+
+
+def worker(host, threads, gpus=0.0):
+    """What a scheduler knows of a worker."""
+    return {"host": host, "nthreads": threads, "resources": {"GPU": gpus} if gpus else {}}
+
+
+@pytest.mark.parametrize(
+    ("others", "cores", "gpus", "threads"),
+    [
+        ([], 16, 0.0, 4),  # four tasks at once on sixteen cores
+        ([worker("a", 4)], 16, 0.0, 2),  # twice as many
+        ([worker("b", 4)], 16, 0.0, 4),  # on another machine
+        ([worker("a", 4)], 4, 0.0, 1),  # four cores of its own
+        ([worker("a", 60)], 16, 0.0, 1),
+        ([], 16, 1.0, 8),  # two GPUs, a task each
+        ([], 16, 0.5, 4),
+    ],
+)
+def test_tasks_share_the_cores_of_their_machine(others, cores, gpus, threads):
+    workers = {f"tcp://{number}": one for number, one in enumerate([worker("a", 4, 2.0), *others])}
+    assert threads_per_task(workers, "tcp://0", gpus=gpus, cores=cores, of=16) == threads
+
+
+def test_gpus_are_places(cluster):
+    local = {"n_workers": 2, "threads_per_worker": 2, "resources": {"GPU": 1}, **LOCAL}
+    with distributed.LocalCluster(**local) as with_gpus, cluster_client(with_gpus.scheduler_address) as client:
+        assert [tasks_at_once(client, gpus=gpus) for gpus in (0.0, 0.5, 0.4, 1.0)] == [4, 4, 4, 2]
+    with cluster_client(cluster.scheduler_address) as client:
+        assert tasks_at_once(client, gpus=0.0) == 2
+        with pytest.raises(ConfigError, match=r"gpus_per_run: 0\.5, but no worker offers so much"):
+            tasks_at_once(client, gpus=0.5)

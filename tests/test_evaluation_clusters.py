@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mcnlab.errors import ConfigError, DataError, ShapeError
-from mcnlab.evaluation.clusters import check_labels, evaluate_clusters, kmeans
+from mcnlab.evaluation.clusters import _lloyd_of_torch, check_labels, evaluate_clusters, gpus_of, kmeans
 from mcnlab.metrics import adjusted_rand_index
 
 
@@ -23,9 +23,9 @@ def values(result, subject="video"):
     return {row.metric: row.value for row in result.rows if row.subject == subject}
 
 
-@pytest.mark.parametrize("backend", ["faiss", "scikit-learn"])
+@pytest.mark.parametrize("backend", ["faiss", "torch"])
 def test_ten_separate_classes_are_found_whole(backend):
-    pytest.importorskip("faiss" if backend == "faiss" else "sklearn")
+    pytest.importorskip(backend)
     for seed in range(5):
         vectors, classes = blobs(seed=seed)
         found = kmeans(vectors, clusters=10, seed=seed, backend=backend)
@@ -36,7 +36,7 @@ def test_both_backends_find_equally_tight_clusters():
     pytest.importorskip("faiss")
     vectors, _ = blobs(spread=1.5)
     tightness = []
-    for backend in ("faiss", "scikit-learn"):
+    for backend in ("faiss", "torch"):
         found = kmeans(vectors, clusters=10, backend=backend)
         centers = np.stack([vectors[found == cluster].mean(axis=0) for cluster in range(10)])
         tightness.append(float(((vectors - centers[found]) ** 2).sum()))
@@ -104,3 +104,25 @@ def test_what_does_not_fit_is_refused_by_name():
         kmeans(vectors, clusters=0)
     with pytest.raises(ConfigError, match="got 'cuml'"):
         kmeans(vectors, clusters=2, backend="cuml")
+
+
+def test_the_fallback_fills_an_empty_cluster():
+    found = _lloyd_of_torch(np.array([[5.0], [5.1], [9.0]], dtype=np.float32), np.array([[5.0], [5.0], [50.0]]))
+    assert sorted(found[1].tolist()) == [0, 1, 2]
+    assert found[0] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_fallback_counts_distances_as_they_are():
+    vectors, _ = blobs(spread=1.5)
+    tightness, found = _lloyd_of_torch(vectors, vectors[:10])
+    centers = np.stack([vectors[found == cluster].mean(axis=0) for cluster in range(10)])
+    assert tightness == pytest.approx(float(((vectors - centers[found]) ** 2).sum()), rel=1e-5)
+
+
+@pytest.mark.gpu
+def test_faiss_on_a_gpu_finds_the_classes():
+    faiss = pytest.importorskip("faiss")
+    if not gpus_of(faiss):
+        pytest.skip("this build of faiss knows no GPU")
+    vectors, classes = blobs()
+    assert adjusted_rand_index(kmeans(vectors, clusters=10, backend="faiss"), classes) == 1.0

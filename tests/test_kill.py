@@ -158,13 +158,13 @@ def test_a_job_that_is_refused_does_not_end_its_worker(tmp_path):
     assert all(reason.startswith(said) and not lost for _, reason, lost in ended)
     assert all(RunFolder(job.folder).status == {"state": "failed", "reason": ended[0][1]} for job in jobs)
     assert psutil.Process().children() == [] or all(
-        "spawn_main" not in c.cmdline() for c in psutil.Process().children()
+        "work(" not in " ".join(c.cmdline()) for c in psutil.Process().children()
     )
 
 
 def test_a_reason_of_the_run_itself_stands(tmp_path):
     (tmp_path / "status.json").write_text('{"state": "failed", "reason": "its own"}')
-    leave_reason(tmp_path, Done(1.0, "seen from outside").reason)
+    leave_reason(tmp_path, Done(1.0, "seen from outside"))
     assert RunFolder(tmp_path).status["reason"] == "its own"
 
 
@@ -185,7 +185,7 @@ def running_study(tmp_path):
 def role(process):
     """What a process below a study is there for."""
     forks, of_forks = ("multiprocessing.forkserver" in " ".join(one.cmdline()) for one in (process, process.parent()))
-    worker = "spawn_main" in " ".join(process.cmdline())
+    worker = "mcnlab.workers import work" in " ".join(process.cmdline())
     return "kernel" if of_forks else "server of kernels" if forks else "worker" if worker else "other"
 
 

@@ -16,7 +16,8 @@ from mcnlab.errors import DataError
 from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.reporting.notebooks import settings_path
-from mcnlab.study import laid_over, read_study, run_study
+from mcnlab.study import run_study
+from mcnlab.study_plan import laid_over, read_study
 from tests.howto100m_files import WORDS, write_howto100m
 
 STUDIES = ("howto100m_two_stage.yaml", "mcn_iccv2021.yaml")

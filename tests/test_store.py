@@ -5,6 +5,7 @@ import pickle
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from mcnlab.data.arrays import to_float16
@@ -13,6 +14,7 @@ from mcnlab.data.store import describe, open_store
 from mcnlab.data.store_writer import StoreWriter
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError, StorageError
+from tests.memory_peak import grown_kb
 
 TRACKS = (Track("video_2d", "video", 6, 5.0), Track("audio_mel", "audio", 40, 100.0))
 WORDS = WordVectors(("fry", "stir"), np.eye(2, dtype=np.float32), "two words")
@@ -261,3 +263,44 @@ def test_texts_and_truths_are_no_numbers():
     for values in (np.array(["a"]), np.array([True]), np.array([1j])):
         with pytest.raises(DataError, match="expected plain numbers"):
             to_float16(values)
+
+
+def many(path, recordings, clips):
+    """A store of many recordings without features, quickly written."""
+    short = tuple(Clip(float(k), k + 1.0, f"fry it {k}") for k in range(clips))
+    common = {"split": "train", "duration_s": float(clips), "tracks": {}, "clips": short}
+    with StoreWriter(path, name="many", tracks=TRACKS, words=WORDS) as writer:
+        for number in range(recordings):
+            writer.add(Recording(id=f"r{number}", media={"number": number}, **common))
+    return path
+
+
+def test_a_manifest_of_several_row_groups_is_read_as_one(tmp_path):
+    store = open_store(many(tmp_path / "store", 600, 3))
+    assert pq.read_metadata(store.path / "manifest.parquet").num_row_groups == 3
+    assert [store[row].id for row in (0, 255, 256, 599)] == ["r0", "r255", "r256", "r599"]
+    assert [store.media(row)["number"] for row in (599, 255, 0)] == [599, 255, 0]
+    assert list(store.clips()["id"].iloc[[0, 767, 768, 1799]]) == ["r0:0", "r255:2", "r256:0", "r599:2"]
+    assert store[599].clips[2] == Clip(2.0, 3.0, "fry it 2")
+
+
+def test_a_factor_that_appears_late_is_empty_before(tmp_path):
+    early = [recording(k, clips=(Clip(0.0, 1.0),), thumbnails=None) for k in range(300)]
+    late = recording(300, clips=(Clip(0.0, 1.0, factors={"x": 2.0}),), thumbnails=None)
+    store = open_store(write(tmp_path / "store", [*early, late]))
+    assert store.clips()["factor:x"].dropna().to_dict() == {300: 2.0}
+    text = recording(301, clips=(Clip(0.0, 1.0, factors={"x": "two"}),), thumbnails=None)
+    with pytest.raises(DataError, match="factor x is a number in some clips"):
+        write(tmp_path / "other", [late, *early, text])
+
+
+def test_opening_does_not_read_the_clips(tmp_path):
+    path = many(tmp_path / "store", 1000, 200)  # 200,000 clips, about 20 MB as columns and 100 MB as objects
+    imports = "from mcnlab.data.store import open_store"
+    opened = (
+        "store = open_store(sys.argv[1])\n"
+        "assert [len(store[row].clips) for row in (0, 999)] == [200, 200]\n"
+        "assert store.splits == {'train': 200_000}\n"
+    )
+    assert grown_kb(imports, opened, str(path)) < 60_000
+    assert grown_kb(imports, opened + "assert len(store.clips('train')) == 200_000", str(path)) < 120_000

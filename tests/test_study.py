@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 from dataclasses import dataclass
 
 import nbformat
@@ -10,11 +11,14 @@ import pandas as pd
 import pytest
 
 import mcnlab.study
+from mcnlab.data.store import open_store
 from mcnlab.errors import BusyError, ConfigError, DataError, RunError
 from mcnlab.experiment import ExperimentSettings, run_experiment
 from mcnlab.experiment.folder import held
 from mcnlab.runs import RunFolder
-from mcnlab.study import StudyFolders, laid_over, plan_runs, read_study, run_study, slug
+from mcnlab.study import run_study
+from mcnlab.study_plan import StudyFolders, laid_over, plan_runs, prefix_folders, read_study, slug
+from mcnlab.workers import Attempt, Job, JobQueue, with_share_of_cores
 from tests.fake_study import write_fake_study
 from tests.mini_study import BASE, EXPERIMENTS, MCN, write_study
 
@@ -94,6 +98,18 @@ def test_a_wrong_experiment_is_refused_before_anything_starts(experiments, said,
 def test_a_wrong_flag_is_refused(flags, said, tmp_path):
     with pytest.raises(ConfigError, match=said):
         run_study(write_study(tmp_path), out=tmp_path / "out", overrides=flags)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": 2, "scheduler": "tcp://127.0.0.1:9"}, "--workers belongs to this machine"),
+        ({"gpus_per_run": 1.0}, "--gpus-per-run belongs to --scheduler"),
+    ],
+)
+def test_options_of_two_places_are_refused_together(options, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        run_study(write_study(tmp_path), out=tmp_path / "out", **options)
 
 
 def test_a_glob_that_matches_nothing_is_refused(tmp_path):
@@ -181,6 +197,55 @@ def test_another_seed_model_or_mode_has_a_prefix_of_its_own(change, staged):
         prefix_cache=folder / "cache",
     )
     assert len(taken) == 12
+
+
+def test_a_job_waits_for_the_one_that_makes_its_first_stage(tmp_path):
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    stages = {"a": (one,), "b": (one, two), "c": (one, two), "d": (three,)}
+    jobs = [Job({"run_dir": name}, prefixes=paths) for name, paths in stages.items()]
+    queue = JobQueue(jobs)
+    taken = [queue.take() for _ in range(3)]
+    assert [attempt and attempt.job.folder.name for attempt in taken] == ["a", "d", None]
+    one.mkdir()  # a has finished its first stage
+    assert queue.take().job.folder.name == "b"
+    assert queue.take() is None  # c begins with two stages of b
+    queue.ended(taken[0], again=Attempt(taken[0].job, 2))
+    again = queue.take()
+    assert (again.job.folder.name, again.number) == ("a", 2)
+    for attempt in (again, Attempt(jobs[1])):  # b ends without its second stage
+        queue.ended(attempt)
+    assert queue.take().job.folder.name == "c"
+    assert len(queue) == 0
+
+
+def test_a_job_that_was_put_off_lets_others_pass():
+    queue = JobQueue([Job({"run_dir": name}) for name in "ab"])
+    first = queue.take()
+    queue.ended(first, again=Attempt(first.job, refusals=1, not_before=time.monotonic() + 3600))
+    assert queue.take().job.folder.name == "b"
+    assert queue.take() is None
+    assert len(queue) == 1
+
+
+def test_runs_that_begin_alike_name_the_same_folder(tmp_path):
+    stages = [
+        {"epochs": 2, "modalities": names} for names in (["audio", "video"], ["audio", "text"], ["text", "video"])
+    ]
+    three = {"experiment": "same start", "stages": stages, "terms": MCN}
+    path = write_study(tmp_path, experiments=[*EXPERIMENTS, three])
+    runs = plan_runs(read_study(path), StudyFolders(tmp_path, "mini"), path)
+    store = open_store(tmp_path / "store")
+    alone, first, second = (prefix_folders(run, store, tmp_path / "shared") for run in runs)
+    assert alone == ()
+    assert first == second[:1]
+    assert len(second) == 2
+    assert {path.parent for path in second} == {tmp_path / "shared"}
+
+
+def test_settings_without_threads_share_the_cores():
+    open_, fixed = Job({"run_dir": "a"}), Job({"run_dir": "a"}, threads=3)
+    assert [with_share_of_cores(open_, 8, at_once).threads for at_once in (1, 2, 3, 9)] == [None, 4, 2, 1]
+    assert with_share_of_cores(fixed, 8, 2).threads == 3
 
 
 # a run folder that is used again

@@ -1,7 +1,9 @@
 """Tokens and word vectors."""
 
+import collections
 import itertools
 import os
+import pickle
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ import pytest
 
 from mcnlab.data.text import WordVectors, load_word_vectors, tokens, train_word_vectors
 from mcnlab.errors import ConfigError, DataError
+from tests.memory_peak import grown_kb
 
 SLOTS = (("bin", "lay", "place", "set"), ("blue", "green", "red", "white"), ("at", "by", "in", "with"))
 SENTENCES = [" ".join(words) for words in itertools.product(*SLOTS)]
@@ -128,11 +131,108 @@ def test_a_damaged_file_is_refused(tmp_path, content):
         load_word_vectors(path, ["fry"])
 
 
-def test_a_pickle_is_refused(tmp_path):
+@pytest.mark.parametrize("separately", [[], ["vectors"]])
+def test_what_gensim_saves_is_read(tmp_path, separately):
+    from gensim.models import KeyedVectors
+
+    saved = KeyedVectors(3)
+    saved.add_vectors(["stir", "fry", "é"], np.arange(9, dtype=np.float32).reshape(3, 3))
+    saved.save(str(tmp_path / "own.kv"), separately=separately)
+    assert (tmp_path / "own.kv.vectors.npy").exists() == bool(separately)
+    words = load_word_vectors(tmp_path / "own.kv", ["fry", "é", "boil"])
+    assert words.words == ("fry", "é")
+    np.testing.assert_array_equal(words.vectors, [[3, 4, 5], [6, 7, 8]])
+
+
+def test_of_what_gensim_saves_only_the_wanted_rows_are_read(tmp_path):
+    from gensim.models import KeyedVectors
+
+    saved = KeyedVectors(1000)
+    saved.add_vectors([f"word{n}" for n in range(20_000)], np.ones((20_000, 1000), np.float32))  # 80 MB
+    saved.save(str(tmp_path / "own.kv"))
+    grown = grown_kb(
+        "from pathlib import Path\n"
+        "import mcnlab.data.importers.keyed_vectors\n"
+        "from mcnlab.data.text import load_word_vectors",
+        "assert len(load_word_vectors(Path(sys.argv[1]), ['word7', 'word9'])) == 2",
+        str(tmp_path / "own.kv"),
+    )
+    assert grown < 50_000
+
+
+class _Marker:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda marker: pickle.dumps(_Marker(marker)), r"'posix\.mkdir'"),
+        (lambda marker: pickle.dumps({"index_to_key": []}), "no word vectors of gensim"),
+        (lambda marker: pickle.dumps(OPTIMIZER), r"'collections\.Counter'"),
+        (lambda marker: KEYED + b")\x81.", "no word vectors of gensim"),
+        (lambda marker: KEYED + b"K\x01\x85\x81.", "makes an object of a class"),
+        (lambda marker: KEYED + b")R.", "calls a class"),
+        (lambda marker: KEYED + b")\x81}b}b.", "another way"),
+        (lambda marker: KEYED + b")\x81](h\x02e\x85b.", "another way"),
+        (lambda marker: KEYED + b")\x81(K\x01\x91b.", "a set of something"),
+        (lambda marker: KEYED + b")\x81}b.", "no list of words"),
+    ],
+)
+def test_a_pickle_that_is_more_than_word_vectors_is_refused(tmp_path, content, message):
     path = tmp_path / "vectors.kv"
-    path.write_bytes(b"\x80\x04")
-    with pytest.raises(DataError, match="pickle"):
+    path.write_bytes(content(tmp_path / "marker"))
+    with pytest.raises(DataError, match=message):
         load_word_vectors(path, ["fry"])
+    assert not (tmp_path / "marker").exists()
+
+
+OPTIMIZER = collections.Counter("a")
+KEYED = b"\x80\x04\x8c\x1agensim.models.keyedvectors\x94\x8c\x0cKeyedVectors\x94\x93\x94"
+
+
+def test_numbers_beside_the_vocabulary_must_be_there_and_fit(tmp_path):
+    from gensim.models import KeyedVectors
+
+    saved = KeyedVectors(3)
+    saved.add_vectors(["stir", "fry"], np.ones((2, 3), np.float32))
+    saved.save(str(tmp_path / "own.kv"), separately=["vectors"])
+    beside = tmp_path / "own.kv.vectors.npy"
+    for numbers in (np.ones((1, 3), np.float32), np.array([{}, {}], dtype=object), np.full((2, 3), np.nan)):
+        np.save(beside, numbers)
+        with pytest.raises(DataError, match=r"own\.kv"):
+            load_word_vectors(tmp_path / "own.kv", ["fry"])
+    beside.unlink()
+    with pytest.raises(DataError, match=r"own\.kv\.vectors\.npy: not a readable"):
+        load_word_vectors(tmp_path / "own.kv", ["fry"])
+
+
+@pytest.mark.parametrize("name", ["vectors.model", "vectors.bin.gz"])
+def test_other_pickles_and_packed_files_are_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x80\x04")
+    with pytest.raises(DataError, match=r"pickle|unpack it first"):
+        load_word_vectors(tmp_path / name, ["fry"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a readable"),
+        (b"2 2\na " + bytes(8) + b"b " + bytes(7), "ends in word 2 of 2"),
+        (b"2 2\na " + bytes(8), "ends in word 2 of 2"),
+        (b"1 2\n" + b"a" * 1500, "more than 1000 bytes"),
+        (b"1 0\na ", "a width of 0"),
+        (b"1 2\nfry \x00\x00\xc0\x7f" + bytes(4), "not finite"),
+    ],
+)
+def test_a_damaged_binary_file_is_refused(tmp_path, content, message):
+    (tmp_path / "vectors.bin").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_word_vectors(tmp_path / "vectors.bin", ["fry"])
 
 
 def test_a_word_that_stands_twice_is_refused():

@@ -3,24 +3,18 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 from mcnlab.batch import Batch
-from mcnlab.data.loading import (
-    SOUND,
-    ClipWindow,
-    epoch_order,
-    input_dim,
-    mel_frames,
-    pooled_video,
-    published_rows_between,
-    rows_inside,
-    word_table,
-)
+from mcnlab.data import cutting
+from mcnlab.data.cutting import NewArray
+from mcnlab.data.loading import ClipCutter, ClipWindow, batch_of, epoch_order, picked_rows, word_table
 from mcnlab.data.sampling import captions_inside, joined_words, merged_captions, window_starts, windows_in
 from mcnlab.data.store import Store
+from mcnlab.data.text import tokens
 from mcnlab.errors import DataError
 from mcnlab.numerics import key_generator
 
@@ -28,8 +22,6 @@ _DRAWS_KEPT = 4096
 """Recordings whose draws are remembered within an epoch."""
 _CAPTIONS_KEPT = 2**15
 """Recordings whose captions are remembered as word numbers; about 10 kB each."""
-_TRACKS_KEPT = 256
-"""Recordings whose memory maps are remembered."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +107,20 @@ class WindowDraws:
         return Drawn(starts, starts + self.window_s, words, order)
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """Some clips of an epoch."""
+
+    recordings: np.ndarray
+    """(clips,): rows of the store."""
+    start_s: np.ndarray
+    end_s: np.ndarray
+    words: np.ndarray
+    """(clips, words): rows of the word table, -1 after the last."""
+    has: dict[str, np.ndarray]
+    """By modality: (clips,), whether the clip's captions, or without any its recording, may have it."""
+
+
 DrawingRule = PublishedDraws | WindowDraws
 """How the clips of a recording are chosen."""
 
@@ -153,8 +159,8 @@ class DrawnClips:
         self._lengths_s = store.lengths_s[self._recordings]
         counts = [rule.clips_of(float(length)) for length in self._lengths_s]
         self._offsets = np.concatenate([[0], np.cumsum(counts)])
-        self._rates = {track.name: track.rate_hz for track in store.tracks.values() if track.modality == "video"}
-        self._video_dim = input_dim(store, "video")
+        rows = cutting.published_spans if self._published else cutting.spans_inside
+        self._cutters = {m: ClipCutter(store, m, window=window, rule=rows) for m in store.modalities if m != "text"}
         self._word_table = word_table(store.word_vectors)
         self._dealt = {
             modality: key_generator(shuffle_seed, "shuffled pairs", modality).permutation(len(self))
@@ -162,7 +168,6 @@ class DrawnClips:
             if shuffle_seed is not None and modality != "video"
         }
         self._prepared = functools.lru_cache(maxsize=_CAPTIONS_KEPT)(self._prepare)
-        self._tracks = functools.lru_cache(maxsize=_TRACKS_KEPT)(store.tracks_of)
         self._begin(("first",))
 
     def __len__(self) -> int:
@@ -203,23 +208,45 @@ class DrawnClips:
         Returns:
             The batch, on the CPU, float32.
         """
-        inputs, lengths, present = {}, {}, {}
-        for modality in self.store.modalities:
-            own = self._dealt[modality][places] if modality in self._dealt else places
-            out = np.empty((len(own), *self._shape(modality)), dtype=np.float32)
-            counts = [self._cut(modality, int(place), out[row]) for row, place in enumerate(own)]
-            inputs[modality], lengths[modality] = torch.from_numpy(out), torch.tensor(counts)
-            present[modality] = lengths[modality] > 0
-        return Batch(inputs, lengths, present, torch.from_numpy(np.asarray(places, dtype=np.int64)))
+        return self.kept_batch(places).to(torch.device("cpu"))
 
-    def _shape(self, modality: str) -> tuple[int, ...]:
-        """Shape of one clip's input."""
-        width = input_dim(self.store, modality)
-        return {
-            "video": (width,),
-            "audio": (width, self.window.audio_frames),
-            "text": (self.window.words, width),
-        }[modality]
+    def kept_batch(self, places: np.ndarray, *, new: NewArray = np.empty) -> Batch:
+        """The clips at the given places of this epoch, log-mels as the halves that they are stored as.
+
+        See `mcnlab.data.loading.TrainingClips`.
+        """
+        inputs, lengths = {}, {}
+        own = self._chosen(places)
+        for modality in self.store.modalities:
+            clips = self._chosen(self._dealt[modality][places]) if modality in self._dealt else own
+            if modality == "text":
+                inputs[modality], counts = (
+                    picked_rows(self._word_table, clips.words, new=new),
+                    (clips.words >= 0).sum(1),
+                )
+            else:
+                cutter = self._cutters[modality]
+                inputs[modality], counts = cutter.cut(clips.recordings, clips.start_s, clips.end_s, new=new)
+            lengths[modality] = np.where(clips.has[modality], counts, 0)
+        return batch_of(inputs, lengths, places)
+
+    def _chosen(self, places: np.ndarray) -> _Chosen:
+        """What was drawn at some places: one look per recording, not per clip."""
+        count = len(places)
+        start_s, end_s, words = np.empty(count), np.empty(count), np.empty((count, self.window.words), np.int64)
+        has = {modality: np.ones(count, dtype=bool) for modality in self.store.modalities}
+        recordings = np.searchsorted(self._offsets, places, side="right") - 1
+        slots = places - self._offsets[recordings]
+        order = np.argsort(recordings, kind="stable")
+        borders = np.flatnonzero(np.diff(recordings[order], prepend=-1, append=-1))
+        for first, last in pairwise(borders.tolist()):
+            clips = order[first:last]
+            recording, own = int(recordings[clips[0]]), slots[clips]
+            drawn = self._drawn(recording)
+            start_s[clips], end_s[clips], words[clips] = drawn.start_s[own], drawn.end_s[own], drawn.words[own]
+            for modality in has.keys() - {"text"}:
+                has[modality][clips] = self._present(modality, recording, drawn.captions[own])
+        return _Chosen(self._recordings[recordings], start_s, end_s, words, has)
 
     def _begin(self, key: Sequence[str | int]) -> None:
         """Forget the last epoch's draws."""
@@ -234,12 +261,13 @@ class DrawnClips:
     def _prepare(self, recording: int) -> Drawn | CaptionTimes:
         """What the rule draws from: the captions of one recording, the same in every epoch."""
         first, last = self._borders[recording : recording + 2]
-        ids = [self.store.word_vectors.ids(text, len(text)) for text in self._captions[first:last]]
+        index = self.store.word_vectors.index
+        ids = [[index[word] for word in tokens(text) if word in index] for text in self._captions[first:last]]
         times = CaptionTimes(
             self._starts[first:last],
             self._ends[first:last],
-            np.concatenate(ids),
-            np.concatenate([[0], np.cumsum([len(one) for one in ids])]),
+            np.array([row for one in ids for row in one], dtype=np.int64),
+            np.cumsum([0, *(len(one) for one in ids)]),
             float(self._lengths_s[recording]),
             self.window.words,
         )
@@ -250,26 +278,17 @@ class DrawnClips:
         generator = key_generator(*self._key, "clips", int(self._recordings[recording]))
         return self.rule.draw(self._prepared(recording), generator)  # type: ignore[arg-type]  # its own preparation
 
-    def _cut(self, modality: str, place: int, out: np.ndarray) -> int:
-        """Put a clip's input for one modality into `out`, and say how much is real; 0: the clip lacks it."""
-        recording, slot = self._located(place)
-        drawn = self._drawn(recording)
-        start_s, end_s = float(drawn.start_s[slot]), float(drawn.end_s[slot])
-        tracks = self._tracks(int(self._recordings[recording]))
-        if modality == "video":
-            rows = published_rows_between if self._published else rows_inside
-            out[:], count = pooled_video(tracks, self._rates, start_s, end_s, self._video_dim, rows=rows)
-        elif modality == "audio":
-            sound = self.store.tracks.get(SOUND)
-            frames, count = mel_frames(tracks.get(SOUND), start_s, end_s, window=self.window, track=sound)
-            out[:] = frames.T  # (bands, frames)
-        else:
-            ids = drawn.words[slot]
-            out[:], count = self._word_table[ids], int((ids >= 0).sum())  # -1 is the row of zeros
-        return count if self._present(modality, recording, drawn.captions[slot]) else 0
+    def _present(self, modality: str, recording: int, captions: np.ndarray) -> np.ndarray:
+        """Whether some caption of each clip has a modality; a clip without captions has what its recording has.
 
-    def _present(self, modality: str, recording: int, captions: np.ndarray) -> bool:
-        """Whether some caption of a clip has a modality; a clip without captions has what its recording has."""
+        Args:
+            modality: not text.
+            recording: counted within the split.
+            captions: (clips, steps), -1 for none.
+
+        Returns:
+            (clips,), bool.
+        """
         has = self._has[modality][self._borders[recording] : self._borders[recording + 1]]
-        joined = captions[captions >= 0]
-        return modality == "text" or not len(joined) or bool(has[joined].any())
+        joined = captions >= 0
+        return ~joined.any(axis=1) | (has[captions] & joined).any(axis=1)

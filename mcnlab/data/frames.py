@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from mcnlab.batch import Batch
-from mcnlab.data.loading import ROUNDING, SOUND, ClipWindow, input_dim, mel_frames, pooled_video
+from mcnlab.data.cutting import ROUNDING
+from mcnlab.data.loading import ClipWindow, input_dim, mel_frames, pooled_video
 from mcnlab.data.store import Recording, Store
 
 LONGEST_HOP_S = 1.0
@@ -129,8 +130,7 @@ class FrameSource:
             found.append((array, 0 if "video" in missing else real))
         if "audio" in self.store.modalities:
             heard = _inward(start_s, self.grid.audio_s, recording.duration_s)
-            sound = self.store.tracks.get(SOUND)
-            array, real = mel_frames(recording.tracks.get(SOUND), *heard, window=self.window, track=sound)
+            array, real = mel_frames(recording.tracks.get("audio_mel"), *heard, window=self.window)
             found.append((array, 0 if "audio" in missing else real))
         return found
 

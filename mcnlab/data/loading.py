@@ -1,6 +1,5 @@
 """Batches of clips from a store, in an order that depends on the seed and the epoch alone."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -10,8 +9,9 @@ import pandas as pd
 import torch
 
 from mcnlab.batch import MODALITIES, Batch
-from mcnlab.data.records import Track
-from mcnlab.data.store import Recording, Store
+from mcnlab.data import cutting
+from mcnlab.data.cutting import NewArray, StoredTrack
+from mcnlab.data.store import Store
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
 from mcnlab.numerics import key_generator
@@ -20,11 +20,6 @@ SILENCE_DB = -80.0
 """Padding of a log-mel in sound mode: the quietest level."""
 PUBLISHED_PAD_DB = 0.0
 """Padding of a log-mel as published: the loudest level."""
-ROUNDING = 1e-6
-"""Times that are this close to a row's border are on it."""
-SAMPLES_PER_S, WINDOW, HOP = 16000, 400, 160
-SOUND = "audio_mel"
-"""The track that audio towers read."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,18 @@ class TrainingClips(Protocol):
         """
 
     def batch(self, places: np.ndarray) -> Batch:
-        """The clips at the given places."""
+        """The clips at the given places, ready for the towers, on the CPU."""
+
+    def kept_batch(self, places: np.ndarray, *, new: NewArray = np.empty) -> Batch:
+        """The same as `batch`, in the form in which the source keeps it: what the numbers are before `Batch.to`.
+
+        Args:
+            places: (clips,), int.
+            new: where the memory comes from.
+
+        Returns:
+            The batch, on the CPU; log-mels as (clips, bands, frames) float16 with the bands of a frame side by side.
+        """
 
     def clip_name(self, place: int) -> str:
         """What errors call the clip at a place."""
@@ -86,22 +92,11 @@ class ClipSource:
         self.clips: pd.DataFrame = store.clips(split)
         self._words = store.word_vectors
         self._word_table = word_table(self._words)
-        self._video_rates = {track.name: track.rate_hz for track in store.tracks.values() if track.modality == "video"}
-        self._video_dim = input_dim(store, "video")
-        self._sound = store.tracks.get(SOUND)
-        columns: dict[str, list[np.ndarray]] = {modality: [] for modality in store.modalities}
-        lengths: dict[str, list[int]] = {modality: [] for modality in store.modalities}
-        opened, recording = -1, store[0]
-        names = ["recording", "start_s", "end_s", "caption", *(f"has_{modality}" for modality in store.modalities)]
-        for row, start_s, end_s, caption, *has in self.clips[names].itertuples(index=False, name=None):
-            if row != opened:
-                opened, recording = row, store[row]
-            for modality, present in zip(store.modalities, has, strict=True):
-                array, length = self._cut(modality, recording, start_s, end_s, caption)
-                columns[modality].append(array)
-                lengths[modality].append(length if present else 0)
-        self._arrays = {modality: np.stack(arrays) for modality, arrays in columns.items()}
-        self._lengths = {modality: np.array(values) for modality, values in lengths.items()}
+        self._arrays: dict[str, np.ndarray] = {}
+        self._lengths: dict[str, np.ndarray] = {}
+        for modality in store.modalities:
+            self._arrays[modality], lengths = self._cut(modality)
+            self._lengths[modality] = np.where(self.clips[f"has_{modality}"], lengths, 0)
         if shuffle_seed is not None:
             self._shuffle(shuffle_seed)
 
@@ -134,27 +129,25 @@ class ClipSource:
         Returns:
             The batch, on the CPU, float32.
         """
-        inputs, lengths, present = {}, {}, {}
-        for modality, arrays in self._arrays.items():
-            picked = arrays[places]
-            if modality == "text":
-                picked = self._word_table[picked]  # (clips, words, dim)
-            elif modality == "audio":
-                picked = picked.transpose(0, 2, 1)  # (clips, bands, frames)
-            inputs[modality] = torch.from_numpy(np.ascontiguousarray(picked, dtype=np.float32))
-            counts = torch.from_numpy(self._lengths[modality][places])
-            lengths[modality], present[modality] = counts, counts > 0
-        return Batch(inputs, lengths, present, torch.from_numpy(np.asarray(places, dtype=np.int64)))
+        return self.kept_batch(places).to(torch.device("cpu"))
 
-    def _cut(
-        self, modality: str, recording: Recording, start_s: float, end_s: float, caption: str
-    ) -> tuple[np.ndarray, int]:
-        """A clip's array for one modality and how much of it is real; 0 means that the clip lacks it."""
-        if modality == "video":
-            return pooled_video(recording.tracks, self._video_rates, start_s, end_s, self._video_dim)
-        if modality == "audio":
-            return mel_frames(recording.tracks.get(SOUND), start_s, end_s, window=self.window, track=self._sound)
-        return self._word_ids(caption)
+    def kept_batch(self, places: np.ndarray, *, new: NewArray = np.empty) -> Batch:
+        """The clips at the given places, log-mels as the halves that they are kept as; see `TrainingClips`."""
+        inputs, lengths = {}, {}
+        for modality, arrays in self._arrays.items():
+            rows, picked = (self._word_table, arrays[places]) if modality == "text" else (arrays, places)
+            inputs[modality] = picked_rows(rows, picked, new=new)
+            lengths[modality] = self._lengths[modality][places]
+        return batch_of(inputs, lengths, places)
+
+    def _cut(self, modality: str) -> tuple[np.ndarray, np.ndarray]:
+        """All clips' inputs of one modality, and how much of each is real; 0 means that the clip lacks it."""
+        if modality == "text":
+            found = [self._word_ids(caption) for caption in self.clips["caption"]]
+            return np.stack([ids for ids, _ in found]), np.array([count for _, count in found])
+        cutter = ClipCutter(self.store, modality, window=self.window, rule=cutting.spans_between)
+        recordings, start_s, end_s = (self.clips[name].to_numpy() for name in ("recording", "start_s", "end_s"))
+        return cutter.cut(recordings, start_s, end_s, new=np.empty)
 
     def _word_ids(self, caption: str) -> tuple[np.ndarray, int]:
         """Rows of a caption's known words in the word table; the last row is all zeros."""
@@ -170,6 +163,82 @@ class ClipSource:
                 dealt = key_generator(seed, "shuffled pairs", modality).permutation(len(self))
                 self._arrays[modality] = self._arrays[modality][dealt]
                 self._lengths[modality] = self._lengths[modality][dealt]
+
+
+class ClipCutter:
+    """Cuts the clips of one modality with tracks, video or audio, out of a store.
+
+    Args:
+        store: where the recordings lie.
+        modality: `video` or `audio`.
+        window: how a clip is cut.
+        rule: which rows of a video track a clip sees.
+    """
+
+    def __init__(self, store: Store, modality: str, *, window: ClipWindow, rule: cutting.SpanRule) -> None:
+        self.modality, self.window, self.rule = modality, window, rule
+        self.tracks = [StoredTrack(store, track.name) for track in store.tracks.values() if track.modality == modality]
+        self._dim = input_dim(store, modality)
+
+    def cut(
+        self, recordings: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, *, new: NewArray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Some clips.
+
+        Args:
+            recordings: (clips,): rows of the store.
+            start_s: (clips,), seconds.
+            end_s: (clips,), seconds.
+            new: where the memory comes from.
+
+        Returns:
+            Video: (clips, dim) float32, see `cutting.pool_video`, and the rows of the track that gave the fewest.
+            Audio: (clips, frames, bands) float16, and the real frames. 0 where a clip lacks the modality.
+        """
+        if self.modality == "audio":
+            track, most = self.tracks[0], self.window.audio_frames
+            heard = cutting.sound_spans(start_s, end_s, track.rate_hz, track.rows[recordings], most=most)
+            mel = new((len(recordings), most, track.dim), np.float16)
+            cutting.cut_mel(mel, track, recordings, heard, pad_db=self.window.pad_db)
+            return mel, cutting.rows_seen([heard])
+        spans = [self.rule(start_s, end_s, track.rate_hz, track.rows[recordings]) for track in self.tracks]
+        pooled = new((len(recordings), self._dim), np.float32)
+        cutting.pool_video(pooled, self.tracks, recordings, spans)
+        return pooled, cutting.rows_seen(spans)
+
+
+def picked_rows(rows: np.ndarray, picked: np.ndarray, *, new: NewArray) -> np.ndarray:
+    """Some rows of an array, in memory from a given place.
+
+    Args:
+        rows: (rows, …).
+        picked: (…), int, from 0 or, counted from the end, below.
+        new: where the memory comes from.
+
+    Returns:
+        (*picked, …).
+    """
+    out = new((*picked.shape, *rows.shape[1:]), rows.dtype.type)
+    return np.take(rows, np.where(picked < 0, picked + len(rows), picked), axis=0, out=out, mode="clip")
+
+
+def batch_of(inputs: Mapping[str, np.ndarray], lengths: Mapping[str, np.ndarray], places: np.ndarray) -> Batch:
+    """A batch of arrays.
+
+    Args:
+        inputs: by modality, as sources keep them: log-mels as (clips, frames, bands).
+        lengths: by modality: (clips,), how much of each is real; 0 where the clip lacks it.
+        places: (clips,), int.
+
+    Returns:
+        The batch, on the CPU, in the same memory.
+    """
+    tensors = {modality: torch.from_numpy(array) for modality, array in inputs.items()}
+    if "audio" in tensors:
+        tensors["audio"] = tensors["audio"].transpose(1, 2)  # (clips, bands, frames)
+    counts = {modality: torch.from_numpy(np.asarray(count, dtype=np.int64)) for modality, count in lengths.items()}
+    present = {modality: count > 0 for modality, count in counts.items()}
+    return Batch(tensors, counts, present, torch.from_numpy(np.asarray(places, dtype=np.int64)))
 
 
 def word_table(words: WordVectors) -> np.ndarray:
@@ -204,36 +273,24 @@ RowRule = Callable[[np.ndarray, float, float, float], np.ndarray]
 
 
 def rows_between(track: np.ndarray, start_s: float, end_s: float, rate_hz: float) -> np.ndarray:
-    """The rows of a track that a clip sees, at least one.
-
-    Args:
-        track: (rows, dim).
-        start_s: start of the clip in seconds.
-        end_s: end of the clip in seconds.
-        rate_hz: rows per second.
-
-    Returns:
-        Rows [⌊start · rate⌋, ⌈end · rate⌉).
-
-    Source: MCN's released loader (2021). Difference: there the last row is ⌊end · rate⌋ even when the clip ends where
-    that row begins, which shows a clip the start of the next one when clips follow each other without a gap.
-    """
-    first = min(int(start_s * rate_hz + ROUNDING), len(track) - 1)
-    return track[first : max(first + 1, math.ceil(end_s * rate_hz - ROUNDING))]
+    """The rows of a track that a clip sees, at least one: see `mcnlab.data.cutting.spans_between`."""
+    return _rows_of(cutting.spans_between, track, start_s, end_s, rate_hz)
 
 
 def rows_inside(track: np.ndarray, start_s: float, end_s: float, rate_hz: float) -> np.ndarray:
     """As `rows_between`, but none where the clip begins after the track's end."""
-    begins_inside = int(start_s * rate_hz + ROUNDING) < len(track)
-    return rows_between(track, start_s, end_s, rate_hz) if begins_inside else track[:0]
+    return _rows_of(cutting.spans_inside, track, start_s, end_s, rate_hz)
 
 
 def published_rows_between(track: np.ndarray, start_s: float, end_s: float, rate_hz: float) -> np.ndarray:
-    """Rows [⌊start · rate⌋, ⌊end · rate⌋ + 1) of a track; none where the clip begins after its end.
+    """The rows of a track that a clip sees as published: see `mcnlab.data.cutting.published_spans`."""
+    return _rows_of(cutting.published_spans, track, start_s, end_s, rate_hz)
 
-    Source: MCN's released loader (2021), without any difference.
-    """
-    return track[int(start_s * rate_hz) : int(end_s * rate_hz) + 1]
+
+def _rows_of(rule: cutting.SpanRule, track: np.ndarray, start_s: float, end_s: float, rate_hz: float) -> np.ndarray:
+    """What a rule for many clips gives one."""
+    first, last = rule(np.array([start_s]), np.array([end_s]), rate_hz, np.array([len(track)]))
+    return track[first[0] : last[0]]
 
 
 def pooled_video(
@@ -263,19 +320,16 @@ def pooled_video(
     """
     pooled, fewest = [], np.iinfo(np.int64).max
     for name, rate in rates_hz.items():
-        seen = rows(tracks[name], start_s, end_s, rate) if name in tracks else ()
+        seen = rows(tracks[name], start_s, end_s, rate) if name in tracks else np.empty((0, 0))
         if len(seen) == 0:
             return np.zeros(dim, dtype=np.float32), 0
-        peak = peak_of_rows(np.asarray(seen))
-        pooled.append(peak / max(float(np.linalg.norm(peak)), 1e-6))
+        pooled.append(cutting.normalized_peaks([np.asarray(seen)], seen.shape[1])[0])
         fewest = min(fewest, len(seen))
     return np.concatenate(pooled), int(fewest)
 
 
 def peak_of_rows(rows: np.ndarray) -> np.ndarray:
-    """The largest value of each column, in float32.
-
-    Finite halves are compared as whole numbers, which keeps their order and is several times as fast.
+    """The largest value of each column, in float32: see `mcnlab.data.cutting.largest_rows`.
 
     Args:
         rows: (rows, dim), finite, at least one row.
@@ -283,50 +337,32 @@ def peak_of_rows(rows: np.ndarray) -> np.ndarray:
     Returns:
         (dim,), float32.
     """
-    if rows.dtype != np.float16:
-        return rows.max(axis=0).astype(np.float32)
-    peak = _in_order(_in_order(rows.view(np.int16)).max(axis=0))
-    return peak.view(np.float16).astype(np.float32)
-
-
-def _in_order(bits: np.ndarray) -> np.ndarray:
-    """The bits of halves as whole numbers of the same order, and back: negative ones run the other way."""
-    return bits ^ ((bits >> 15) & np.int16(0x7FFF))
+    return cutting.largest_rows([rows], rows.shape[1])[0]
 
 
 def mel_frame(time_s: float) -> int:
-    """The log-mel frame at a time, at least 0.
-
-    Source: librosa's `time_to_frames` as MCN's release (2021) calls it. Difference: clamped at 0; unclamped, a clip
-    that starts at 0 s gets no sound.
-    """
-    return max(0, (int(SAMPLES_PER_S * time_s) - WINDOW // 2) // HOP)
+    """The log-mel frame at a time, at least 0: see `mcnlab.data.cutting.mel_frame`."""
+    return int(cutting.mel_frame(np.array([time_s]))[0])
 
 
-def mel_frames(
-    mel: np.ndarray | None, start_s: float, end_s: float, *, window: ClipWindow, track: Track | None = None
-) -> tuple[np.ndarray, int]:
-    """A clip's spectrogram, cut or padded, and how many of its frames are real.
+def mel_frames(mel: np.ndarray | None, start_s: float, end_s: float, *, window: ClipWindow) -> tuple[np.ndarray, int]:
+    """A clip's log-mel, cut or padded, and how many of its frames are real.
 
     Args:
         mel: (frames, bands) of the recording, or None.
         start_s: start of the clip in seconds.
         end_s: end of the clip in seconds.
         window: length and padding.
-        track: its width and rate; None means the published log-mel: 40 bands, a frame per `HOP` samples.
 
     Returns:
         (frames, bands) float16, and the real frames; 0 when there is no sound.
     """
-    bands = track.dim if track is not None else 40 if mel is None else mel.shape[1]
+    bands = 40 if mel is None else mel.shape[1]
     out = np.full((window.audio_frames, bands), window.pad_db, dtype=np.float16)
     if mel is None:
         return out, 0
-    if track is None or track.rate_hz == SAMPLES_PER_S / HOP:
-        first = mel_frame(start_s)
-        frames = mel[first : max(first + 1, mel_frame(end_s))][: window.audio_frames]
-    else:
-        frames = rows_between(mel, start_s, end_s, track.rate_hz)[: window.audio_frames]
+    first = mel_frame(start_s)
+    frames = mel[first : max(first + 1, mel_frame(end_s))][: window.audio_frames]
     out[: len(frames)] = frames
     return out, len(frames)
 

@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,22 +76,16 @@ def _why_no_hub(source: str) -> str:
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE forbids to fetch it"
-    answers: list[str] = []
-
-    def ask() -> None:
-        try:
-            huggingface_hub.HfApi().model_info(source, timeout=HUB_PATIENCE_S)
-            answers.append("")
-        except huggingface_hub.errors.RepositoryNotFoundError:
-            answers.append("the hub knows no such model, or keeps it private")
-        except Exception as error:  # the hub's library changes the one that it asks through, and with it the classes
-            answers.append(f"{constants.ENDPOINT} cannot be reached ({type(error).__name__})")
-            raise SystemExit from error  # ends this thread alone, without a word
-
-    asking = threading.Thread(target=ask, name="mcnlab-hub", daemon=True)
-    asking.start()
-    asking.join(HUB_PATIENCE_S)  # names that do not resolve can take longer than the request's own limit
-    return answers[0] if answers else f"{constants.ENDPOINT} does not answer within {HUB_PATIENCE_S:g} s"
+    asking = ThreadPoolExecutor(1, thread_name_prefix="mcnlab-hub")
+    answer = asking.submit(huggingface_hub.HfApi().model_info, source, timeout=HUB_PATIENCE_S)
+    asking.shutdown(wait=False)
+    try:  # names that do not resolve can take longer than the request's own limit
+        problem = answer.exception(HUB_PATIENCE_S)
+    except TimeoutError:
+        return f"{constants.ENDPOINT} does not answer within {HUB_PATIENCE_S:g} s"
+    if isinstance(problem, huggingface_hub.errors.RepositoryNotFoundError):
+        return "the hub knows no such model, or keeps it private"
+    return f"{constants.ENDPOINT} cannot be reached ({type(problem).__name__})" if problem else ""
 
 
 def normalized_planes(frames: np.ndarray) -> Any:

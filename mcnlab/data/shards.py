@@ -111,6 +111,26 @@ def mapped_tensors(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from error
 
 
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors of a safetensors file, after the same checks as `mapped_tensors`; nothing is mapped.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Shapes by name.
+
+    Raises:
+        DataError: the file is missing, cut short, or not a safetensors file of plain numbers.
+    """
+    try:
+        header, start = _header(path)
+        total = path.stat().st_size - start
+        return {name: _place(header[name], total)[1] for name in header if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
+
+
 def _header(path: Path) -> tuple[dict, int]:
     """The JSON header of a safetensors file and the place where its numbers begin."""
     with path.open("rb") as file:
@@ -128,12 +148,18 @@ def _header(path: Path) -> tuple[dict, int]:
 
 def _mapped(path: Path, entry: dict, start: int, total: int) -> np.ndarray:
     """One tensor of a file as a read-only memory map."""
+    dtype, shape, begin = _place(entry, total)
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=start + begin, shape=shape)
+
+
+def _place(entry: dict, total: int) -> tuple[np.dtype, tuple[int, ...], int]:
+    """Type, shape and first byte of a tensor, when its bytes are there."""
     dtype = np.dtype(_TYPES[entry["dtype"]])
     shape = tuple(int(size) for size in entry["shape"])
     begin, end = entry["data_offsets"]
     count = int(np.prod(shape, dtype=object)) if shape else 1
     if min(shape, default=0) < 0 or not 0 <= begin <= end <= total or end - begin != count * dtype.itemsize:
         raise ValueError(f"bytes {begin} to {end} of {total} do not hold {shape} {dtype}")
-    if count == 0:
-        return np.zeros(shape, dtype)
-    return np.memmap(path, dtype=dtype, mode="r", offset=start + begin, shape=shape)
+    return dtype, shape, begin

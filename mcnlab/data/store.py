@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
+from mcnlab.data.clip_table import clip_table, labels_of, modalities_of
+from mcnlab.data.manifest import Manifest
 from mcnlab.data.records import MODALITIES, Clip, Recording, Track
 from mcnlab.data.shards import file_checksum, mapped_tensors, shard_file
-from mcnlab.data.store_checks import CLIP_COLUMNS, check_rows, read_info, read_manifest
+from mcnlab.data.store_checks import check_rows, read_info
 from mcnlab.data.store_writer import StoreWriter
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
@@ -26,15 +27,13 @@ class Store:
     It can be sent to another process: only its path travels.
     """
 
-    def __init__(self, path: Path, info: Mapping[str, Any], manifest: pa.Table) -> None:
+    def __init__(self, path: Path, info: Mapping[str, Any], manifest: Manifest) -> None:
         self.path = path
         self.info: dict[str, Any] = dict(info)
         self.name: str = info["name"]
         self.fingerprint: str = info["fingerprint"]
         self.tracks: Mapping[str, Track] = {row["name"]: Track(**row) for row in info["tracks"]}
-        self.factors: tuple[str, ...] = tuple(
-            name.removeprefix("factor:") for name in manifest.column_names if name.startswith("factor:")
-        )
+        self.factors: tuple[str, ...] = manifest.factors
         self._manifest = manifest
         self._shards: dict[int, Mapping[str, np.ndarray]] = {}
 
@@ -42,18 +41,17 @@ class Store:
         return _opened_again, (self.path, tuple(self.tracks))
 
     def __len__(self) -> int:
-        return self._manifest.num_rows
+        return len(self._manifest)
 
     def __getitem__(self, row: int) -> Recording:
         if not 0 <= row < len(self):
             raise IndexError(f"{self.path}: recording {row} of {len(self)}")
-        first, last = self._clip_offsets[row : row + 2]
         return Recording(
-            id=self._rows["id"][row],
-            split=self._rows["split"][row],
-            duration_s=float(self._rows["duration_s"][row]),
+            id=self.recording_id(row),
+            split=self._manifest.splits[self._manifest.split_codes[row]],
+            duration_s=float(self._numbers["duration_s"][row]),
             tracks=self.tracks_of(row),
-            clips=tuple(self._clip(position) for position in range(first, last)),
+            clips=self._clips_of(row),
             media=self.media(row),
         )
 
@@ -89,16 +87,26 @@ class Store:
         Returns:
             (rows, dim) float16 by track name; a missing track has no key.
         """
-        return {name: self._track(name, row) for name in self.tracks if self._rows[f"{name}_rows"][row]}
+        return {name: self._track(name, row) for name in self.tracks if self._numbers[f"{name}_rows"][row]}
+
+    def places_of(self, track: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where the rows of every recording's track lie: (recordings,) each: shard, first row in it, number of rows."""
+        return self._numbers["shard"], self._numbers[f"{track}_start"], self._numbers[f"{track}_rows"]
+
+    def shard(self, number: int) -> Mapping[str, np.ndarray]:
+        """All tracks of a shard under memory maps: (rows, dim) float16 by track name."""
+        if number not in self._shards:
+            self._shards[number] = mapped_tensors(self.path / shard_file(number))
+        return self._shards[number]
 
     def recording_id(self, row: int) -> str:
         """The id of a recording; never a feature."""
-        return str(self._rows["id"][row])
+        return str(self._manifest.ids[int(row)].as_py())
 
     @cached_property
     def lengths_s(self) -> np.ndarray:
         """(recordings,): how long the longest track of each recording lasts, in seconds; 0 without any."""
-        lengths = [self._rows[f"{track.name}_rows"] / track.rate_hz for track in self.tracks.values()]
+        lengths = [self._numbers[f"{track.name}_rows"] / track.rate_hz for track in self.tracks.values()]
         return np.max([np.zeros(len(self)), *lengths], axis=0)
 
     @cached_property
@@ -122,18 +130,18 @@ class Store:
     @cached_property
     def splits(self) -> Mapping[str, int]:
         """Split to number of clips, in order of first appearance."""
-        counts = self._clips.groupby("split", sort=False).size()
-        return {str(name): int(count) for name, count in counts.items()}
+        counts = np.bincount(self._manifest.split_codes, weights=self._manifest.clip_counts)
+        return {name: int(count) for name, count in zip(self._manifest.splits, counts, strict=True)}
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The classes of the clips, sorted; empty without labels."""
-        return tuple(sorted(self._clips["label"].dropna().unique()))
+        return labels_of(self._manifest)
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:
         """Modalities that at least one clip has."""
-        return tuple(name for name in MODALITIES if bool(self._clips[f"has_{name}"].any()))
+        return modalities_of(self._manifest, tuple(self.tracks.values()))
 
     def clips(self, split: str | None = None) -> pd.DataFrame:
         """One row per clip, in store order.
@@ -149,11 +157,9 @@ class Store:
         Raises:
             DataError: the store has no such split.
         """
-        if split is None:
-            return self._clips.copy()
-        if split not in self.splits:
+        if split is not None and split not in self.splits:
             raise DataError(f"{self.path}: no split {split!r}; there are {', '.join(self.splits)}")
-        return self._clips[self._clips["split"] == split].copy()
+        return clip_table(self._manifest, tuple(self.tracks.values()), split)
 
     def media(self, row: int) -> dict[str, Any]:
         """Where the original media of a recording are, as its importer noted it.
@@ -164,7 +170,7 @@ class Store:
         Returns:
             Plain values.
         """
-        return json.loads(self._rows["media"][row])
+        return json.loads(self._manifest.media_of(row))
 
     def thumbnail(self, clip: int) -> np.ndarray | None:
         """A small picture of a clip.
@@ -205,71 +211,28 @@ class Store:
             if not np.isfinite(rows).all()
         ]
 
-    @cached_property
-    def _rows(self) -> dict[str, np.ndarray]:
-        """The manifest columns that have one value per recording, as arrays."""
-        names = ["id", "split", "duration_s", "shard", "media"]
-        names += [f"{track}_{what}" for track in self.tracks for what in ("start", "rows")]
-        return {name: self._manifest[name].to_numpy() for name in names}
+    @property
+    def _numbers(self) -> Mapping[str, np.ndarray]:
+        """The columns of numbers that have one value per recording."""
+        return self._manifest.numbers
 
-    @cached_property
-    def _clip_offsets(self) -> np.ndarray:
-        """(recordings + 1,): where the clips of each recording begin."""
-        lengths = self._manifest["clip_start_s"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
-        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-    @cached_property
-    def _clip_values(self) -> dict[str, list[Any]]:
-        """The manifest columns that have one value per clip, flattened."""
-        names = [*CLIP_COLUMNS, *(f"factor:{name}" for name in self.factors)]
-        return {name: self._manifest[name].combine_chunks().flatten().to_pylist() for name in names}
-
-    @cached_property
-    def _clips(self) -> pd.DataFrame:
-        """The table that `clips` hands out."""
-        values = self._clip_values
-        counts = np.diff(self._clip_offsets)
-        recording = np.repeat(np.arange(len(self)), counts)
-        number = np.arange(len(recording)) - self._clip_offsets[:-1][recording]
-        table = {
-            "recording": recording,
-            "id": [f"{self._rows['id'][row]}:{k}" for row, k in zip(recording, number, strict=True)],
-            "split": self._rows["split"][recording],
-            "start_s": np.array(values["clip_start_s"], dtype=np.float64),
-            "end_s": np.array(values["clip_end_s"], dtype=np.float64),
-            "caption": values["caption"],
-            "label": pd.Series(values["label"], dtype=object),
-            **self._presence(recording),
-            **{f"factor:{name}": values[f"factor:{name}"] for name in self.factors},
-        }
-        return pd.DataFrame(table)
-
-    def _presence(self, recording: np.ndarray) -> dict[str, np.ndarray]:
-        """Per modality, which clips have it."""
-        missing = self._clip_values["missing"]
-        present = {}
-        for modality in ("video", "audio"):
-            rows = np.zeros(len(self), dtype=np.int64)
-            for track in self.tracks.values():
-                if track.modality == modality:
-                    rows += self._rows[f"{track.name}_rows"]
-            present[f"has_{modality}"] = (rows > 0)[recording] & np.array([modality not in names for names in missing])
-        known = np.array(self._clip_values["known_words"]) > 0
-        present["has_text"] = known & np.array(["text" not in names for names in missing])
-        return present
-
-    def _clip(self, position: int) -> Clip:
-        """The clip at a place in the whole store."""
-        values = self._clip_values
-        factors = {name: values[f"factor:{name}"][position] for name in self.factors}
-        return Clip(
-            start_s=values["clip_start_s"][position],
-            end_s=values["clip_end_s"][position],
-            caption=values["caption"][position],
-            label=values["label"][position],
-            factors={name: value for name, value in factors.items() if value is not None},
-            missing=tuple(values["missing"][position]),
-        )
+    def _clips_of(self, row: int) -> tuple[Clip, ...]:
+        """The clips of a recording."""
+        values = self._manifest.clips_of(row)
+        clips = []
+        for number, start_s in enumerate(values["clip_start_s"]):
+            factors = {name: values[f"factor:{name}"][number] for name in self.factors}
+            clips.append(
+                Clip(
+                    start_s=start_s,
+                    end_s=values["clip_end_s"][number],
+                    caption=values["caption"][number],
+                    label=values["label"][number],
+                    factors={name: value for name, value in factors.items() if value is not None},
+                    missing=tuple(values["missing"][number]),
+                )
+            )
+        return tuple(clips)
 
     @cached_property
     def _thumbnails(self) -> Mapping[str, np.ndarray] | None:
@@ -279,11 +242,10 @@ class Store:
 
     def _track(self, name: str, row: int) -> np.ndarray:
         """(rows, dim) float16: one recording's track under a memory map."""
-        shard = int(self._rows["shard"][row])
-        if shard not in self._shards:
-            self._shards[shard] = mapped_tensors(self.path / shard_file(shard))
-        start = int(self._rows[f"{name}_start"][row])
-        return self._shards[shard][name][start : start + int(self._rows[f"{name}_rows"][row])]
+        start = int(self._numbers[f"{name}_start"][row])
+        return self.shard(int(self._numbers["shard"][row]))[name][
+            start : start + int(self._numbers[f"{name}_rows"][row])
+        ]
 
 
 def _opened_again(path: Path, tracks: tuple[str, ...]) -> Store:
@@ -318,7 +280,7 @@ def open_store(path: Path | str) -> Store:
             raise DataError(f"{file}: missing from the store")
         if file.stat().st_size != known["bytes"]:
             raise DataError(f"{file}: {file.stat().st_size} bytes, expected {known['bytes']}")
-    manifest = read_manifest(path / "manifest.parquet", [track["name"] for track in info["tracks"]])
+    manifest = Manifest(path / "manifest.parquet", [track["name"] for track in info["tracks"]])
     check_rows(path, info, manifest)
     return Store(path, info, manifest)
 

@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mcnlab.data.shards import mapped_tensors, shard_file
+from mcnlab.data.manifest import Manifest
+from mcnlab.data.shards import shard_file, tensor_shapes
 from mcnlab.data.store_writer import FORMAT
 from mcnlab.errors import DataError
-
-CLIP_COLUMNS = ("clip_start_s", "clip_end_s", "caption", "label", "missing", "known_words")
-"""Manifest columns that hold a list with one entry per clip."""
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -47,34 +43,7 @@ def read_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def read_manifest(file: Path, tracks: list[str]) -> pa.Table:
-    """The manifest with all the columns that a store must have.
-
-    Args:
-        file: `manifest.parquet`.
-        tracks: names of the tracks of the store.
-
-    Returns:
-        One row per recording, at least one.
-
-    Raises:
-        DataError: the file is damaged or empty, or a column is missing.
-    """
-    try:
-        manifest = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file}: not a readable Parquet file ({error})") from error
-    wanted = ["id", "split", "duration_s", "shard", "media", "checksum", *CLIP_COLUMNS]
-    wanted += [f"{track}_{what}" for track in tracks for what in ("start", "rows")]
-    absent = [name for name in wanted if name not in manifest.column_names]
-    if absent:
-        raise DataError(f"{file}: the column {absent[0]!r} is missing")
-    if manifest.num_rows == 0:
-        raise DataError(f"{file}: the store is empty")
-    return manifest
-
-
-def check_rows(path: Path, info: Mapping[str, Any], manifest: pa.Table) -> None:
+def check_rows(path: Path, info: Mapping[str, Any], manifest: Manifest) -> None:
     """Compare the manifest with the shards.
 
     Args:
@@ -85,18 +54,20 @@ def check_rows(path: Path, info: Mapping[str, Any], manifest: pa.Table) -> None:
     Raises:
         DataError: a row points outside its shard, or a shard has another width than its track.
     """
-    shards = manifest["shard"].to_numpy()
-    for shard in np.unique(shards):
-        tensors = mapped_tensors(path / shard_file(int(shard)))
-        rows = np.flatnonzero(shards == shard)
-        for track in info["tracks"]:
-            name = track["name"]
-            if name not in tensors or tensors[name].ndim != 2 or tensors[name].shape[1] != track["dim"]:
-                shape = tensors[name].shape if name in tensors else "missing"
-                raise DataError(f"{path / shard_file(int(shard))}: {name} is {shape}, expected (rows, {track['dim']})")
-            start = manifest[f"{name}_start"].to_numpy()[rows]
-            end = start + manifest[f"{name}_rows"].to_numpy()[rows]
-            outside = np.flatnonzero((start < 0) | (end < start) | (end > len(tensors[name])))
-            if len(outside):
-                culprit = manifest["id"][int(rows[outside[0]])].as_py()
-                raise DataError(f"{path / 'manifest.parquet'}: {culprit}: {name} rows lie outside the shard")
+    shards, of_row = np.unique(manifest.numbers["shard"], return_inverse=True)
+    shapes = [tensor_shapes(path / shard_file(int(shard))) for shard in shards]
+    for track in info["tracks"]:
+        name = track["name"]
+        for shard, known in zip(shards, shapes, strict=True):
+            shape = known.get(name)
+            if shape is None or len(shape) != 2 or shape[1] != track["dim"]:
+                raise DataError(
+                    f"{path / shard_file(int(shard))}: {name} is {shape or 'missing'}, expected (rows, {track['dim']})"
+                )
+        start = manifest.numbers[f"{name}_start"]
+        end = start + manifest.numbers[f"{name}_rows"]
+        there = np.array([known[name][0] for known in shapes])[of_row]  # (recordings,)
+        outside = np.flatnonzero((start < 0) | (end < start) | (end > there))
+        if len(outside):
+            culprit = manifest.ids[int(outside[0])].as_py()
+            raise DataError(f"{path / 'manifest.parquet'}: {culprit}: {name} rows lie outside the shard")

@@ -2,18 +2,24 @@
 
 import json
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from mcnlab.data.arrays import to_float16
 from mcnlab.data.records import Clip, Recording, Track
 from mcnlab.data.shards import write_tensors
 from mcnlab.data.text import tokens
 from mcnlab.errors import DataError
+from mcnlab.files import new_file_atomically
+
+RECORDINGS_PER_GROUP = 256
+"""Least recordings of a row group of the manifest: what is read to look at one of them."""
 
 
 def check_values(recording: Recording) -> None:
@@ -155,6 +161,58 @@ def manifest_table(rows: Sequence[Mapping[str, Any]], tracks: Sequence[str]) -> 
     for name in dict.fromkeys(name for row in rows for clip in row["factors"] for name in clip):
         columns[f"factor:{name}"] = _factor_column(name, [[clip.get(name) for clip in row["factors"]] for row in rows])
     return pa.table(columns)
+
+
+def join_manifest(parts: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+    """Put the rows of all parts into one file, in row groups small enough for reading a single recording.
+
+    Args:
+        parts: what `manifest_table` made; one after the other is looked at.
+        schema: of all of them together, see `joined_schema`.
+        path: the file; its folder exists.
+
+    Raises:
+        StorageError: the disk or the permissions do not allow it.
+    """
+    gathered: list[pa.Table] = []
+    with new_file_atomically(path) as file, pq.ParquetWriter(file, schema) as writer:
+        for part in parts:
+            gathered.append(_completed(part, schema))
+            if sum(map(len, gathered)) >= RECORDINGS_PER_GROUP:
+                writer.write_table(pa.concat_tables(gathered), row_group_size=sum(map(len, gathered)))
+                gathered = []
+        if gathered:
+            writer.write_table(pa.concat_tables(gathered), row_group_size=max(1, sum(map(len, gathered))))
+
+
+def joined_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """The columns of all parts of a manifest.
+
+    Args:
+        schemas: of the parts, at least one.
+
+    Returns:
+        Columns in order of first appearance.
+
+    Raises:
+        DataError: a factor is a number in some clips and a text in others.
+    """
+    try:
+        return pa.unify_schemas(list(schemas))
+    except pa.ArrowTypeError as error:
+        types: dict[str, set[str]] = {}
+        for field in (field for schema in schemas for field in schema):
+            types.setdefault(field.name, set()).add(str(field.type))
+        name = next(name for name, kinds in types.items() if len(kinds) > 1).removeprefix("factor:")
+        raise DataError(f"factor {name} is a number in some clips and a text in others") from error
+
+
+def _completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A part with all columns; a factor that it lacks is empty."""
+    for field in (field for field in schema if field.name not in table.column_names):
+        counts = pc.list_value_length(table["clip_start_s"]).to_pylist()
+        table = table.append_column(field, pa.array([[None] * count for count in counts], field.type))
+    return table.select(schema.names)
 
 
 def _factor_column(name: str, values: list[list[float | str | None]]) -> pa.Array:

@@ -137,7 +137,7 @@ def load_word_vectors(path: Path, vocabulary: Iterable[str]) -> WordVectors:
     """The vectors of some words from a published file.
 
     Args:
-        path: word2vec text or binary (`.bin`), or GloVe text. gensim's own `.kv` is a pickle and is refused.
+        path: word2vec text or binary (`.bin`), GloVe text, or gensim's own `.kv` with what lies beside it.
         vocabulary: the words that are wanted; others are not kept.
 
     Returns:

@@ -3,14 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
-from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.cluster import kmeans_plusplus
+from torch import Tensor
 
 from mcnlab.errors import ConfigError, DataError, ShapeError
 from mcnlab.evaluation.rows import ResultRow, present_rows, unit_rows
+from mcnlab.losses.kmeans import BLOCK_ROWS, ClusterSums
 from mcnlab.metrics.clustering import adjusted_rand_index, cluster_purity, normalized_mutual_information
 
 TASK = "clusters"
@@ -123,7 +127,7 @@ def kmeans(
         clusters: K.
         restarts: Number of starts, each from other first centroids.
         seed: Of the first centroids.
-        backend: "faiss", "scikit-learn", or "auto": faiss where it is installed.
+        backend: "faiss", which uses the GPUs that its build knows, "torch", or "auto": faiss where it is installed.
 
     Returns:
         (N,), from 0 to K - 1. The same for the same seed.
@@ -192,10 +196,10 @@ def _first_centroids(vectors: np.ndarray, clusters: int, seed: int) -> np.ndarra
 def _lloyd(backend: str) -> Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]:
     """The function that moves centroids until they rest."""
     if backend == "auto":
-        backend = "faiss" if find_spec("faiss") is not None else "scikit-learn"
-    if backend not in ("faiss", "scikit-learn"):
-        raise ConfigError(f"backend must be 'auto', 'faiss' or 'scikit-learn', got {backend!r}")
-    return _lloyd_of_faiss if backend == "faiss" else _lloyd_of_scikit_learn
+        backend = "faiss" if find_spec("faiss") is not None else "torch"
+    if backend not in ("faiss", "torch"):
+        raise ConfigError(f"backend must be 'auto', 'faiss' or 'torch', got {backend!r}")
+    return _lloyd_of_faiss if backend == "faiss" else _lloyd_of_torch
 
 
 def _lloyd_of_faiss(vectors: np.ndarray, centroids: np.ndarray) -> tuple[float, np.ndarray]:
@@ -208,13 +212,38 @@ def _lloyd_of_faiss(vectors: np.ndarray, centroids: np.ndarray) -> tuple[float, 
         niter=ITERATIONS,
         min_points_per_centroid=1,
         max_points_per_centroid=len(vectors),
+        gpu=gpus_of(faiss) > 0,
     )
     search.train(vectors, init_centroids=centroids)
     distance, assignment = search.index.search(vectors, 1)
     return float(distance.sum()), assignment[:, 0].astype(np.int64)
 
 
-def _lloyd_of_scikit_learn(vectors: np.ndarray, centroids: np.ndarray) -> tuple[float, np.ndarray]:
+def gpus_of(faiss: ModuleType) -> int:
+    """How many GPUs a build of faiss can use; 0 for a build without."""
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
+def _lloyd_of_torch(vectors: np.ndarray, centroids: np.ndarray) -> tuple[float, np.ndarray]:
     """Sum of squared distances, and the cluster of each clip."""
-    search = KMeans(len(centroids), init=centroids, n_init=1, max_iter=ITERATIONS).fit(vectors)
-    return float(search.inertia_), search.labels_.astype(np.int64)
+    rows, centers = torch.from_numpy(vectors), torch.from_numpy(np.asarray(centroids, dtype=np.float32))
+    sums = ClusterSums([rows], clusters=len(centers))
+    distance, own = _nearest(rows, centers)
+    for _ in range(ITERATIONS):
+        counts = torch.bincount(own, minlength=len(centers))
+        centers = sums.update(own) / counts.clamp_min(1)[:, None]
+        empty = (counts == 0).nonzero().flatten()
+        centers[empty] = rows[distance.argsort(descending=True, stable=True)[: len(empty)]]
+        before = own
+        distance, own = _nearest(rows, centers)
+        if torch.equal(own, before):
+            break
+    return float(distance.double().sum()), own.numpy()
+
+
+def _nearest(rows: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared distance of every row to its nearest center, and which one that is."""
+    half = centers.square().sum(dim=1) / 2  # |x - c|² / 2 = |x|² / 2 - (x·c - |c|² / 2)
+    found = [(block @ centers.T - half).max(dim=1) for block in rows.split(BLOCK_ROWS)]
+    score, own = (torch.cat([getattr(block, part) for block in found]) for part in ("values", "indices"))
+    return (rows.square().sum(dim=1) - 2 * score).clamp_min(0), own

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -73,20 +73,26 @@ def clip_window(settings: ExperimentSettings) -> ClipWindow:
 
 def build_model(settings: ExperimentSettings, store: Store, *, seed: int) -> MultimodalModel:
     """The model with its first weights: a tower for every modality of the store, trained or not."""
+    chosen = chosen_tracks(settings, store)
+    return sized_model(settings, {modality: input_dim(chosen, modality) for modality in store.modalities}, seed=seed)
+
+
+def sized_model(settings: ExperimentSettings, input_dims: Mapping[str, int], *, seed: int) -> MultimodalModel:
+    """The model for inputs of these widths, by modality; needs no store."""
     sizes = ModelSizes(
-        {modality: input_dim(chosen_tracks(settings, store), modality) for modality in store.modalities},
+        input_dims,
         settings.model.dim,
         settings.model.audio_width,
         settings.model.audio_blocks,
         settings.model.decoder_hidden,
     )
-    graph = model_graph(settings, store)
+    graph = model_graph(settings, tuple(input_dims))
     decoders = settings.terms.reconstruct is not None
     return MultimodalModel(sizes, graph, faithful=settings.mode == "faithful", decoders=decoders, seed=seed)
 
 
-def model_graph(settings: ExperimentSettings, store: Store) -> Graph:
-    """The graph of an experiment on a store.
+def model_graph(settings: ExperimentSettings, modalities: Sequence[str]) -> Graph:
+    """The graph of an experiment on a store with these modalities.
 
     Raises:
         ConfigError: it needs a modality that the store lacks, or pairs that no stage compares.
@@ -94,7 +100,7 @@ def model_graph(settings: ExperimentSettings, store: Store) -> Graph:
     model = settings.model
     return graph_of(
         settings.graph,
-        store.modalities,
+        modalities,
         settings.trained_pairs,
         heads=model.heads,
         coarse_dim=model.coarse_dim or max(1, model.dim // 2),
@@ -150,8 +156,8 @@ def build_terms(settings: ExperimentSettings, graph: Graph, *, seed: int) -> dic
     if (cluster := settings.terms.cluster) is not None:
         terms["cluster"] = ClusterTerm(
             weight=cluster.weight,
-            sizes=cluster_sizes(cluster, batch=settings.training.batch, dim=settings.model.dim),
-            spaces=list(graph.members),
+            sizes=cluster_sizes(cluster, batch=settings.training.batch),
+            spaces={name: space.dim or settings.model.dim for name, space in graph.spaces.items()},
             faithful=faithful,
             temperature=cluster.temperature,
             margin=cluster.margin,
@@ -163,7 +169,7 @@ def build_terms(settings: ExperimentSettings, graph: Graph, *, seed: int) -> dic
     return terms
 
 
-def cluster_sizes(cluster: ClusterSettings, *, batch: int, dim: int) -> ClusterSizes:
+def cluster_sizes(cluster: ClusterSettings, *, batch: int) -> ClusterSizes:
     """Sizes of the clustering term.
 
     Raises:
@@ -176,7 +182,7 @@ def cluster_sizes(cluster: ClusterSettings, *, batch: int, dim: int) -> ClusterS
             f"terms.cluster.clusters: {cluster.clusters} clusters, but k-means sees at most {queue_rows + batch} rows "
             f"(queue {queue_rows} + batch {batch})"
         )
-    return ClusterSizes(cluster.clusters, dim, queue_rows, rows_per_step, cluster.refit_every)
+    return ClusterSizes(cluster.clusters, queue_rows, rows_per_step, cluster.refit_every)
 
 
 def pair_loss(contrast: ContrastSettings, *, faithful: bool) -> Callable[[Tensor, Tensor], Tensor]:
@@ -214,7 +220,11 @@ def build_loop(settings: ExperimentSettings, *, seed: int) -> LoopSettings:
         seed=seed,
         checkpoint_every=training.checkpoint_every,
         max_steps=training.max_steps,
-        step=StepSettings(training.precision, training.max_grad_norm),
+        prefetch=training.prefetch,
+        step=StepSettings(
+            training.precision, training.max_grad_norm, training.chunk, training.chunk_statistics == "batch"
+        ),
+        compile=training.compile,
     )
 
 
@@ -241,7 +251,10 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
         32 hex digits per stage; equal keys mean equal weights.
     """
     training = settings.training.model_dump(
-        include={"batch", "lr", "warmup_steps", "max_grad_norm", "precision", "max_steps"}
+        include={
+            *("batch", "lr", "warmup_steps", "max_grad_norm", "precision", "max_steps"),
+            *("chunk", "chunk_statistics", "compile"),
+        }
     )
     common = {
         "data": fingerprint,

@@ -34,7 +34,7 @@ def check_settings(settings: ExperimentSettings) -> None:
     if weights is not None and not is_own(weights) and settings.graph != "shared":
         raise ConfigError("model.weights: released weights need graph: shared, since they have one space")
     if (cluster := settings.terms.cluster) is not None:
-        cluster_sizes(cluster, batch=settings.training.batch, dim=settings.model.dim)
+        cluster_sizes(cluster, batch=settings.training.batch)
 
 
 def check_data(settings: ExperimentSettings, store: Store) -> list[str]:

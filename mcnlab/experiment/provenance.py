@@ -35,7 +35,7 @@ def provenance(*, seed: int, store: str, fingerprint: str, visual_features: str,
         "machine": {
             "host": platform.node(),
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": processor_name(),
             "cores": os.cpu_count(),
             "device": device,
         },
@@ -70,7 +70,7 @@ def _commit() -> str | None:
     return described.stdout.strip()
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """Name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from mcnlab.data.loading import TrainingClips
-from mcnlab.distributed import from_first, largest_over_ranks, own_rows, rank, wait_for_all, world_size
+from mcnlab.distributed import from_first, largest_over_ranks, rank, wait_for_all, world_size
 from mcnlab.errors import StoppedError
+from mcnlab.models.davenet import DaveNet
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.training.checkpoint import (
     Position,
@@ -24,8 +24,10 @@ from mcnlab.training.checkpoint import (
     load_newest,
     save_checkpoint,
 )
+from mcnlab.training.compiling import compile_audio
 from mcnlab.training.metrics_log import MetricsLog, cut_back
 from mcnlab.training.normalization import span_processes
+from mcnlab.training.prefetch import BatchStream
 from mcnlab.training.schedule import warmup_then_cosine
 from mcnlab.training.stages import PrefixCache, Stage
 from mcnlab.training.step import StepRecord, StepSettings, train_step
@@ -45,6 +47,10 @@ class LoopSettings:
     """Steps between two checkpoints; every stage ends with one as well."""
     max_steps: int | None = None
     """Stop every stage after so many steps, whatever its epochs say."""
+    prefetch: int = 2
+    """Batches that are made while a step computes; 0: none."""
+    compile: bool = False
+    """Let torch compile DaveNet."""
     step: StepSettings = field(default_factory=StepSettings)
 
 
@@ -71,12 +77,15 @@ class Trainer:
     def __post_init__(self) -> None:
         if world_size() > 1:
             span_processes(self.model)
+        recompute_audio(self.model, self.settings.step.chunk is not None and self.settings.step.coupled_whole)
+        if self.settings.compile:
+            compile_audio(self.model)
         self.device = next(self.model.parameters()).device
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.step.precision == "float16", init_scale=1024.0
         )
-        self._order: list[np.ndarray] = []
-        self._order_of = ("", -1)
+        batch, seed, ahead = self.settings.batch, self.settings.seed, self.settings.prefetch
+        self.batches = BatchStream(self.source, batch=batch, seed=seed, ahead=ahead, device=self.device)
         self._renew_optimizer()
 
     @property
@@ -86,8 +95,7 @@ class Trainer:
 
     def stage_steps(self, stage: Stage) -> int:
         """Steps that a stage takes."""
-        per_epoch = max(1, len(self.source) // self.settings.batch)
-        steps = stage.epochs * per_epoch
+        steps = stage.epochs * self.batches.steps_per_epoch
         return steps if self.settings.max_steps is None else min(steps, self.settings.max_steps)
 
     def train(self) -> Position:
@@ -156,6 +164,7 @@ class Trainer:
             position = replace(position, stage=number + 1, stage_step=0)
             checkpoint = self._save(position, log)
         finally:
+            self.batches.close()
             log.close()
         if number < len(self.stages) - 1:
             self.prefixes.publish(number, checkpoint, log.path)
@@ -169,8 +178,7 @@ class Trainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        epoch, places = self._places(stage, position.stage_step)
-        batch = self.source.batch(places[own_rows(len(places))]).to(self.device)
+        epoch, places, batch = self.batches.take(stage.name, position.stage_step, total=total)
         loss, grad_norm, values = train_step(
             self.model,
             batch,
@@ -180,7 +188,7 @@ class Trainer:
             active=Active(stage.modalities, stage.pairs, position.step),
             stage=stage.name,
             settings=self.settings.step,
-            clip_name=self.source.clip_name,
+            clip_name=self.batches.clip_name,
         )
         seconds = time.monotonic() - began
         after = replace(
@@ -192,16 +200,6 @@ class Trainer:
         log.append(record)
         self.on_step(record)
         return after
-
-    def _places(self, stage: Stage, stage_step: int) -> tuple[int, np.ndarray]:
-        """The epoch and the clips of a step, over all processes; they depend on nothing but seed, stage and step."""
-        per_epoch = max(1, len(self.source) // self.settings.batch)
-        epoch, place = divmod(stage_step, per_epoch)
-        if (stage.name, epoch) != self._order_of:
-            key = (self.settings.seed, stage.name, epoch)
-            self._order = self.source.epoch(key, batch=self.settings.batch)
-            self._order_of = (stage.name, epoch)
-        return epoch, self._order[place]
 
     def _save(self, position: Position, log: MetricsLog) -> Path:
         """A checkpoint, after the log lines that it relies on."""
@@ -220,7 +218,7 @@ class Trainer:
 
     def _renew_optimizer(self) -> None:
         """Adam without memory; it is always over all parameters, and skips those that get no gradient."""
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.lr)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.lr, fused=True)
 
     @property
     def _log_path(self) -> Path:
@@ -231,6 +229,13 @@ class Trainer:
     def _checkpoints(self) -> Path:
         """Where the run's checkpoints lie."""
         return self.folder / "checkpoints"
+
+
+def recompute_audio(model: MultimodalModel, wanted: bool) -> None:
+    """Let DaveNet keep its insides for the backward pass, or compute them again."""
+    for module in model.modules():
+        if isinstance(module, DaveNet):
+            module.recompute = wanted
 
 
 def freeze(model: MultimodalModel, modalities: Sequence[str]) -> None:

@@ -1,25 +1,26 @@
 """The terms of the objective: each turns a batch and its embeddings into one number and its named parts."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from mcnlab.batch import Batch, Outputs, pair_modalities
-from mcnlab.distributed import from_first
+from mcnlab.distributed import from_first, own_rows, sum_over_ranks
 from mcnlab.losses.clustering import (
+    NO_CENTROID,
     assign_to_centroids,
     centroid_contrast,
-    faithful_kmeans,
+    newest_rows,
     push_rows,
-    sound_kmeans,
     start_centroids,
 )
+from mcnlab.losses.kmeans import Share, faithful_kmeans, unit_kmeans
 from mcnlab.losses.reconstruction import reconstruction_error
 from mcnlab.models.multimodal import MultimodalModel, reconstruction_target
-from mcnlab.numerics import key_seed
+from mcnlab.numerics import key_seed, l2_normalize
 
 FEWEST_CLIPS = 2
 """A contrast needs something to be told apart from."""
@@ -73,14 +74,14 @@ class ContrastTerm(nn.Module):
 
     def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:
         """Loss of every active pair that at least two clips have."""
-        parts = {}
+        parts, flags = {}, on_host(outputs.present)
         for pair in active.pairs:
             first, second = pair_modalities(pair)
             space = model.graph.space_of_pair[pair]
-            both = outputs.present[first] & outputs.present[second]
+            both = flags[first] & flags[second]
             if int(both.sum()) >= FEWEST_CLIPS:
                 x, y = outputs.embeddings[first, space], outputs.embeddings[second, space]
-                parts[pair] = self.loss(x[both], y[both])
+                parts[pair] = self.loss(rows_with(both, x), rows_with(both, y))
         return TermValue(torch.stack(list(parts.values())).sum() if parts else None, parts)
 
 
@@ -103,18 +104,27 @@ class ReconstructTerm(nn.Module):
 
     def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:
         """Sum over the active modalities of the mean error of the clips that have them."""
-        parts = {}
+        parts, flags = {}, on_host(outputs.present)
         for modality in active.modalities:
-            present = outputs.present[modality]
-            if not bool(present.any()):
+            if not flags[modality].any():
                 continue
-            target = reconstruction_target(outputs, batch, modality, detach=self.detach)[present]
+            target = rows_with(flags[modality], reconstruction_target(outputs, batch, modality, detach=self.detach))
             errors = [
-                reconstruction_error(model.reconstruct(x[present], modality=modality, space=space), target).mean()
+                reconstruction_error(
+                    model.reconstruct(rows_with(flags[modality], x), modality=modality, space=space), target
+                ).mean()
                 for space, x in own_embeddings(model, outputs, modality, active.pairs)
             ]
             parts[modality] = torch.stack(errors).mean()
         return TermValue(torch.stack(list(parts.values())).sum() if parts else None, parts)
+
+
+def rows_with(flags: Tensor, rows: Tensor) -> Tensor:
+    """The rows whose flag, in host memory, is set; uncopied when all are.
+
+    A view has its gradient summed by itself before it joins the others, as chosen rows have: the same bits either way.
+    """
+    return rows.view_as(rows) if flags.all() else rows[flags.nonzero().flatten().to(rows.device, non_blocking=True)]
 
 
 def own_embeddings(
@@ -132,7 +142,6 @@ class ClusterSizes:
     """Plain sizes of the clustering term."""
 
     clusters: int
-    dim: int
     queue_rows: int
     """Past fused rows that k-means sees beside the current ones."""
     rows_per_step: int
@@ -141,22 +150,36 @@ class ClusterSizes:
     """Steps between two fits of k-means."""
 
 
+@dataclass
+class RingProgress:
+    """How far the clustering of a space is; known to the host, so that no step has to ask the device."""
+
+    first: int = 0
+    """Slot of the newest row of the queue."""
+    filled: int = 0
+    """Rows in the queue."""
+    fitted: bool = False
+    """Whether there are centroids."""
+
+
 class ClusterTerm(nn.Module):
     """Pulls all modalities of a clip to the centroid of its fused embedding, by online k-means over a queue.
 
     Args:
         weight: factor of the term.
         sizes: plain sizes.
-        spaces: the spaces that are clustered, each by itself.
+        spaces: the spaces that are clustered, each by itself, and their widths.
         faithful: k-means of raw rows in their own dtype, queue unused until full, dot products without temperature.
             Otherwise unit rows in float32, queue used as it fills, empty clusters re-seeded, cosine / temperature.
+            The queue holds what k-means reads: raw or unit rows.
         temperature: of the sound mode.
         margin: taken off the own centroid's score.
         divide: mean over the active modalities, as the release has it; otherwise their sum, as slides on MCN show it.
         seed: of the first centroids.
 
     Source: MCN (Chen et al., 2021), arXiv 2104.12671, equations 3 and 4. Difference: centroids go on over epochs; the
-    release starts k-means anew in each.
+    release starts k-means anew in each. Between fits only the current rows are assigned, since nobody reads the other
+    assignments; the queue is a ring that is written in place.
     """
 
     name = "cluster"
@@ -166,7 +189,7 @@ class ClusterTerm(nn.Module):
         *,
         weight: float,
         sizes: ClusterSizes,
-        spaces: Sequence[str],
+        spaces: Mapping[str, int],
         faithful: bool,
         temperature: float,
         margin: float,
@@ -177,69 +200,141 @@ class ClusterTerm(nn.Module):
         self.weight, self.sizes, self.seed = weight, sizes, seed
         self.faithful, self.divide, self.margin = faithful, divide, margin
         self.temperature = None if faithful else temperature
-        for space in spaces:
-            self.register_buffer(f"queue_{space}", torch.zeros(sizes.queue_rows, sizes.dim))
-            self.register_buffer(f"centroids_{space}", torch.zeros(sizes.clusters, sizes.dim))
-            self.register_buffer(f"filled_{space}", torch.zeros((), dtype=torch.int64))
-            self.register_buffer(f"fitted_{space}", torch.zeros((), dtype=torch.int64))
+        self.progress = {space: RingProgress() for space in spaces}
+        for space, dim in spaces.items():
+            self.register_buffer(f"queue_{space}", torch.zeros(sizes.queue_rows, dim))
+            self.register_buffer(f"centroids_{space}", torch.zeros(sizes.clusters, dim))
+        self.register_load_state_dict_pre_hook(_with_ring_progress)
 
     def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:
         """Mean loss over the active modalities and spaces, once enough rows were seen for a first fit."""
         parts: dict[str, Tensor] = {}
+        flags = on_host(outputs.present)
         for space in dict.fromkeys(model.graph.space_of_pair[pair] for pair in active.pairs):
-            members = [m for m in active.modalities if (m, space) in outputs.embeddings]
-            for modality, loss in self._losses(space, members, outputs, active.step).items():
+            members = {m: outputs.embeddings[m, space] for m in active.modalities if (m, space) in outputs.embeddings}
+            for modality, loss in self._losses(space, members, flags, active.step).items():
                 parts[model.graph.subject(modality, space)] = loss
         if not parts:
             return TermValue(None)
         total = torch.stack(list(parts.values())).sum()
         return TermValue(total / len(parts) if self.divide else total, parts)
 
-    def _losses(self, space: str, members: Sequence[str], outputs: Outputs, step: int) -> dict[str, Tensor]:
+    def get_extra_state(self) -> Tensor:
+        """How far the ring of every space is: (spaces, 3), int64."""
+        return torch.tensor([astuple(progress) for progress in self.progress.values()])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The reverse."""
+        for space, (first, filled, fitted) in zip(self.progress, state.tolist(), strict=True):
+            self.progress[space] = RingProgress(first, filled, bool(fitted))
+
+    def _losses(
+        self, space: str, members: Mapping[str, Tensor], flags: Mapping[str, Tensor], step: int
+    ) -> dict[str, Tensor]:
         """Loss of each member of a space against its centroids; empty before the first fit."""
-        with torch.no_grad():
-            fused, some = fuse({m: outputs.embeddings[m, space] for m in members}, outputs.present)
-            if not bool(fused.isfinite().all()):  # must not reach queue or centroids, which would keep it
-                return {m: outputs.embeddings[m, space].float().sum() for m in members}
-            assignment = self._assign(space, fused[some], step)
-        if assignment is None:
+        with torch.no_grad(), torch.autocast(next(iter(members.values())).device.type, enabled=False):
+            fused = fuse(members, {m: flags[m].to(x.device, non_blocking=True) for m, x in members.items()})[0]
+            seen = torch.stack([flags[m] for m in members]).any(dim=0)
+            finite = fused.isfinite().all(dim=1, keepdim=True)
+            clean = torch.where(finite, fused, 0)  # what is not finite must not reach queue or centroids
+            if self._due(space, step) and not bool(finite.all()):
+                return {m: x.float().sum() for m, x in members.items()}
+            labels = self._labels(space, clean, seen, step)
+        if labels is None:
             return {}
-        labels = torch.zeros(len(fused), dtype=torch.int64, device=fused.device)
-        labels[some] = assignment
+        overflow = torch.where(finite.all() | ~_all_finite(members.values()), 0.0, torch.nan)
+        return {m: self._contrast(space, x, labels, flags[m]) + overflow for m, x in members.items() if flags[m].any()}
+
+    def _contrast(self, space: str, embeddings: Tensor, labels: Tensor, flags: Tensor) -> Tensor:
+        """Loss of the clips that have a modality."""
+        if not flags.all():
+            labels = torch.where(flags.to(labels.device, non_blocking=True), labels, NO_CENTROID)
         centroids = self.get_buffer(f"centroids_{space}")
-        present = {m: outputs.present[m] for m in members if bool(outputs.present[m].any())}
-        return {
-            m: centroid_contrast(
-                outputs.embeddings[m, space][rows],
-                centroids,
-                labels[rows],
-                margin=self.margin,
-                temperature=self.temperature,
-            )
-            for m, rows in present.items()
-        }
+        x = embeddings.view_as(embeddings)  # as in `rows_with`
+        return centroid_contrast(x, centroids, labels, margin=self.margin, temperature=self.temperature)
 
-    def _assign(self, space: str, fused: Tensor, step: int) -> Tensor | None:
-        """Own centroid of every fused row; fits k-means when it is due, and takes rows into the queue."""
-        queue, filled = self.get_buffer(f"queue_{space}"), self.get_buffer(f"filled_{space}")
-        centroids, fitted = self.get_buffer(f"centroids_{space}"), self.get_buffer(f"fitted_{space}")
-        usable = int(filled) if not self.faithful or int(filled) == len(queue) else 0
-        rows = torch.cat([queue[:usable].to(fused.dtype), fused])  # (usable + clips, dim)
-        due = step % self.sizes.refit_every == 0 or not bool(fitted)
-        if due and len(rows) >= self.sizes.clusters:
-            start = centroids if bool(fitted) else self._start(rows, space)
-            fit = faithful_kmeans(rows, start) if self.faithful else sound_kmeans(rows, start)
-            centroids.copy_(from_first(fit.centroids))
-            fitted.fill_(1)
-        new = fused[: self.sizes.rows_per_step]
-        queue.copy_(push_rows(queue, new))
-        filled.copy_((filled + len(new)).clamp_max(len(queue)))
-        return assign_to_centroids(fused, centroids) if bool(fitted) else None
+    def _due(self, space: str, step: int) -> bool:
+        """Whether k-means is fitted at a step, if there are rows enough."""
+        return step % self.sizes.refit_every == 0 or not self.progress[space].fitted
 
-    def _start(self, rows: Tensor, space: str) -> Tensor:
+    def _labels(self, space: str, fused: Tensor, seen: Tensor, step: int) -> Tensor | None:
+        """Own centroid of every fused row; fits k-means when it is due, and takes the seen rows into the queue."""
+        rows = rows_with(seen, fused) if self.faithful else l2_normalize(rows_with(seen, fused))
+        progress, queue = self.progress[space], self.get_buffer(f"queue_{space}")
+        if self._due(space, step):
+            self._fit(space, rows)
+        new = rows[: self.sizes.rows_per_step]
+        progress.first = push_rows(queue, new, first=progress.first)
+        progress.filled = min(progress.filled + len(new), len(queue))
+        return assign_to_centroids(fused, self.get_buffer(f"centroids_{space}")) if progress.fitted else None
+
+    def _fit(self, space: str, rows: Tensor) -> None:
+        """Move the centroids to the queue and the current rows; every process takes its share of these."""
+        progress, queue = self.progress[space], self.get_buffer(f"queue_{space}")
+        usable = progress.filled if not self.faithful or progress.filled == len(queue) else 0
+        parts = [*newest_rows(queue, usable, first=progress.first), rows.to(queue.dtype)]
+        total = usable + len(rows)
+        if total < self.sizes.clusters:
+            return
+        centroids = self.get_buffer(f"centroids_{space}")
+        own = own_rows(total)
+        held, share = _rows_between(parts, own), Share(own.start, total, sum_over_ranks)
+        start = centroids if progress.fitted else self._start(parts, space)
+        if self.faithful:
+            fit = faithful_kmeans(held, start, dtype=rows.dtype, share=share)
+        else:
+            fit = unit_kmeans(held, start, share=share)
+        centroids.copy_(from_first(fit.centroids))
+        progress.fitted = True
+
+    def _start(self, rows: Sequence[Tensor], space: str) -> Tensor:
         """First centroids, drawn from the rows."""
         generator = torch.Generator().manual_seed(key_seed(self.seed, "centroids", space))
         return start_centroids(rows, self.sizes.clusters, generator=generator)
+
+
+def _with_ring_progress(term: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Read what was saved before the queue was a ring: newest row in slot 0, raw rows, a tensor for each number."""
+    if not isinstance(term, ClusterTerm) or f"{prefix}_extra_state" in state:
+        return
+    found = []
+    for space in term.progress:
+        numbers = [state.pop(f"{prefix}{name}_{space}", None) for name in ("filled", "fitted")]
+        if any(number is None for number in numbers):
+            return  # neither the old form nor the new one, which torch says
+        found.append([0, *(int(number) for number in numbers)])
+        queue = state.get(f"{prefix}queue_{space}")
+        if queue is not None and not term.faithful:
+            state[f"{prefix}queue_{space}"] = l2_normalize(queue)
+    state[f"{prefix}_extra_state"] = torch.tensor(found)
+
+
+def _rows_between(parts: Sequence[Tensor], wanted: slice) -> list[Tensor]:
+    """The rows of several pieces that lie between two places among all of them, where they lie."""
+    found, offset = [], 0
+    for part in parts:
+        found.append(part[max(0, wanted.start - offset) : max(0, wanted.stop - offset)])
+        offset += len(part)
+    return found
+
+
+def _all_finite(tensors: Iterable[Tensor]) -> Tensor:
+    """Whether all values are finite, without asking the device."""
+    return torch.stack([x.detach().isfinite().all() for x in tensors]).all()
+
+
+def on_host(present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Which clips have which modality, in host memory: one transfer for all of them, none where they are there.
+
+    Args:
+        present: by modality, (clips,), bool.
+
+    Returns:
+        The same by modality.
+    """
+    if not present:
+        return {}
+    return dict(zip(present, torch.stack(list(present.values())).cpu(), strict=True))
 
 
 def fuse(embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mcnlab.data.cutting import HOP, SAMPLES_PER_S, WINDOW
 from mcnlab.data.importers.evaluation_rows import Features, float_array
 from mcnlab.data.importers.recordings import Reading, import_recordings
 from mcnlab.data.importers.report import ImportReport
-from mcnlab.data.loading import HOP, SAMPLES_PER_S, WINDOW
 from mcnlab.data.records import Clip, Recording, Track
 from mcnlab.data.text import WordVectors, load_word_vectors, tokens, train_word_vectors
 from mcnlab.errors import ConfigError

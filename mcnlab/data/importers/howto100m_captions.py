@@ -1,7 +1,6 @@
 """HowTo100M captions: JSON, pickle or one CSV per video, checked caption by caption."""
 
 import csv
-import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcnlab.data.importers.howto100m_list import ListedVideo
+from mcnlab.data.importers.indexed_json import IndexedJson
 from mcnlab.data.text import MAX_CAPTION_CHARACTERS
 from mcnlab.errors import DataError
 
@@ -31,7 +31,7 @@ class Captions:
 
 @dataclass(frozen=True)
 class CaptionFile:
-    """All captions of a data set: in memory, or a folder that is read video by video."""
+    """All captions of a data set, read video by video; only a pickle is in memory."""
 
     path: Path
     known: Mapping[str, Any] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def open_captions(path: Path) -> CaptionFile:
         path: `{id: {"start": […], "end": […], "text": […]}}` as JSON or pickle; or a folder with one CSV per video.
 
     Returns:
-        The captions; a JSON or a pickle is in memory as a whole.
+        The captions. Of a JSON only the ids are in memory, a pickle is as a whole.
 
     Raises:
         DataError: the file is missing, damaged, or of another form.
@@ -78,7 +78,8 @@ def open_captions(path: Path) -> CaptionFile:
 
         known = load_published_pickle(path)
     else:
-        known = _read_json(path, twice)
+        known = IndexedJson(path)
+        twice = known.twice
     if not isinstance(known, Mapping) or not all(isinstance(id_, str) for id_ in known):
         raise DataError(f"{path}: expected a mapping from ids to captions, got {type(known).__name__}")
     return CaptionFile(path, known, tuple(twice))
@@ -136,23 +137,6 @@ def _seconds(value: Any) -> float:
         return float(value) if isinstance(value, int | float | str) else math.nan
     except (ValueError, OverflowError):
         return math.nan
-
-
-def _read_json(path: Path, twice: list[str]) -> Any:
-    """The content of a JSON file; of a key that stands twice the first is kept and the name noted."""
-
-    def first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        kept: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in kept:
-                twice.append(name)
-            kept.setdefault(name, value)
-        return kept
-
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=first_of_each)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable JSON ({error})") from error
 
 
 def _read_csv(path: Path) -> dict[str, list[str]] | str:

@@ -2,10 +2,12 @@
 
 import csv
 import hashlib
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from mcnlab.errors import DataError
 
@@ -17,7 +19,10 @@ _MEDIA_SUFFIXES = {".mp4", ".webm", ".mkv", ".avi", ".npy", ".npz"}
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
-@dataclass(frozen=True)
+_NO_FILES: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
 class ListedVideo:
     """One row of the list."""
 
@@ -25,7 +30,7 @@ class ListedVideo:
     """Last component of the path; 11 characters in the published lists."""
     path: str
     """Where its features lie, relative to their folder and without an ending."""
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=lambda: _NO_FILES)
     """By track: a file that the list names."""
 
 
@@ -53,17 +58,21 @@ def read_video_list(path: Path) -> VideoList:
         DataError: the file is missing or unreadable, has no column of paths, or names no video at all.
     """
     rows = _rows(path)
-    column, tracks, rows = _columns(path, rows)
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{path}: the list is empty")
+    column, tracks, is_header = _columns(path, first)
     videos: dict[str, ListedVideo] = {}
-    refused = []
-    for row in rows:
+    refused, example = [], None
+    for row in rows if is_header else itertools.chain([first], rows):
+        example = row if example is None else example
         video, reason = _video(row, column, tracks)
         if video is None or video.id in videos:
             refused.append((reason or "the id stands in the list before", row[column] if column < len(row) else ""))
         else:
             videos[video.id] = video
     if not videos:
-        raise DataError(f"{path}: names no video; its first row is {','.join(rows[0]) if rows else ''!r}")
+        raise DataError(f"{path}: names no video; its first row is {','.join(example or ())!r}")
     return VideoList(tuple(videos.values()), tuple(refused))
 
 
@@ -92,24 +101,21 @@ def split_by_hash(id_: str, val_share: float) -> str:
     return "val" if int(hashlib.sha256(id_.encode("utf-8")).hexdigest()[:8], 16) < val_share * 2**32 else "train"
 
 
-def _rows(path: Path) -> list[list[str]]:
+def _rows(path: Path) -> Iterator[list[str]]:
     """The cells of all lines that are not empty."""
     if not path.is_file():
         raise DataError(f"{path}: no such list of videos")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-            rows = [[cell.strip() for cell in line] for line in lines if line]
+            yield from ([cell.strip() for cell in line] for line in lines if line)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable list ({error})") from error
-    if not rows:
-        raise DataError(f"{path}: the list is empty")
-    return rows
 
 
-def _columns(path: Path, rows: list[list[str]]) -> tuple[int, dict[int, str], list[list[str]]]:
-    """Which column holds the path, which ones name files of a track, and the rows below the header."""
-    header = [cell.lower() for cell in rows[0]]
+def _columns(path: Path, first: list[str]) -> tuple[int, dict[int, str], bool]:
+    """Which column holds the path, which ones name files of a track, and whether the first row is a header."""
+    header = [cell.lower() for cell in first]
     known = [name for name in PATH_COLUMNS if name in header]
     if known:
         column = header.index(known[0])
@@ -119,12 +125,12 @@ def _columns(path: Path, rows: list[list[str]]) -> tuple[int, dict[int, str], li
             for place, name in enumerate(header)
             if mark in name and place != column
         }
-        return column, tracks, rows[1:]
+        return column, tracks, True
     if len(header) > 1:
         raise DataError(
             f"{path}: none of the columns {', '.join(PATH_COLUMNS)} is there, only {', '.join(header):.200}"
         )
-    return 0, {}, rows
+    return 0, {}, False
 
 
 def _video(row: list[str], column: int, tracks: Mapping[int, str]) -> tuple[ListedVideo | None, str]:
@@ -140,7 +146,8 @@ def _video(row: list[str], column: int, tracks: Mapping[int, str]) -> tuple[List
         return None, "a path that leaves the folder"
     if not _ID.fullmatch(whole.name):
         return None, "an id with other characters than letters, digits, - and _"
-    return ListedVideo(whole.name, str(whole), files), ""
+    path = str(whole)
+    return ListedVideo(whole.name if whole.name != path else path, path, files or _NO_FILES), ""
 
 
 def _stays_inside(name: str) -> bool:

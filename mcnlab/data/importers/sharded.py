@@ -18,8 +18,6 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors.numpy import save
 
@@ -28,12 +26,12 @@ from mcnlab.data.importers.report import ImportReport
 from mcnlab.data.importers.shard_tasks import ShardJob, account_file, task_file, write_shard
 from mcnlab.data.records import Track
 from mcnlab.data.shards import file_checksum, mapped_tensors
+from mcnlab.data.store_rows import join_manifest, joined_schema
 from mcnlab.data.store_writer import store_json
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import ConfigError, DataError, RankError
 from mcnlab.files import (
     make_folder,
-    new_file_atomically,
     put_in_place,
     refuse_occupied,
     remove_partial_files,
@@ -252,7 +250,9 @@ def _finish_store(
     """Write all that stands beside the shards."""
     folder = work / "store"
     accounts = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((work / "parts").glob("*.json"))]
-    _join_manifest(sorted((work / "parts").glob("*.parquet")), folder / "manifest.parquet")
+    parts = sorted((work / "parts").glob("*.parquet"))
+    schema = joined_schema([pq.read_schema(part) for part in parts])
+    join_manifest(map(pq.read_table, parts), schema, folder / "manifest.parquet")
     write_json_atomically(folder / "import_report.json", report.as_dict())
     files = {file: known for account in accounts for file, known in account["files"].items()}
     for file in ("import_report.json", "manifest.parquet", "words.json", "words.safetensors"):
@@ -268,15 +268,3 @@ def _finish_store(
     words = WordVectors(tuple(written["words"]), vectors, written["source"])
     values = store_json(name, counts, tracks, words, content, files)
     write_json_atomically(folder / "store.json", values | dict(info))
-
-
-def _join_manifest(parts: Sequence[Path], path: Path) -> None:
-    """Put the rows of all shards into one file, a row group each; a factor that a shard lacks is empty there."""
-    schema = pa.unify_schemas([pq.read_schema(part) for part in parts])
-    with new_file_atomically(path) as file, pq.ParquetWriter(file, schema) as writer:
-        for part in parts:
-            table = pq.read_table(part)
-            clips = pc.list_value_length(table["clip_start_s"]).to_pylist()
-            for field in (field for field in schema if field.name not in table.column_names):
-                table = table.append_column(field, pa.array([[None] * count for count in clips], field.type))
-            writer.write_table(table.select(schema.names), row_group_size=max(1, len(table)))

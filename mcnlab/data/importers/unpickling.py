@@ -66,12 +66,30 @@ def load_published_pickle(path: Path | str, *, progress: Callable[[int, int], No
         >>> rows[0]["2d"].shape  # doctest: +SKIP
         (2048,)
     """
-    path = Path(path)
+    return read_pickle(Path(path), PlainDataUnpickler, progress=progress)
+
+
+def read_pickle(
+    path: Path, machine: "type[PlainDataUnpickler]", *, progress: Callable[[int, int], None] | None = None
+) -> Any:
+    """The content of a pickle, as one of the closed machines reads it.
+
+    Args:
+        path: of a file.
+        machine: `PlainDataUnpickler`, or one that knows a little more.
+        progress: as in `load_published_pickle`.
+
+    Returns:
+        Plain data.
+
+    Raises:
+        DataError: as `load_published_pickle`.
+    """
     if not path.is_file():  # nor a pipe, which could be waited for without end
         raise DataError(f"{path}: cannot be read (no such file)")
     try:
         with path.open("rb") as file:
-            return _plain(_PlainDataUnpickler(file, path.stat().st_size, progress).load(), {}, 0)
+            return _plain(machine(file, path.stat().st_size, progress).load(), {}, 0)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except DataError as error:
@@ -81,7 +99,7 @@ def load_published_pickle(path: Path | str, *, progress: Callable[[int, int], No
         raise DataError(f"{path}: not a readable pickle ({reason:.200})") from error
 
 
-class _PlainDataUnpickler(pickle._Unpickler):
+class PlainDataUnpickler(pickle._Unpickler):
     """The machine of the standard library, written in Python, with its table of instructions closed.
 
     The machine in C cannot be used: it follows extension codes and touches objects without asking.
@@ -165,13 +183,13 @@ class _PlainDataUnpickler(pickle._Unpickler):
             raise DataError("it unpacks to much more than it holds")
 
 
-def _closed_table() -> dict[int, Callable[[_PlainDataUnpickler], None]]:
+def _closed_table() -> dict[int, Callable[[PlainDataUnpickler], None]]:
     """By instruction: what is done; a refusal where it is none of plain data's."""
     table: dict[int, Callable[[Any], None]] = {}
     for opcode in pickletools.opcodes:
         code = ord(opcode.code)
         inherited = pickle._Unpickler.dispatch[code]
-        own = getattr(_PlainDataUnpickler, inherited.__name__)
+        own = getattr(PlainDataUnpickler, inherited.__name__)
         table[code] = own if opcode.name in _OPCODES else _refusal(opcode.name)
     return table
 
@@ -185,7 +203,7 @@ def _refusal(name: str) -> Callable[[Any], None]:
     return refuse
 
 
-_PlainDataUnpickler.dispatch = _closed_table()  # type: ignore[assignment]
+PlainDataUnpickler.dispatch = _closed_table()  # type: ignore[assignment]
 
 
 class _BoundedFile:

@@ -1,0 +1,66 @@
+"""Measuring a machine, all of it: arithmetic, memory, files, links."""
+
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import torch
+
+from mcnlab.experiment.provenance import processor_name
+from mcnlab.numerics import limited_threads
+from mcnlab.plan.calibration import Calibration
+from mcnlab.plan.measure_device import idle_bytes, measured_rates
+from mcnlab.plan.measure_files import file_rates
+from mcnlab.plan.measure_links import all_reduce_rates
+
+
+def calibrate(
+    folder: Path, *, threads: Sequence[int] = (), progress: Callable[[int, int], None] = lambda done, total: None
+) -> Calibration:
+    """Measure this machine; let nothing else run meanwhile.
+
+    Args:
+        folder: where files are written and read for the measurement; take the disk that holds the stores.
+        threads: numbers of CPU threads to measure with; one and all cores when empty, all cores where there is a GPU.
+        progress: told parts done and all.
+
+    Returns:
+        The rates.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    gpu = device.type == "cuda"
+    cores, idle = torch.get_num_threads(), idle_bytes(device)
+    counts = sorted(set(threads) or ({cores} if gpu else {1, cores}))
+    total, rates = len(counts) + 2, []
+    for done, count in enumerate(counts):
+        progress(done, total)
+        with limited_threads(count):
+            rates.append(measured_rates(device, threads=count))
+    progress(total - 2, total)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".calibration-") as scratch:
+        files = file_rates(Path(scratch))
+    progress(total - 1, total)
+    links = all_reduce_rates(device.type)
+    progress(total, total)
+    memory = psutil.virtual_memory().total
+    return Calibration(
+        device=torch.cuda.get_device_name() if gpu else processor_name(),
+        kind=device.type,
+        machine=platform.node(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        torch=torch.__version__,
+        cores=cores,
+        devices=torch.cuda.device_count() if gpu else 1,
+        device_memory_bytes=torch.cuda.get_device_properties(device).total_memory if gpu else memory,
+        host_memory_bytes=memory,
+        idle_bytes=idle,
+        rates=tuple(rates),
+        all_reduce_bytes_per_s=links,
+        **files,
+    )
