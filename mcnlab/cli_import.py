@@ -321,7 +321,7 @@ def import_protocol(
     from mcnlab.progress import counted
 
     if kind == "spectrograms" and any(one is not None for one in (media, features, audio, like)):
-        raise typer.BadParameter("kind: spectrograms lie in --splits; --media, --features, --audio, --like do not apply")
+        raise typer.BadParameter("kind: spectrograms take --splits alone, no media, features, audio or like")
     with counted("importing") as progress:
         if kind == "spectrograms":
             report = import_spectrograms(splits, out, seconds=seconds, words=text, name=name or kind, progress=progress)
