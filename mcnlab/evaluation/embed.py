@@ -151,8 +151,9 @@ def _embed(
         outputs = model(clips, clips.present)
         for (modality, space), x in outputs.embeddings.items():
             blocks.setdefault((modality, space), []).append(_rows(x, outputs.present[modality]))
-        for modality, x in outputs.features.items() if features is not None else ():
-            features.setdefault(modality, []).append(_rows(x, outputs.present[modality]))
+        if features is not None:
+            for modality, x in outputs.features.items():
+                features.setdefault(modality, []).append(_rows(x, outputs.present[modality]))
     model.train(training)
     rows = sum(len(places) for places in batches)
     found: dict[tuple[str, str], np.ndarray] = {}
