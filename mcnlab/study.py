@@ -35,6 +35,7 @@ STUDY_NOTEBOOKS = (
     "05_compare_the_combinations",
 )
 STEPS_NOTEBOOK = "06_find_the_step"
+TRANSFER_NOTEBOOK = "11_what_transfers"
 """Only for studies whose runs were searched for steps."""
 PREFIXES = ".prefixes"
 """Folder beside the runs where stages that several experiments begin with are kept."""
@@ -294,7 +295,8 @@ def write_study_report(folders: StudyFolders) -> tuple[Path, list[str]]:
 def notebooks_of(runs: Path) -> tuple[str, ...]:
     """The comparison notebooks of a study: those of every study, and those that its evaluation has numbers for."""
     tasks = {task for run in run_folders(runs) for task in run.settings.get("evaluation", {}).get("tasks", ())}
-    return (*STUDY_NOTEBOOKS, *((STEPS_NOTEBOOK,) if "actions" in tasks else ()))
+    own = {"actions": STEPS_NOTEBOOK, "transfer": TRANSFER_NOTEBOOK}
+    return (*STUDY_NOTEBOOKS, *(notebook for task, notebook in own.items() if task in tasks))
 
 
 def report_of(runs: Path, target: Path) -> Path:

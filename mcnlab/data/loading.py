@@ -197,7 +197,7 @@ class ClipCutter:
         """
         if self.modality == "audio":
             track, most = self.tracks[0], self.window.audio_frames
-            heard = cutting.mel_spans(start_s, end_s, track.rows[recordings], most=most)
+            heard = cutting.sound_spans(start_s, end_s, track.rate_hz, track.rows[recordings], most=most)
             mel = new((len(recordings), most, track.dim), np.float16)
             cutting.cut_mel(mel, track, recordings, heard, pad_db=self.window.pad_db)
             return mel, cutting.rows_seen([heard])

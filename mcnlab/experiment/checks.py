@@ -5,12 +5,14 @@ import pandas as pd
 
 from mcnlab.batch import MODALITIES, pair_modalities
 from mcnlab.data.store import Store
+from mcnlab.distributed import world_size
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks, cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.transfer import units_of
 from mcnlab.models.published import is_own
 
 MOST_CLASSES = 100
@@ -67,6 +69,7 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
 
     Raises:
         DataError: there is no held-out split, or it lacks a modality, a pair or a second class.
+        ConfigError: a task that takes one process is asked of several.
     """
     split = evaluation_split(settings, store)
     clips = store.clips(split)
@@ -76,6 +79,12 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
         raise DataError(f"{store.path}: split {split!r}: {error}") from error
     if "actions" in settings.evaluation.tasks:
         check_steps(store, split)
+    if "finetune" in settings.evaluation.tasks and world_size() > 1:
+        raise ConfigError(
+            "evaluation.tasks: finetune takes one process; name it later, mcnlab evaluate --tasks finetune"
+        )
+    if {"transfer", "finetune"} & set(settings.evaluation.tasks):
+        units_of(settings, store, split)
     if "retention" not in settings.evaluation.tasks:
         return []
     left_out = unusable_factors(settings, clips)

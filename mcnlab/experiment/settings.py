@@ -235,13 +235,14 @@ class EvaluationSettings(Settings):
 
     split: str | None = None
     """Held-out split; `test` when the store has it, else `val`."""
-    tasks: tuple[Literal["retrieval", "clusters", "retention", "geometry", "actions"], ...] = (
+    tasks: tuple[Literal["retrieval", "clusters", "retention", "geometry", "actions", "transfer", "finetune"], ...] = (
         "retrieval",
         "clusters",
         "retention",
         "geometry",
     )
-    """What to measure; `actions` searches whole recordings for their steps, and only when it is named."""
+    """What to measure; only when they are named: `actions` searches whole recordings for their steps, `transfer`
+    classifies by linear probes, after few examples or many, `finetune` by training whole towers."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)

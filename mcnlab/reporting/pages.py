@@ -28,6 +28,7 @@ from mcnlab.reporting.summary import (
     summarize,
 )
 from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, outcome_table
+from mcnlab.reporting.transfer import few_shot_figure, probe_figure, transfer_in_words, transfer_table, transfer_tasks
 
 RECALL_LEAD = (
     "R@1: share of queries whose right clip comes first; T→V asks for a video by its caption. Purity: share of clips "
@@ -200,6 +201,7 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
         _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
         _figure_section("retrieval", "Retrieval", recall_figure(summary)),
         _figure_section("clusters", "Clusters", purity_figure(summary), factor_purity_figure(summary)),
+        _transfer(summary),
         _figure_section("spaces", "Spaces", maps_figure(maps) if maps is not None else None, clips=True),
         _training(summary),
     ]
@@ -240,6 +242,27 @@ def _kept_lead(columns: Sequence[Column]) -> str:
             "v, a, t: private to one."
         )
     return "Retention: score of a linear probe for each factor (0 chance, 1 perfect), mean over the trained modalities."
+
+
+def _transfer(summary: StudySummary) -> Section | None:
+    """What the frozen features are good for, on each store where that was measured."""
+    tasks = transfer_tasks(summary)
+    views = [
+        figure_view(one)
+        for task in tasks
+        for one in (probe_figure(summary, task), few_shot_figure(summary, task))
+        if one
+    ]
+    tables = tuple((_title_of_transfer(task), table_view(transfer_table(summary, task))) for task in tasks)
+    said = tuple(sentence for task in tasks for sentence in transfer_in_words(summary, task))
+    return Section("transfer", "Transfer", said, figures=tuple(views), tables=tables) if views else None
+
+
+def _title_of_transfer(task: str) -> str:
+    """What the table of a task is called."""
+    what, _, store = task.partition("@")
+    measures = "All measures of transfer" if what == "transfer" else "All measures of fine-tuning"
+    return f"{measures} on {store or 'the own store'}"
 
 
 def _training(summary: StudySummary) -> Section | None:
