@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from mcnlab.batch import MODALITIES, pair_modalities
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.evaluation.clusters import check_labels
@@ -11,6 +10,7 @@ from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks, cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.modalities import pair_modalities
 from mcnlab.models.published import is_own
 
 MOST_CLASSES = 100
@@ -182,7 +182,7 @@ def _factors(clips: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def _present(settings: ExperimentSettings, clips: pd.DataFrame) -> dict[str, np.ndarray]:
     """By trained modality: which clips have it."""
-    return {m: clips[f"has_{m}"].to_numpy() for m in MODALITIES if m in settings.trained_modalities}
+    return {m: clips[f"has_{m}"].to_numpy() for m in settings.trained_modalities}
 
 
 def _check_training_split(settings: ExperimentSettings, store: Store) -> None:
