@@ -36,9 +36,9 @@ FULL_GRAPH, CORE_VIEW = "full", "core:"
 
 
 def names_in(values: object) -> tuple[str, ...]:
-    """The names in an unchecked list; nothing where it is none."""
+    """What may be names in an unchecked list; nothing where it is none."""
     known = values if isinstance(values, Sequence) and not isinstance(values, str) else ()
-    return in_order(name for name in known if isinstance(name, str))
+    return in_order(name for name in known if isinstance(name, str) and NAME.fullmatch(name))
 
 
 def modalities_of_stages(stages: object) -> tuple[str, ...]:

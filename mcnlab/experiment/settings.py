@@ -289,6 +289,7 @@ class ExperimentSettings(Settings):
     def _parts_fit(self) -> Self:
         if not self.terms.names:
             raise ValueError("terms: expected at least one of contrast, cluster, reconstruct")
+        self._check_modalities()
         for number, stage in enumerate(self.stages):
             unknown = [name for name in stage.terms or () if name not in self.terms.names]
             if unknown:
@@ -299,7 +300,6 @@ class ExperimentSettings(Settings):
                 )
         if not self.stages:
             raise ValueError("stages: expected at least one")
-        self._check_modalities()
         compared = graph_pairs(self.graph)
         if compared is not None and not set(self.trained_pairs) <= set(compared):
             extra = next(pair for pair in self.trained_pairs if pair not in compared)
