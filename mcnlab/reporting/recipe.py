@@ -1,10 +1,10 @@
 """What an experiment did, in the few words that a table or a sentence needs; read from its resolved settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mcnlab.modalities import MODALITIES, group_name, in_order, pair_modalities, pair_place, pairs_among
+from mcnlab.modalities import MODALITIES, group_name, in_order, pair_modalities, pair_place, pairs_among, pairs_with
 
 PAIRS = pairs_among(MODALITIES)
 """All pairs of the modalities of narrated videos, in the order of tables."""
@@ -50,7 +50,7 @@ class Recipe:
             >>> Recipe(("va", "vt"), terms=("contrast", "cluster"), stages=("VA", "VAT")).in_words
             'VA VT · contrast + cluster · stages VA, VAT'
         """
-        parts = [" ".join(_pair_in_words(pair) for pair in self.pairs), " + ".join(self.terms)]
+        parts = [_pairs_in_words(self.pairs), " + ".join(self.terms)]
         if len(self.pairs) > 1 and self.graph != "shared":
             parts.append(f"{self.graph} spaces")
         if len(self.stages) > 1:
@@ -116,6 +116,13 @@ def _initials(stage: Mapping[str, Any]) -> str:
     return group_name(in_order(stage["modalities"]))
 
 
-def _pair_in_words(pair: str) -> str:
-    """Initials as capitals; names as they are."""
-    return pair.upper() if pair in PAIRS else pair
+def _pairs_in_words(pairs: Sequence[str]) -> str:
+    """Initials as capitals, names as they are; many pairs of further views as what they are together."""
+    known = in_order(modality for pair in pairs for modality in pair_modalities(pair))
+    if len(pairs) > 1 and not set(pairs) <= set(PAIRS):
+        if set(pairs) == set(pairs_among(known)):
+            return f"all pairs of {', '.join(known)}"
+        for core in known:
+            if set(pairs) == set(pairs_with(core, known)):
+                return f"{core} with {', '.join(one for one in known if one != core)}"
+    return " ".join(pair.upper() if pair in PAIRS else pair for pair in pairs)
