@@ -144,6 +144,7 @@ def test_a_world_without_further_views_is_named_as_before_there_were_any():
 def test_further_views_leave_everything_else_of_a_world_as_it_is(store, tmp_path):
     plain = build_world(SMALL.model_copy(update={"views": 0}), tmp_path / "plain")
     assert "views" not in plain.info["world"]
+    assert "views" not in plain.info
     assert set(store.tracks) - set(plain.tracks) == {"depth", "flow"}
     for row in range(len(plain)):
         for name, rows in plain[row].tracks.items():
@@ -154,6 +155,7 @@ def test_further_views_leave_everything_else_of_a_world_as_it_is(store, tmp_path
 def test_a_store_knows_which_clips_have_a_view(store):
     assert store.modalities == ("video", "audio", "text", "depth", "flow")
     assert store.clips()["has_depth"].all()
+    assert store.info["views"] == {name: list(VIEWS[name]) for name in ("depth", "flow")}
 
 
 def test_a_recording_may_lack_a_view(tmp_path, store):

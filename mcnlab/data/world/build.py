@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from mcnlab.data.world.recordings import (
     render_sound_of,
 )
 from mcnlab.data.world.settings import WORLD_VERSION, WorldSettings
-from mcnlab.data.world.views import render_view, view_names, view_tracks
+from mcnlab.data.world.views import VIEWS, render_view, view_names, view_tracks
 from mcnlab.errors import DataError
 from mcnlab.numerics import one_torch_thread
 from mcnlab.processes import die_with_parent
@@ -102,12 +103,21 @@ def _write_world(settings: WorldSettings, out: Path, progress: Progress, *, work
         name="narrated world",
         tracks=[*extractor.tracks(), AUDIO_TRACK, *view_tracks(settings.views, clip_s=CLIP_S)],
         words=_word_vectors(settings),
-        info={"world": {"version": WORLD_VERSION, **settings.plain}, "visual": extractor.info()},
+        info={
+            "world": {"version": WORLD_VERSION, **settings.plain},
+            "visual": extractor.info(),
+            **_views_info(settings),
+        },
         calibration=extractor.arrays(),
     ) as writer:
         for done, recording in enumerate(_rendered(settings, places, extractor, workers=workers), start=1):
             writer.add(recording)
             progress(done, len(places))
+
+
+def _views_info(settings: WorldSettings) -> Mapping[str, Any]:
+    """The factors that each further view sees; nothing where there is none."""
+    return {"views": {name: list(VIEWS[name]) for name in view_names(settings.views)}} if settings.views else {}
 
 
 def _rendered(
