@@ -1,6 +1,7 @@
 """What a report says of the number of views and of shared information, on invented results that are known by heart."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -37,7 +38,7 @@ def study(experiments, kept, bounds=()):
                 rows += [[name, seed, "bound", pair, metric, value, None, None] for metric, value in told.items()]
     results = pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
     recipes = {name: Recipe(tuple(pairs)) for name, pairs in experiments.items()}
-    runs = tuple(RunRow(n, s, "finished", "", None, 1, True, 1.0, 1.0, 1.0) for n in experiments for s in range(3))
+    runs = tuple(RunRow(n, s, "finished", "", Path(n), 1, True, 1.0, 1.0, 1.0) for n in experiments for s in range(3))
     return StudySummary("t", "q", tuple(experiments), recipes, runs, results, {}, next(iter(experiments)), {}, {})
 
 

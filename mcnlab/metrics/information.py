@@ -15,7 +15,7 @@ BLOCK = 1024
 
 
 def information_bound(
-    x: Float[Tensor, "clips width"], y: Float[Tensor, "clips width"], *, temperature: float, block: int = BLOCK
+    x: Float[Tensor, "clips width"], y: Float[Tensor, "others other_width"], *, temperature: float, block: int = BLOCK
 ) -> Float[Tensor, " clips"]:
     """What each clip adds to the lower bound of the mutual information of two views: log k - L.
 
