@@ -70,6 +70,10 @@ def test_the_answer_says_that_what_is_kept_grows_and_by_how_much(growing):
     assert lead == "What can be read from video grows with every view that is added, on average over 3 seeds."
     assert points[0] == "core view with 2, 3, 4 views: 0.310 → 0.510 → 0.710; higher with every view in 3 of 3 seeds."
     assert points[2].startswith("Full graph minus core view at 4 views: +0.050")
+    assert (
+        points[3]
+        == "Before training the score is 0.250; more than that is kept in: " + ", ".join(growing.experiments) + "."
+    )
     assert answer(growing)[0].lead == lead
 
 

@@ -134,7 +134,8 @@ def _bound_traces(
 
 def _bounds(summary: StudySummary, points: Mapping[str, str]) -> tuple[dict[str, Interval], dict[str, float]]:
     """By experiment: the bound of its pair over seeds, and what the pair is known to share."""
-    bounds, known = {}, {}
+    bounds: dict[str, Interval] = {}
+    known: dict[str, float] = {}
     for name, pair in points.items():
         found = summary.intervals(Column("", TASK, (pair,), "information_nats"))
         shared = summary.intervals(Column("", TASK, (pair,), "shared_nats"))
@@ -182,12 +183,24 @@ def views_in_words(summary: StudySummary) -> tuple[str, tuple[str, ...]]:
         return "", ()
     points = [line_in_words(summary, line) for line in lines]
     points += [against_core(summary, lines)] if {CORE, FULL} <= {line.name for line in lines} else []
+    points.append(_before_in_words(summary, core))
     if not lines:
         return bounds[0], bounds[1:]
     verb = "grows with every view that is added" if grows(summary, lines) else "does not grow with every added view"
     seeds = len({row.seed for row in summary.finished()})
     lead = f"What can be read from {core} {verb}, on average over {seeds} seed{'s' * (seeds != 1)}."
     return lead, (*(point for point in points if point), *bounds)
+
+
+def _before_in_words(summary: StudySummary, core: str) -> str:
+    """What could be read before training, and which experiments keep more than that."""
+    subjects = quality_column(summary, core).subjects
+    kept, before = (summary.intervals(Column("", "retention", subjects, metric)) for metric in ("score", "untrained"))
+    if not before:
+        return ""
+    more = [name for name in kept if name in before and kept[name].value > before[name].value]
+    level = sum(one.value for one in before.values()) / len(before)
+    return f"Before training the score is {level:.3f}; more than that is kept in: {', '.join(more) or 'none'}."
 
 
 def bound_in_words(summary: StudySummary) -> list[str]:
