@@ -36,15 +36,19 @@ FeaturesOption = Annotated[
 Workers = Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")]
 
 
-@importers.command("world", epilog="Example: mcnlab import world --out stores/world --set seed=1")
-def import_world(out: Out, overrides: Overrides = []) -> None:  # noqa: B006  typer wants a list
+@importers.command("world", epilog="Example: mcnlab import world --out stores/world --views 4 --set seed=1")
+def import_world(
+    out: Out,
+    overrides: Overrides = [],  # noqa: B006  typer wants a list
+    views: Annotated[int, typer.Option(help="Further views: depth, flow, luminance, color, surface, outline.")] = 0,
+) -> None:
     """Render the narrated world: clips whose causes are known."""
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
     from mcnlab.config import with_overrides
     from mcnlab.data.world import WorldSettings, build_world
     from mcnlab.progress import counted
 
-    settings = WorldSettings.parse(with_overrides({}, overrides), source="--set")
+    settings = WorldSettings.parse(with_overrides({"views": views} if views else {}, overrides), source="import world")
     with counted("rendering") as progress:
         build_world(settings, out, progress=progress)
     say_what_is_in(out)

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from mcnlab.batch import MODALITIES, pair_modalities
 from mcnlab.data.store import Store
 from mcnlab.distributed import world_size
 from mcnlab.errors import ConfigError, DataError
@@ -13,6 +12,7 @@ from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks, cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.transfer import units_of
+from mcnlab.modalities import pair_modalities
 from mcnlab.models.published import is_own
 
 MOST_CLASSES = 100
@@ -191,7 +191,7 @@ def _factors(clips: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def _present(settings: ExperimentSettings, clips: pd.DataFrame) -> dict[str, np.ndarray]:
     """By trained modality: which clips have it."""
-    return {m: clips[f"has_{m}"].to_numpy() for m in MODALITIES if m in settings.trained_modalities}
+    return {m: clips[f"has_{m}"].to_numpy() for m in settings.trained_modalities}
 
 
 def _check_training_split(settings: ExperimentSettings, store: Store) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from mcnlab.batch import MODALITIES
 from mcnlab.data.loading import input_dim
 from mcnlab.data.store import Store, open_store
 from mcnlab.distributed import from_first
@@ -72,7 +71,7 @@ def check_widths(settings: ExperimentSettings, store: Store, other: Store) -> No
     Raises:
         DataError: a width differs; both stores and the modality are named.
     """
-    for modality in (m for m in MODALITIES if m in store.modalities and m in other.modalities):
+    for modality in (m for m in store.modalities if m in other.modalities):
         here, there = (input_dim(chosen_tracks(settings, one), modality) for one in (store, other))
         if here != there:
             raise DataError(f"{other.path}: its {modality} is {there} wide, but {here} wide in {store.path}")

@@ -169,10 +169,10 @@ def fill_queues(terms: Mapping[str, Term]) -> None:
 def empty_batch(settings: ExperimentSettings, input_dims: Mapping[str, int], clips: int) -> Batch:
     """A batch of complete clips, of the shapes that the experiment's towers read."""
     model = settings.model
-    shapes = {"video": (), "audio": (model.audio_frames,), "text": (model.words,)}
+    shapes = {"audio": (model.audio_frames,), "text": (model.words,)}
     inputs = {}
     for modality, width in input_dims.items():
-        inner = (*shapes[modality], width) if modality == "text" else (width, *shapes[modality])
+        inner = (*shapes[modality], width) if modality == "text" else (width, *shapes.get(modality, ()))
         inputs[modality] = torch.empty(clips, *inner)
     lengths = {modality: torch.empty(clips, dtype=torch.int64) for modality in inputs}
     flags = {modality: torch.ones(clips, dtype=torch.bool) for modality in inputs}

@@ -15,6 +15,7 @@ from mcnlab.reporting.evaluated import OWN, EvaluatedStore, evaluated_stores, me
 from mcnlab.reporting.export import export_html, run_facts
 from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
 from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
+from mcnlab.reporting.information import bound_figure, bound_table
 from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
 from mcnlab.reporting.published import PublishedTable, published_tables
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
@@ -29,6 +30,7 @@ from mcnlab.reporting.summary import (
 )
 from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, outcome_table
 from mcnlab.reporting.transfer import few_shot_figure, probe_figure, transfer_in_words, transfer_table, transfer_tasks
+from mcnlab.reporting.views import growth_figure
 
 RECALL_LEAD = (
     "R@1: share of queries whose right clip comes first; T→V asks for a video by its caption. Purity: share of clips "
@@ -196,6 +198,7 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
     if not len(summary.results):
         return [_training(summary)]
     return [
+        _views(summary),
         _comparison(summary),
         _published(summary),
         _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
@@ -205,6 +208,14 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
         _figure_section("spaces", "Spaces", maps_figure(maps) if maps is not None else None, clips=True),
         _training(summary),
     ]
+
+
+def _views(summary: StudySummary) -> Section | None:
+    """What one view keeps against the number of views and against shared information; None where nobody asked."""
+    figures = tuple(figure_view(one) for one in (growth_figure(summary), bound_figure(summary)) if one is not None)
+    bounds = bound_table(summary)
+    tables = (("Shared information of every pair, in nats", table_view(bounds)),) if len(bounds) else ()
+    return Section("views", "Views", figures=figures, tables=tables) if figures or tables else None
 
 
 def _comparison(summary: StudySummary) -> Section:
