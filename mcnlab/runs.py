@@ -23,6 +23,7 @@ HEADLINES = {
     "retrieval": ("recall_at_1", "chance_at_1"),
     "clusters": ("purity", "chance_purity"),
     "actions": ("step_recall", "chance_step_recall"),
+    "stills": ("accuracy", "chance"),
 }
 """By task: the metric that is told first, and that of chance."""
 

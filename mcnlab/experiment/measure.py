@@ -27,6 +27,7 @@ from mcnlab.experiment.build import build_model, build_source
 from mcnlab.experiment.checks import class_columns, evaluation_split, usable_factors
 from mcnlab.experiment.compared import Arrays, across_spaces, compared_arrays
 from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.stills import still_rows
 from mcnlab.files import write_bytes_atomically
 from mcnlab.models.graph import Graph
 from mcnlab.models.multimodal import MultimodalModel
@@ -125,6 +126,8 @@ def measure(
     rows += space_rows(settings, model.graph, arrays, before, source.clips, seed=seed)
     if "actions" in tasks:
         rows += action_rows(settings, model, held_out.untrained, store, held_out.split, folder, seed=seed)
+    if "stills" in tasks:
+        rows += still_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
     if folder is not None:
         known = subjects(model.graph, arrays, settings.trained_modalities)
         write_embeddings(folder / "embeddings.safetensors", known)

@@ -22,6 +22,7 @@ from mcnlab.data.world import WorldSettings
 from mcnlab.errors import DataError
 from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
 from mcnlab.models.graph import HeadKind
+from mcnlab.models.video3d import TimePadding, VideoKind
 
 Pair = Literal["va", "vt", "at"]
 PAIRS: tuple[Pair, ...] = ("va", "vt", "at")
@@ -82,6 +83,14 @@ class ModelSettings(Settings):
     """Log-mel frames per clip, 100 per second; longer is cut, shorter is padded."""
     words: PositiveInt = 20
     """Words per caption."""
+    video_frames: PositiveInt = 16
+    """Frames per clip, where the store's video is frames; longer is cut, shorter gets its last frame again."""
+    video_width: PositiveInt = Field(default=64, multiple_of=8)
+    """Features of the backbone that trains on frames."""
+    video_backbone: VideoKind = "conv3d"
+    """How that backbone sees time: by convolutions, or by channels that frames exchange (`shift`)."""
+    video_padding: TimePadding = "replicate"
+    """What that backbone sees before the first frame and after the last: `replicate` or `zeros`."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""
@@ -217,13 +226,14 @@ class EvaluationSettings(Settings):
 
     split: str | None = None
     """Held-out split; `test` when the store has it, else `val`."""
-    tasks: tuple[Literal["retrieval", "clusters", "retention", "geometry", "actions"], ...] = (
+    tasks: tuple[Literal["retrieval", "clusters", "retention", "geometry", "actions", "stills"], ...] = (
         "retrieval",
         "clusters",
         "retention",
         "geometry",
     )
-    """What to measure; `actions` searches whole recordings for their steps, and only when it is named."""
+    """What to measure; only when named: `actions` searches whole recordings for their steps, `stills` classifies single
+    frames with the deflated video backbone."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)

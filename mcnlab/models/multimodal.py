@@ -11,6 +11,7 @@ from mcnlab.models.davenet import DaveNet, mean_over_time, real_steps
 from mcnlab.models.graph import Graph
 from mcnlab.models.reconstruction import Decoder
 from mcnlab.models.towers import CoarseMap, GatedUnit, MlpHead, SentenceMaxPool
+from mcnlab.models.video3d import FramesBackbone, TimePadding, VideoKind, build_video_backbone
 from mcnlab.numerics import l2_normalize, seeded
 
 DAVENET_HALVINGS = 3
@@ -31,6 +32,14 @@ class ModelSizes:
     """Basic blocks in each of DaveNet's stages."""
     decoder_hidden: int = 1024
     """Inner width of the decoders."""
+    frame_shape: tuple[int, int, int] | None = None
+    """Channels, height, width of a frame where the video is frames; None where it is features."""
+    video_width: int = 64
+    """Features of the backbone that sees frames, a multiple of 8."""
+    video_backbone: VideoKind = "conv3d"
+    """How it sees time."""
+    video_padding: TimePadding = "replicate"
+    """What it sees before the first frame and after the last."""
 
 
 class MultimodalModel(nn.Module):
@@ -142,6 +151,8 @@ class MultimodalModel(nn.Module):
             return self._pooled_audio(backbone(inputs), inputs.shape[2], batch.lengths["audio"][rows])
         if modality == "text":
             return backbone(inputs, None if self.faithful else batch.lengths["text"][rows])
+        if isinstance(backbone, FramesBackbone):
+            return backbone(inputs, None if self.faithful else batch.lengths[modality][rows])
         return backbone(inputs)
 
     def _pooled_audio(self, steps: Tensor, padded_frames: int, frames: Tensor) -> Tensor:
@@ -165,6 +176,8 @@ def spread_rows(values: Float[Tensor, "present dim"], rows: Tensor, total: int) 
 
 def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
     """What comes before a modality's heads."""
+    if modality == "video" and sizes.frame_shape is not None:
+        return build_video_backbone(sizes.video_backbone, sizes.frame_shape, sizes.video_width, sizes.video_padding)
     if modality == "video":
         return nn.Identity()  # the features are frozen and pooled
     if modality == "audio":
@@ -186,11 +199,12 @@ def _head(kind: str, modality: str, in_dim: int, dim: int) -> nn.Module:
 
 def _feature_dim(modality: str, width: int, sizes: ModelSizes) -> int:
     """Width of a modality's backbone features."""
-    return {"video": width, "audio": sizes.audio_width, "text": sizes.dim}[modality]
+    video = width if sizes.frame_shape is None else sizes.video_width
+    return {"video": video, "audio": sizes.audio_width, "text": sizes.dim}[modality]
 
 
 def reconstruction_target(outputs: Outputs, batch: Batch, modality: str, *, detach: bool) -> Float[Tensor, "clips _"]:
-    """What a modality's decoder should give back: the raw video input, or the pooled backbone features.
+    """What a modality's decoder should give back: the video's frozen features, or the pooled backbone features.
 
     Args:
         outputs: the model's outputs for the batch.
@@ -201,7 +215,8 @@ def reconstruction_target(outputs: Outputs, batch: Batch, modality: str, *, deta
     Returns:
         (clips, width of the target).
     """
-    target = batch.inputs["video"] if modality == "video" else outputs.features[modality]
+    frozen = modality == "video" and "video" in batch.inputs and batch.inputs["video"].ndim == 2  # else frames
+    target = batch.inputs["video"] if frozen else outputs.features[modality]
     return target.detach() if detach else target
 
 

@@ -3,16 +3,20 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcnlab.distributed import sum_over_ranks
 
 
-class SpanningBatchNorm(nn.BatchNorm1d):
+class SpanningBatchNorm(_BatchNorm):
     """Batch normalization over the rows of all processes; as the usual one where it does not train.
 
     Source: Ioffe and Szegedy (2015), arXiv 1502.03167, algorithm 1, as in PyTorch. Difference from PyTorch's
     `SyncBatchNorm`: runs on the CPU as well, and some processes may have no rows.
     """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of axes after the channels: time, and space where there are frames."""
 
     def forward(self, input: Float[Tensor, "rows channels *time"]) -> Float[Tensor, "rows channels *time"]:
         """Rows with mean 0 and variance 1 over all processes, then scaled and shifted."""
@@ -43,7 +47,7 @@ def span_processes(model: nn.Module) -> None:
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm1d) and not isinstance(child, SpanningBatchNorm):
+            if isinstance(child, _BatchNorm) and not isinstance(child, SpanningBatchNorm):
                 spanning = SpanningBatchNorm(child.num_features, child.eps, child.momentum)
                 spanning._parameters, spanning._buffers = child._parameters, child._buffers
                 setattr(parent, name, spanning.train(child.training))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import Literal
 
 from pydantic import Field
 
@@ -40,6 +41,8 @@ class WorldSettings(Settings):
     """Share of clips without audio."""
     missing_text: float = Field(default=0.0, ge=0.0, le=0.99)
     """Share of clips without a sentence."""
+    video: Literal["features", "frames"] = "features"
+    """What the store holds of the pictures: tracks of untrained features, or the frames themselves, in color."""
     video_dim: int = Field(default=512, ge=8, le=8192)
     """Width of each of the two visual feature tracks."""
     word_dim: int = Field(default=100, ge=2, le=1024)
@@ -65,5 +68,8 @@ def world_fingerprint(settings: WorldSettings) -> str:
         >>> world_fingerprint(WorldSettings()) == world_fingerprint(WorldSettings(seed=0))
         True
     """
-    text = json.dumps({"version": WORLD_VERSION, **settings.model_dump()}, sort_keys=True)
+    values = settings.model_dump()
+    if settings.video == "features":
+        del values["video"]  # the names of older worlds stay
+    text = json.dumps({"version": WORLD_VERSION, **values}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
