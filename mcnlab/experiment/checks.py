@@ -77,6 +77,8 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
         raise DataError(f"{store.path}: split {split!r}: {error}") from error
     if "actions" in settings.evaluation.tasks:
         check_steps(store, split)
+        if frame_shape(chosen_tracks(settings, store)) is not None:
+            raise DataError(f"{store.path}: the task actions searches in features, but the video here is raw frames")
     if "stills" in settings.evaluation.tasks:
         _check_stills(settings, store, clips)
     if "retention" not in settings.evaluation.tasks:

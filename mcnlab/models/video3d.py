@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mcnlab.errors import ConfigError, ShapeError
 from mcnlab.models.davenet import mean_over_time, real_steps
@@ -232,9 +231,11 @@ class TemporalShift(nn.Module):
     ) -> Float[Tensor, "rows channels frames height width"]:
         """Channels [last block from the next frame, middle, first block from the frame before]."""
         first, middle, last = channel_blocks(clips, self.share)
-        mode = "constant" if self.padding == "zeros" else "replicate"
-        later = functional.pad(last, (0, 0, 0, 0, 0, 1), mode=mode)[:, :, 1:]
-        earlier = functional.pad(first, (0, 0, 0, 0, 1, 0), mode=mode)[:, :, :-1]
+        after, before = last[:, :, -1:], first[:, :, :1]
+        if self.padding == "zeros":
+            after, before = torch.zeros_like(after), torch.zeros_like(before)
+        later = torch.cat([last[:, :, 1:], after], dim=2)
+        earlier = torch.cat([before, first[:, :, :-1]], dim=2)
         return torch.cat([later, middle, earlier], dim=1)
 
     def deflated(self) -> "ExchangedBlocks":
