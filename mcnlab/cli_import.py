@@ -61,17 +61,37 @@ def import_media(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="One row per clip.")],
     out: Out,
     video: Annotated[
-        str, typer.Option(help="Frozen visual features: seeded (untrained), or a folder or hub id of a ResNet.")
+        str,
+        typer.Option(
+            help="Frozen visual features: seeded (untrained), or a folder or hub id of a ResNet; or frames: small "
+            "frames themselves, for a video backbone that trains on them."
+        ),
     ] = "seeded",
     text: Text = None,
+    frame_size: Annotated[
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="With --video frames: their size, such as 24x40.")
+    ] = None,
+    frame_rate: Annotated[float, typer.Option(min=0.1, max=240, help="Frames taken per second.")] = 25.0,
+    color: Annotated[bool, typer.Option("--color", help="With --video frames: keep the color.")] = False,
 ) -> None:
     """Make a store from your own video, image and sound files and captions."""
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
     from mcnlab.data.importers.media import import_media as build
+    from mcnlab.data.raw_frames import parsed_size
     from mcnlab.progress import counted
 
+    size = None if frame_size is None else parsed_size(frame_size)
     with counted("importing") as progress:
-        report = build(manifest, out, video=video, words=text, progress=progress)
+        report = build(
+            manifest,
+            out,
+            video=video,
+            words=text,
+            frames_per_s=frame_rate,
+            frame_size=size,
+            color=color,
+            progress=progress,
+        )
     tell(report)
 
 

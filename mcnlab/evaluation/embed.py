@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcnlab.batch import Batch
 from mcnlab.distributed import gather_rows, own_rows, rows_by_rank, sum_over_ranks, world_size
@@ -173,6 +174,6 @@ def _batches(source: Batches, batch: int) -> list[np.ndarray]:
     return [np.arange(start, min(start + batch, len(source))) for start in range(0, len(source), batch)]
 
 
-def _norms(model: nn.Module) -> list[nn.BatchNorm1d]:
+def _norms(model: nn.Module) -> list[_BatchNorm]:
     """The layers that keep running statistics."""
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]

@@ -28,6 +28,7 @@ from mcnlab.experiment.checks import class_columns, evaluation_split, usable_fac
 from mcnlab.experiment.compared import Arrays, across_spaces, compared_arrays
 from mcnlab.experiment.finetune import finetune_rows
 from mcnlab.experiment.settings import ContrastSettings, ExperimentSettings
+from mcnlab.experiment.stills import still_rows
 from mcnlab.experiment.transfer import transfer_rows
 from mcnlab.files import write_bytes_atomically
 from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_name
@@ -137,6 +138,8 @@ def measure(
         rows += transfer_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
     if "finetune" in tasks:
         rows += finetune_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
+    if "stills" in tasks:
+        rows += still_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
     if folder is not None:
         known = subjects(model.graph, arrays, settings.trained_modalities)
         write_embeddings(folder / "embeddings.safetensors", known)

@@ -26,15 +26,22 @@ from mcnlab.reporting.summary import (
     StudySummary,
     key_columns,
     retention_columns,
+    still_columns,
+    still_error_columns,
     summarize,
 )
-from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, outcome_table
+from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, means_table, outcome_table
 from mcnlab.reporting.transfer import few_shot_figure, probe_figure, transfer_in_words, transfer_table, transfer_tasks
 from mcnlab.reporting.views import growth_figure
 
 RECALL_LEAD = (
     "R@1: share of queries whose right clip comes first; T→V asks for a video by its caption. Purity: share of clips "
     "in the majority class of their cluster. Larger is better everywhere."
+)
+STILLS_LEAD = (
+    "Single pictures: share of the clips whose class a linear probe names from the video network's features of the "
+    "clip, of its middle frame held still, and of that frame in the network of pictures that it becomes (deflated: "
+    "batch norms fitted; naive: not). Larger is better."
 )
 MAP_CACHE = ".maps"
 """Folder beside the runs where positions on maps are kept."""
@@ -220,10 +227,13 @@ def _views(summary: StudySummary) -> Section | None:
 
 def _comparison(summary: StudySummary) -> Section:
     """The main tables."""
-    recall, kept = key_columns(summary), retention_columns(summary)
+    recall, kept, stills = key_columns(summary), retention_columns(summary), still_columns(summary)
     views = [comparison_view(summary, recall, lead=RECALL_LEAD, recipes=True)] if recall else []
     views += [comparison_view(summary, kept, lead=_kept_lead(kept), recipes=False)] if kept else []
-    tables = (("All tested differences", table_view(differences_table(summary, [*recall, *kept]))),)
+    views += [comparison_view(summary, stills, lead=STILLS_LEAD, recipes=False)] if stills else []
+    tables = (("All tested differences", table_view(differences_table(summary, [*recall, *kept, *stills]))),)
+    if errors := still_error_columns(summary):
+        tables += (("Error of the deflated features, relative (L1)", table_view(means_table(summary, errors))),)
     own = measured_on(summary, OWN)
     return Section("comparison", "Comparison", (own,) if own else (), tuple(views), (), tables)
 
