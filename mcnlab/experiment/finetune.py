@@ -13,7 +13,7 @@ from mcnlab.data.protocol import read_protocol
 from mcnlab.data.store import Store
 from mcnlab.errors import DataError
 from mcnlab.evaluation.rows import ResultRow
-from mcnlab.evaluation.transfer import Targets, chance_scores, scores_of_splits
+from mcnlab.evaluation.transfer import Score, Targets, chance_scores, scores_of_splits
 from mcnlab.experiment.build import build_source
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.transfer import BACKBONE, Units, unit_features, units_of
@@ -61,7 +61,7 @@ def finetune_rows(
     units = units_of(settings, store, split)
     rows: list[ResultRow] = []
     for modality in (m for m in model.modalities if m in settings.trained_modalities and m in store.modalities):
-        found = {}
+        found: dict[str, Score] = {}
         for prefix, start in (("", model), ("untrained_", untrained)):
             scored, targets = tuned_scores(settings, start, store, units, modality, seed=seed, epochs=epochs)
             scores = scores_of_splits(targets, [scored], method="tuned", seed=seed)
