@@ -19,7 +19,7 @@ from mcnlab.plan.advice import planned
 from mcnlab.plan.calibration import Calibration, rate_at, read_calibration, write_calibration
 from mcnlab.plan.predict import LINKS, exchanged_bytes, op_seconds
 from mcnlab.plan.sizes import Request, data_size
-from mcnlab.plan.step_cost import step_cost
+from mcnlab.plan.step_cost import StepSize, step_cost
 from mcnlab.plan.trace import Op, counting
 from mcnlab.plan.words import rounded, size_in_words, time_in_words
 
@@ -69,9 +69,9 @@ def round_machine(**changed):
     return Calibration.parse(values | changed, source="test")
 
 
-def cost_of(settings, *, local, total=None, refit=False, dims=DIMS):
+def cost_of(settings, *, local, total=None, refit=False, chunk=None, dims=DIMS):
     """The cost of a step of the first stage."""
-    return step_cost(settings, dims, build_stages(settings)[0], local=local, total=total or local, refit=refit)
+    return step_cost(settings, dims, build_stages(settings)[0], StepSize(local, total or local, refit, chunk))
 
 
 def test_a_matrix_product_and_its_two_gradients_cost_six_sides_multiplied():

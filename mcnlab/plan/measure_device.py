@@ -3,7 +3,7 @@
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import psutil
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mcnlab.plan.calibration import Points, Rates
 from mcnlab.plan.trace import NAMES, counting
 
+PRECISIONS = tuple(NAMES.values())
 SIDES = {"cpu": (16, 64, 256, 512), "cuda": (64, 256, 1024, 4096)}
 """Smallest side of the matrix products that are timed; the other two are four times as long."""
 CHANNELS = (8, 32, 128, 512, 1024)
@@ -23,6 +24,8 @@ ROWS = {"cpu": 16, "cuda": 256}
 SIZES = {"cpu": (2**18, 2**21, 2**24, 2**27), "cuda": (2**20, 2**23, 2**26, 2**29)}
 """Bytes read and written by the arithmetic that is timed."""
 NORM_CHANNELS = 256
+now = time.perf_counter
+"""The clock."""
 ROUNDS = 5
 """The median of so many counts."""
 ROUND_S = 0.02
@@ -31,24 +34,26 @@ SLOW_S = 0.5
 """Work that takes longer is timed once, and nothing larger of its kind is."""
 
 
-def measured_rates(device: torch.device, *, threads: int) -> Rates:
+def measured_rates(device: torch.device, threads: int, *, precisions: Collection[str] = PRECISIONS) -> Rates:
     """What a device does per second.
 
     Args:
         device: CPU or GPU.
         threads: CPU threads that torch uses at the moment.
+        precisions: types whose matrix products and convolutions are timed.
 
     Returns:
         Its rates.
     """
     kind = device.type
-    convolutions = {name: _conv_points(device, dtype) for dtype, name in NAMES.items()}
+    types = {dtype: name for dtype, name in NAMES.items() if name in precisions}
+    convolutions = {name: _conv_points(device, dtype) for dtype, name in types.items()}
     norms = [_norm_rates(device, size) for size in SIZES[kind]]
     plain = [_arithmetic_rates(device, size) for size in SIZES[kind]]
     sizes = [float(size) for size in SIZES[kind]]
     return Rates(
         threads=threads,
-        gemm_flops={name: _gemm_points(device, dtype) for dtype, name in NAMES.items()},
+        gemm_flops={name: _gemm_points(device, dtype) for dtype, name in types.items()},
         conv_forward_flops={name: forward for name, (forward, _) in convolutions.items()},
         conv_backward_flops={name: backward for name, (_, backward) in convolutions.items()},
         norm_forward_bytes=_points(sizes, [forward for forward, _ in norms]),
@@ -82,12 +87,12 @@ def idle_bytes(device: torch.device) -> int:
 
 def _timed(work: Callable[[], object], repeat: int, device: torch.device) -> float:
     """Seconds of some work, several times in a row."""
-    began = time.perf_counter()
+    began = now()
     for _ in range(repeat):
         work()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return now() - began
 
 
 def _points(sizes: list[float], rates: list[float]) -> Points:

@@ -159,10 +159,9 @@ def _part_formula(plan: Plan, stage: StagePlan, part: str) -> str:
     if part == LINKS:
         moved = size_in_words(exchanged_bytes(stage.cost, plan.request.gpus))
         return f"{share}: {moved} of gradients and embeddings from each process"
-    flops = sum(op.flops for op in stage.cost.ops if op.part == part)
-    moved = sum(op.bytes for op in stage.cost.ops if op.part == part)
-    count = sum(op.part == part for op in stage.cost.ops)
-    return f"{share}: {work_in_words(flops)}, {size_in_words(moved)} moved, {count} operations at measured rates"
+    ops = [op for op in stage.cost.ops if op.part == part]
+    flops, traffic = sum(op.flops for op in ops), sum(op.bytes for op in ops)
+    return f"{share}: {work_in_words(flops)}, {size_in_words(traffic)} moved, {len(ops)} operations at measured rates"
 
 
 def _memory(plan: Plan) -> Iterator[Figure]:

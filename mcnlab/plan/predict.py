@@ -8,7 +8,7 @@ from mcnlab.experiment.build import build_stages
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.plan.calibration import Calibration, Rates, rate_at
 from mcnlab.plan.sizes import DataSize, Request, data_size
-from mcnlab.plan.step_cost import StepCost, step_cost
+from mcnlab.plan.step_cost import StepCost, StepSize, chunk_of, step_cost
 from mcnlab.plan.trace import Op
 from mcnlab.training.checkpoint import KEPT
 from mcnlab.training.stages import Stage
@@ -76,7 +76,7 @@ class Plan:
         return sum(stage.hours for stage in self.stages)
 
     @property
-    def run_bytes(self) -> float:
+    def run_bytes(self) -> int:
         """On disk for the run: the checkpoints that are kept, and one that is being written."""
         return (KEPT + 1) * max(stage.cost.checkpoint_bytes for stage in self.stages)
 
@@ -144,7 +144,7 @@ def _stage_plan(
     cluster = settings.terms.cluster if "cluster" in stage.terms else None
     shares = {False: 1.0} if cluster is None else {True: 1 / cluster.refit_every, False: 1 - 1 / cluster.refit_every}
     costs = {
-        refit: step_cost(settings, data.input_dims, stage, local=local, total=batch, refit=refit)
+        refit: step_cost(settings, data.input_dims, stage, StepSize(local, batch, refit, chunk_of(settings)))
         for refit, share in shares.items()
         if share
     }
