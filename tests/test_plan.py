@@ -43,7 +43,11 @@ def round_rates(rate=1e9, threads=1):
     table = dict.fromkeys(("float32", "bfloat16", "float16"), one)
     plain = ("norm_forward_bytes", "norm_backward_bytes", "fresh_bytes", "inplace_bytes")
     arithmetic = ("gemm_flops", "conv_forward_flops", "conv_backward_flops")
-    return {"threads": threads, "overhead_s": 1e-6} | dict.fromkeys(arithmetic, table) | dict.fromkeys(plain, one)
+    return (
+        {"threads": threads, "overhead_s": 1e-6, "update_overhead_s": 1e-6}
+        | dict.fromkeys(arithmetic, table)
+        | dict.fromkeys(plain, one)
+    )
 
 
 def round_machine(**changed):

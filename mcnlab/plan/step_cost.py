@@ -19,6 +19,8 @@ from mcnlab.training.stages import Stage
 from mcnlab.training.step import autocast
 from mcnlab.training.terms import Active, ClusterTerm, RingProgress, Term
 
+OPTIMIZER = "optimizer"
+"""The part of a step that updates the weights."""
 UNREAD: dict[str, bool | set[str]] = {
     "experiment": True,
     "evaluation": True,
@@ -134,8 +136,10 @@ def _kept(case: _Case) -> StepCost:
         gathered = _Step(model, terms, settings, stage, case.size, tracer).forward_and_backward(batch)
         trained = [p for p in model.parameters() if p.grad is not None]
         gradients, peak = size_of(trained), tracer.peak_bytes
-        tracer.peak_bytes = tracer.live_bytes
-        with tracer.part("optimizer"):
+        tracer.peak_bytes, done = tracer.live_bytes, len(tracer.ops)
+        optimizer.step()
+        del tracer.ops[done:]  # Adam's moments come into being only once
+        with tracer.part(OPTIMIZER):
             nn.utils.clip_grad_norm_(model.parameters(), settings.training.max_grad_norm)
             optimizer.step()
         beyond = max(0, peak - gradients, tracer.peak_bytes - 3 * gradients)  # Adam's moments came into being just now
