@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from mcnlab.batch import Batch, Outputs
@@ -103,14 +104,13 @@ class MultimodalModel(nn.Module):
         """
         chosen = [m for m in self.backbones if modalities is None or m in modalities]
         features, embeddings = {}, {}
-        for modality in chosen:
-            rows = batch.present[modality].nonzero().flatten()
+        for modality, rows in present_rows({m: batch.present[m] for m in chosen}).items():
             if len(rows) or modality in even_without:
                 found = self._features(modality, batch, rows)
             else:
                 found = batch.inputs[modality].new_zeros(0, self.feature_dims[modality])
             features[modality] = spread_rows(found, rows, len(batch))
-            for space, embedded in self._arrivals(modality, features[modality][rows], pairs).items():
+            for space, embedded in self._arrivals(modality, taken(features[modality], rows), pairs).items():
                 embedded = embedded if self.faithful else l2_normalize(embedded)
                 embeddings[modality, space] = spread_rows(embedded, rows, len(batch))
         return Outputs(features, embeddings, {m: batch.present[m] for m in chosen})
@@ -129,6 +129,18 @@ class MultimodalModel(nn.Module):
                     reached[step.target] = self.maps[step.name](reached[step.source])
         return {space: reached[space] for space in graph.spaces if space in reached}
 
+    def couples_clips(self, modality: str) -> bool:
+        """Whether a clip's outputs depend on the other clips: a batch normalization on the way takes their statistics.
+
+        Args:
+            modality: whose tower, heads and maps.
+        """
+        parts = [self.backbones[modality]]
+        parts += [self.heads[head_name(modality, space)] for space in self.graph.heads_of(modality)]
+        ways = (self.graph.way(modality, space) for space in self.graph.spaces_of(modality))
+        parts += [self.maps[step.name] for way in ways for step in way or ()]
+        return any(isinstance(m, nn.BatchNorm1d) and m.training for part in parts for m in part.modules())
+
     def reconstruct(
         self, embedding: Float[Tensor, "rows dim"], *, modality: str, space: str
     ) -> Float[Tensor, "rows _"]:
@@ -137,11 +149,11 @@ class MultimodalModel(nn.Module):
 
     def _features(self, modality: str, batch: Batch, rows: Tensor) -> Tensor:
         """Backbone features of the given rows of a batch."""
-        backbone, inputs = self.backbones[modality], batch.inputs[modality][rows]
+        backbone, inputs = self.backbones[modality], taken(batch.inputs[modality], rows)
         if modality == "audio":
-            return self._pooled_audio(backbone(inputs), inputs.shape[2], batch.lengths["audio"][rows])
+            return self._pooled_audio(backbone(inputs), inputs.shape[2], taken(batch.lengths["audio"], rows))
         if modality == "text":
-            return backbone(inputs, None if self.faithful else batch.lengths["text"][rows])
+            return backbone(inputs, None if self.faithful else taken(batch.lengths["text"], rows))
         return backbone(inputs)
 
     def _pooled_audio(self, steps: Tensor, padded_frames: int, frames: Tensor) -> Tensor:
@@ -154,6 +166,20 @@ class MultimodalModel(nn.Module):
 def head_name(modality: str, space: str) -> str:
     """The name of a head or decoder among the model's parameters."""
     return f"{modality}_in_{space}"
+
+
+def present_rows(present: Mapping[str, Bool[Tensor, " clips"]]) -> dict[str, Int[Tensor, " rows"]]:
+    """By modality: the places of the clips that have it; the device is waited for once, not once per modality."""
+    if not present:
+        return {}
+    flags = torch.stack(list(present.values()))  # (modalities, clips)
+    places = (has.nonzero().flatten() for has in flags.cpu())
+    return {modality: rows.to(flags.device) for modality, rows in zip(present, places, strict=True)}
+
+
+def taken(x: Shaped[Tensor, "clips ..."], rows: Int[Tensor, " rows"]) -> Shaped[Tensor, "rows ..."]:
+    """Some rows of a tensor; all of them are not copied."""
+    return x if len(rows) == len(x) else x[rows]
 
 
 def spread_rows(values: Float[Tensor, "present dim"], rows: Tensor, total: int) -> Float[Tensor, "total dim"]:
