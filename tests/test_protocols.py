@@ -230,7 +230,7 @@ def test_media_files_are_found_by_name_and_cut_into_windows(tmp_path):
 
 def test_sounds_and_images_are_read_too(tmp_path):
     (tmp_path / "wav").mkdir()
-    rows = list(csv.DictReader((write_esc50(tmp_path) / "esc50.csv").open()))
+    rows = list(csv.DictReader((write_esc50(tmp_path) / "esc50.csv").read_text().splitlines()))
     random = np.random.default_rng(0)
     for row in rows:
         soundfile.write(tmp_path / "wav" / row["filename"], random.normal(size=4000) * 0.1, 8000)

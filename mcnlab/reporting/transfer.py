@@ -274,10 +274,11 @@ def _curve(points: Sequence[tuple[int, Interval]], color: str, dash: str, name: 
 
 
 def _color(summary: StudySummary, name: str, place: int) -> str:
-    """The color of an experiment: of its family, where no other has the same."""
-    own = family(summary, name)
-    alone = [family(summary, other) for other in summary.experiments].count(own) == 1
-    return FAMILY_COLORS.get(own, INK) if alone else CLASS_COLORS[place % len(CLASS_COLORS)]
+    """The color of an experiment: of its family, unless two experiments are of one."""
+    families = [family(summary, other) for other in summary.experiments]
+    if len(set(families)) < len(families):
+        return CLASS_COLORS[place % len(CLASS_COLORS)]
+    return FAMILY_COLORS.get(family(summary, name), INK)
 
 
 def _shots(summary: StudySummary, task: str) -> list[int]:
