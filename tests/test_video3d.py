@@ -267,7 +267,7 @@ def settings_for(store, **more):
     )
 
 
-class Stopped(Exception):
+class UnpluggedError(Exception):
     """Somebody pulled the plug."""
 
 
@@ -276,7 +276,7 @@ def stop_at(step):
 
     def on_step(record):
         if record.step == step:
-            raise Stopped
+            raise UnpluggedError
 
     return on_step
 
@@ -287,7 +287,7 @@ def test_a_run_trains_the_backbone_and_resumes_to_the_same_weights(store, tmp_pa
     training = {"epochs": 2, "batch": 4, "threads": 1, "lr": 0.01, "warmup_steps": 0, "checkpoint_every": 1}
     wanted = settings_for(store, model=model, training=training)
     run_experiment(wanted, tmp_path / "whole")
-    with pytest.raises(Stopped):
+    with pytest.raises(UnpluggedError):
         run_experiment(wanted, tmp_path / "parts", on_step=stop_at(2))
     run_experiment(wanted, tmp_path / "parts")
     whole, parts = (load_run(tmp_path / name).model().state_dict() for name in ("whole", "parts"))
