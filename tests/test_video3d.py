@@ -1,7 +1,6 @@
 """Frames as a track, from an import to a batch, and the backbones that train on them."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
@@ -14,6 +13,8 @@ from mcnlab.data.raw_frames import FRAMES_TRACK, RawFrames, frame_shape, frames_
 from mcnlab.data.store import open_store
 from mcnlab.data.world import WorldSettings, build_world, render_again, world_fingerprint
 from mcnlab.errors import ConfigError, DataError
+from mcnlab.experiment.build import build_model
+from mcnlab.experiment.loaded import load_run
 from mcnlab.experiment.run import evaluate_run, run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.graph import build_graph
@@ -266,16 +267,34 @@ def settings_for(store, **more):
     )
 
 
+class UnpluggedError(Exception):
+    """Somebody pulled the plug."""
+
+
+def stop_at(step):
+    """What a run tells its steps to; one of them is the last."""
+
+    def on_step(record):
+        if record.step == step:
+            raise UnpluggedError
+
+    return on_step
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_trains_the_backbone_and_resumes_to_the_same_weights(store, tmp_path, kind):
     model = {"dim": 8, "video_frames": 8, "video_width": 8, "video_backbone": kind}
-    wanted = settings_for(store, model=model)
-    whole = run_experiment(wanted, tmp_path / "whole")
-    assert not whole.results().empty
-    saved = list((tmp_path / "whole" / "checkpoints").rglob("*.safetensors"))
-    assert any(path.name == "model.safetensors" for path in saved)
-    moved = json.loads((tmp_path / "whole" / "status.json").read_text())
-    assert moved["state"] == "finished"
+    training = {"epochs": 2, "batch": 4, "threads": 1, "lr": 0.01, "warmup_steps": 0, "checkpoint_every": 1}
+    wanted = settings_for(store, model=model, training=training)
+    run_experiment(wanted, tmp_path / "whole")
+    with pytest.raises(UnpluggedError):
+        run_experiment(wanted, tmp_path / "parts", on_step=stop_at(2))
+    run_experiment(wanted, tmp_path / "parts")
+    whole, parts = (load_run(tmp_path / name).model().state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(x, parts[name]) for name, x in whole.items())
+    first = build_model(wanted, store, seed=0).backbones["video"]
+    moved = {name: not torch.equal(p, whole[f"backbones.video.{name}"]) for name, p in first.named_parameters()}
+    assert all(moved.values()), moved
 
 
 def test_stills_of_features_are_refused_before_training(tmp_path):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from mcnlab.errors import DataError, ShapeError
@@ -56,9 +57,7 @@ def evaluate_stills(
     Source: ridge regression on indicators of the classes, as sklearn's `RidgeClassifierCV`; the linear protocol of
     Alayrac et al. (2020), arXiv 2006.16228, section 4.3 uses a linear SVM.
     """
-    known, known_held_out = (
-        np.array([value is not None and value == value for value in x]) for x in _two(train_classes, classes)
-    )
+    known, known_held_out = ~pd.isna(train_classes), ~pd.isna(classes)
     truth_train, truth = train_classes[known].astype(str), classes[known_held_out].astype(str)
     _check_classes(column, truth_train, truth)
     ending = "" if column == "label" else f":{column}"
@@ -90,11 +89,6 @@ def error_row(subject: str, error: float) -> ResultRow:
         A row `relative_l1`.
     """
     return ResultRow(TASK, subject, "relative_l1", error)
-
-
-def _two(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays of objects."""
-    return np.asarray(first, dtype=object), np.asarray(second, dtype=object)
 
 
 def _check_classes(column: str, train: np.ndarray, held_out: np.ndarray) -> None:

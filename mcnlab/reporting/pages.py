@@ -231,12 +231,11 @@ def _comparison(summary: StudySummary) -> Section:
     views = [comparison_view(summary, recall, lead=RECALL_LEAD, recipes=True)] if recall else []
     views += [comparison_view(summary, kept, lead=_kept_lead(kept), recipes=False)] if kept else []
     views += [comparison_view(summary, stills, lead=STILLS_LEAD, recipes=False)] if stills else []
-    compared = table_view(differences_table(summary, [*recall, *kept, *stills]))
-    tables: tuple[tuple[str, TableView], ...] = (("All tested differences", compared),)
+    tables = [("All tested differences", table_view(differences_table(summary, [*recall, *kept, *stills])))]
     if errors := still_error_columns(summary):
-        tables += (("Error of the deflated features, relative (L1)", table_view(means_table(summary, errors))),)
+        tables.append(("Error of the deflated features, relative (L1)", table_view(means_table(summary, errors))))
     own = measured_on(summary, OWN)
-    return Section("comparison", "Comparison", (own,) if own else (), tuple(views), (), tables)
+    return Section("comparison", "Comparison", (own,) if own else (), tuple(views), (), tuple(tables))
 
 
 def _published(summary: StudySummary) -> Section | None:
