@@ -25,7 +25,9 @@ from mcnlab.training.stages import PrefixCache, Stage
 TASK = "finetune"
 EPOCHS = 20
 BATCH = 64
-RATE = 5e-4
+STEPS_PER_EPOCH = 8
+"""At least so many steps, also of few clips, by smaller batches."""
+RATE = 1e-3
 WARMUP_STEPS = 10
 
 
@@ -139,9 +141,8 @@ def _train(
     term = ClassifyTerm(truth, torch.from_numpy(known), multi_label=units.targets.multi_label, space=space)
     pairs = tuple(pair for pair, where in model.graph.space_of_pair.items() if where == space)
     stage = Stage(f"finetune:{modality}", epochs, (modality,), pairs, (term.name,))
-    loop = LoopSettings(
-        batch=min(BATCH, len(source)), lr=RATE, warmup_steps=WARMUP_STEPS, seed=seed, checkpoint_every=10**9
-    )
+    batch = max(2, min(BATCH, len(source) // STEPS_PER_EPOCH))
+    loop = LoopSettings(batch=batch, lr=RATE, warmup_steps=WARMUP_STEPS, seed=seed, checkpoint_every=10**9)
     with tempfile.TemporaryDirectory(prefix="mcnlab-finetune-") as folder:
         Trainer(model, {term.name: term}, source, [stage], loop, Path(folder), PrefixCache(None, [])).train()
 
