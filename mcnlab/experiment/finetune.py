@@ -49,7 +49,7 @@ def finetune_rows(
         untrained: the same before training, with settled statistics; it stays as it is.
         store: what to classify.
         split: what is tested where the store has no protocol.
-        seed: of the linear layer, the order of clips, the resampling.
+        seed: of the order of clips and the resampling.
         epochs: passes over the training clips.
 
     Returns:
@@ -92,7 +92,7 @@ def tuned_scores(
         store: what to classify.
         units: its units.
         modality: whose tower.
-        seed: of the linear layer and the order of clips.
+        seed: of the order of clips.
         epochs: passes over the training clips.
 
     Returns:
@@ -106,7 +106,7 @@ def tuned_scores(
     space = _end_of_tower(model, modality)
     width = model.feature_dims[modality] if space is None else model.space_dims[space]
     truth = units.targets.truth
-    model.add_module(CLASSIFIER, Classifier(width, truth.shape[1], seed=seed).to(next(model.parameters()).device))
+    model.add_module(CLASSIFIER, Classifier(width, truth.shape[1]).to(next(model.parameters()).device))
     _train(settings, model, store, units, modality, space, seed=seed, epochs=epochs)
     model.eval()
     name = f"{modality}:{BACKBONE}" if space is None else model.graph.subject(modality, space)
