@@ -286,13 +286,12 @@ def test_fine_tuning_trains_a_copy_beside_one_from_scratch(trained):
     assert again[again.task == "finetune"].set_index(["subject", "metric"])["value"].equals(rows)
 
 
-def test_a_store_without_classes_is_refused_before_training(tmp_path):
-    make_store(tmp_path / "store", recordings=12, test=4)
-    settings = experiment(tmp_path / "store", tasks=["transfer"])
-    store = open_store(tmp_path / "store")
-    store._clips["label"] = None  # as a store of media without that column has it
+def test_a_store_without_classes_is_refused_before_training(tmp_path, monkeypatch):
+    store = make_store(tmp_path / "store", recordings=12, test=4)
+    clips = store.clips
+    monkeypatch.setattr(store, "clips", lambda split=None: clips(split).assign(label=None))
     with pytest.raises(DataError, match="needs a protocol, or labels of two classes"):
-        units_of(settings, store, "test")
+        units_of(experiment(tmp_path / "store", tasks=["transfer"]), store, "test")
 
 
 def test_fine_tuning_by_several_processes_is_refused_before_training(tmp_path, monkeypatch):

@@ -25,7 +25,9 @@ from mcnlab.training.stages import PrefixCache, Stage
 TASK = "finetune"
 EPOCHS = 20
 BATCH = 64
-RATE = 5e-4
+STEPS_PER_EPOCH = 8
+"""At least so many steps, also of few clips, by smaller batches."""
+RATE = 1e-3
 WARMUP_STEPS = 10
 
 
@@ -47,7 +49,7 @@ def finetune_rows(
         untrained: the same before training, with settled statistics; it stays as it is.
         store: what to classify.
         split: what is tested where the store has no protocol.
-        seed: of the linear layer, the order of clips, the resampling.
+        seed: of the order of clips and the resampling.
         epochs: passes over the training clips.
 
     Returns:
@@ -90,7 +92,7 @@ def tuned_scores(
         store: what to classify.
         units: its units.
         modality: whose tower.
-        seed: of the linear layer and the order of clips.
+        seed: of the order of clips.
         epochs: passes over the training clips.
 
     Returns:
@@ -104,7 +106,7 @@ def tuned_scores(
     space = _end_of_tower(model, modality)
     width = model.feature_dims[modality] if space is None else model.space_dims[space]
     truth = units.targets.truth
-    model.add_module(CLASSIFIER, Classifier(width, truth.shape[1], seed=seed).to(next(model.parameters()).device))
+    model.add_module(CLASSIFIER, Classifier(width, truth.shape[1]).to(next(model.parameters()).device))
     _train(settings, model, store, units, modality, space, seed=seed, epochs=epochs)
     model.eval()
     name = f"{modality}:{BACKBONE}" if space is None else model.graph.subject(modality, space)
@@ -139,9 +141,8 @@ def _train(
     term = ClassifyTerm(truth, torch.from_numpy(known), multi_label=units.targets.multi_label, space=space)
     pairs = tuple(pair for pair, where in model.graph.space_of_pair.items() if where == space)
     stage = Stage(f"finetune:{modality}", epochs, (modality,), pairs, (term.name,))
-    loop = LoopSettings(
-        batch=min(BATCH, len(source)), lr=RATE, warmup_steps=WARMUP_STEPS, seed=seed, checkpoint_every=10**9
-    )
+    batch = max(2, min(BATCH, len(source) // STEPS_PER_EPOCH))
+    loop = LoopSettings(batch=batch, lr=RATE, warmup_steps=WARMUP_STEPS, seed=seed, checkpoint_every=10**9)
     with tempfile.TemporaryDirectory(prefix="mcnlab-finetune-") as folder:
         Trainer(model, {term.name: term}, source, [stage], loop, Path(folder), PrefixCache(None, [])).train()
 

@@ -6,7 +6,6 @@ from torch.nn import functional
 from mcnlab.batch import Batch, Outputs
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.models.towers import RowNorm
-from mcnlab.numerics import seeded
 from mcnlab.training.terms import Active, TermValue
 
 CLASSIFIER = "classifier"
@@ -47,14 +46,15 @@ class ClassifyTerm(nn.Module):
 
 
 class Classifier(nn.Sequential):
-    """Batch normalization without scale, then a linear layer: takes features of any size as they come.
+    """Batch normalization without scale, then a linear layer that begins at 0: a few small steps give it a direction.
 
     Args:
         in_dim: width of the features.
         classes: number of scores.
-        seed: of the first weights.
     """
 
-    def __init__(self, in_dim: int, classes: int, *, seed: int) -> None:
-        with seeded(seed, CLASSIFIER, str(in_dim)):
-            super().__init__(RowNorm(in_dim, affine=False), nn.Linear(in_dim, classes))
+    def __init__(self, in_dim: int, classes: int) -> None:
+        linear = nn.Linear(in_dim, classes)
+        for parameter in linear.parameters():
+            nn.init.zeros_(parameter)
+        super().__init__(RowNorm(in_dim, affine=False), linear)
