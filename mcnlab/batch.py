@@ -17,7 +17,8 @@ class Batch:
     """Some clips, ready for the towers. Rows of an absent modality hold zeros and are never read."""
 
     inputs: Mapping[str, Float[Tensor, "clips ..."]]
-    """By modality: audio (clips, bands, frames) in dB, text (clips, words, dim), video and any other (clips, dim)."""
+    """By modality: video (clips, dim), or (clips, frames, channels, height, width) from 0 to 1, audio (clips, bands,
+    frames) in dB, text (clips, words, dim), any other (clips, dim)."""
     lengths: Mapping[str, Int[Tensor, " clips"]]
     """By modality with a time axis: how many frames or words are real; the rest is padding."""
     present: Mapping[str, Bool[Tensor, " clips"]]

@@ -1,6 +1,6 @@
 """Frozen visual backbones: from frames to the rows of a video track."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -185,14 +185,17 @@ def seeded_backbones(seed: int = 0, *, size_px: int = 40) -> dict[str, VisualBac
 
 
 def extract_tracks(
-    frames: np.ndarray | None, waveform: np.ndarray | None, *, extractor: Extractor | None
+    frames: np.ndarray | None,
+    waveform: np.ndarray | None,
+    *,
+    extractor: Callable[[np.ndarray], dict[str, np.ndarray]] | None,
 ) -> dict[str, np.ndarray]:
     """All tracks of one clip; a modality that is None gives none.
 
     Args:
         frames: (frames, height, width, 3), uint8.
         waveform: (samples,), float, 16 kHz.
-        extractor: for the frames; may be None where no clip has any.
+        extractor: an `Extractor`, or whatever else makes tracks of frames; may be None where no clip has any.
 
     Returns:
         (rows, dim) float16 by track name.

@@ -10,7 +10,9 @@ import torch
 from mcnlab.batch import Batch
 from mcnlab.data.cutting import ROUNDING
 from mcnlab.data.loading import ClipWindow, input_dim, mel_frames, pooled_video
+from mcnlab.data.raw_frames import frame_shape
 from mcnlab.data.store import Recording, Store
+from mcnlab.errors import DataError
 
 LONGEST_HOP_S = 1.0
 """Frames are a second apart, or a quarter of a clip where clips are shorter."""
@@ -70,9 +72,14 @@ class FrameSource:
         recordings: their rows in the store.
         grid: the frames.
         window: how a clip is cut; audio takes the length of the grid's window instead.
+
+    Raises:
+        DataError: the video of the store is a track of raw frames, which no step can be searched in yet.
     """
 
     def __init__(self, store: Store, recordings: Sequence[int], grid: FrameGrid, *, window: ClipWindow) -> None:
+        if frame_shape(store) is not None:
+            raise DataError(f"{store.path}: steps are searched in features, but its video is raw frames")
         self.store = store
         self.grid = grid
         self.recordings = list(recordings)

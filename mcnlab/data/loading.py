@@ -11,6 +11,7 @@ import torch
 from mcnlab.batch import Batch
 from mcnlab.data import cutting
 from mcnlab.data.cutting import NewArray, StoredTrack
+from mcnlab.data.raw_frames import cut_frames, frame_shape, new_frames
 from mcnlab.data.store import Store
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
@@ -33,6 +34,8 @@ class ClipWindow:
     """Words per caption; longer is cut, shorter is padded."""
     pad_db: float = SILENCE_DB
     """Value of padded log-mel frames."""
+    video_frames: int = 16
+    """Frames per clip where the video is a track of frames; longer is cut, shorter gets its last frame again."""
 
 
 @runtime_checkable
@@ -180,6 +183,7 @@ class ClipCutter:
         self.modality, self.window, self.rule = modality, window, rule
         self.tracks = [StoredTrack(store, track.name) for track in store.tracks.values() if track.modality == modality]
         self._dim = input_dim(store, modality)
+        self._frame = frame_shape(store) if modality == "video" else None
 
     def cut(
         self, recordings: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, *, new: NewArray
@@ -194,16 +198,20 @@ class ClipCutter:
 
         Returns:
             Video and further views: (clips, dim) float32, see `cutting.pool_video`, and the rows of the track that gave
-            the fewest.
+            the fewest; or (clips, frames, channels, height, width) float16 and the real frames, where the track holds
+            frames.
             Audio: (clips, frames, bands) float16, and the real frames. 0 where a clip lacks the modality.
         """
         if self.modality == "audio":
             track, most = self.tracks[0], self.window.audio_frames
-            heard = cutting.mel_spans(start_s, end_s, track.rows[recordings], most=most)
+            heard = cutting.sound_spans(start_s, end_s, track.rate_hz, track.rows[recordings], most=most)
             mel = new((len(recordings), most, track.dim), np.float16)
             cutting.cut_mel(mel, track, recordings, heard, pad_db=self.window.pad_db)
             return mel, cutting.rows_seen([heard])
         spans = [self.rule(start_s, end_s, track.rate_hz, track.rows[recordings]) for track in self.tracks]
+        if self._frame is not None:
+            frames = new_frames(len(recordings), self.window.video_frames, self._frame, new=new)
+            return frames, cut_frames(frames, self.tracks[0], recordings, spans[0])
         pooled = new((len(recordings), self._dim), np.float32)
         cutting.pool_video(pooled, self.tracks, recordings, spans)
         return pooled, cutting.rows_seen(spans)

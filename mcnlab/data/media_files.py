@@ -23,12 +23,16 @@ MAX_CLIP_S = 600.0
 _MEMBER = re.compile(r"^(?P<file>.+\.npz)#(?P<name>[^\[\]]+)(?:\[(?P<row>\d+)\])?$")
 
 
+Size = int | tuple[int, int]
+"""Side of a square in pixels, or height and width."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """The frames of a clip at a fixed rate and size."""
 
     frames: np.ndarray
-    """(frames, size, size, 3) uint8: stretched to a square."""
+    """(frames, *size, 3) uint8: stretched to the size."""
     aspect: float
     """Width over height as it should be shown."""
     duration_s: float | None
@@ -79,7 +83,7 @@ def read_picture(
     end_s: float | None,
     fps: float | None,
     frames_per_s: float,
-    size_px: int,
+    size_px: Size,
 ) -> Picture:
     """The frames of a time window, at a fixed rate, in the order of their times.
 
@@ -90,7 +94,7 @@ def read_picture(
         end_s: its end; None: to the end of the file.
         fps: rate of the frames of an array.
         frames_per_s: rate of the result; the frame on screen at each moment is taken.
-        size_px: side of the square that frames are resized to, by area.
+        size_px: side of the square that frames are resized to, or their height and width; by area.
 
     Returns:
         The frames.
@@ -164,7 +168,7 @@ def _array(folder: Path, source: str) -> np.ndarray:
 
 
 def _from_array(
-    array: np.ndarray, start_s: float, end_s: float | None, fps: float | None, frames_per_s: float, size_px: int
+    array: np.ndarray, start_s: float, end_s: float | None, fps: float | None, frames_per_s: float, size_px: Size
 ) -> Picture:
     """Frames or one image out of an array, (frames, h, w[, 3]) or (h, w[, 3]) uint8."""
     if array.dtype != np.uint8:
@@ -177,15 +181,15 @@ def _from_array(
     pixels = array if colored else np.repeat(array[..., None], 3, axis=-1)  # ([n,] h, w, 3)
     aspect = pixels.shape[-2] / pixels.shape[-3]
     if pixels.ndim == 3:
-        return Picture(_squares(pixels[None], size_px), aspect, None)
+        return Picture(_small(pixels[None], size_px), aspect, None)
     if fps is None:
         raise DataError("frames in an array need their rate in the column fps")
     times = np.arange(len(pixels)) / fps
     chosen, duration_s = _at_fixed_rate(times, 1 / fps, start_s, end_s, frames_per_s)
-    return Picture(_squares(pixels[chosen], size_px), aspect, duration_s)
+    return Picture(_small(pixels[chosen], size_px), aspect, duration_s)
 
 
-def _from_image(path: Path, size_px: int) -> Picture:
+def _from_image(path: Path, size_px: Size) -> Picture:
     """A png or jpg as one frame, turned upright."""
     from PIL import Image, ImageOps  # late: start-up time
 
@@ -198,11 +202,11 @@ def _from_image(path: Path, size_px: int) -> Picture:
         raise DataError("an image of too many pixels") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"not a readable image ({_one_line(error)})") from error
-    small = upright.resize((size_px, size_px), Image.Resampling.BILINEAR)
+    small = upright.resize(_height_width(size_px)[::-1], Image.Resampling.BILINEAR)
     return Picture(np.asarray(small)[None], upright.width / upright.height, None)
 
 
-def _from_video(path: Path, start_s: float, end_s: float | None, frames_per_s: float, size_px: int) -> Picture:
+def _from_video(path: Path, start_s: float, end_s: float | None, frames_per_s: float, size_px: Size) -> Picture:
     """Decode a window of a video file; damage inside the window is an error, not a shorter clip."""
     from av.video.reformatter import VideoReformatter  # late: start-up time
 
@@ -231,9 +235,10 @@ def _from_video(path: Path, start_s: float, end_s: float | None, frames_per_s: f
     return Picture(np.stack([frames[place] for place in order[chosen]]), aspect, duration_s)
 
 
-def _small_upright(reformatter, frame, size_px: int) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """(size, size, 3) uint8: a decoded frame resized by area and turned as its metadata says."""
-    small = reformatter.reformat(frame, width=size_px, height=size_px, format="rgb24", interpolation="AREA")
+def _small_upright(reformatter, frame, size_px: Size) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """(*size, 3) uint8: a decoded frame resized by area and turned as its metadata says."""
+    height, width = _height_width(size_px)[:: -1 if frame.rotation % 180 else 1]
+    small = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation="AREA")
     return upright(small.to_ndarray(), frame.rotation)
 
 
@@ -357,9 +362,14 @@ def _at_fixed_rate(
     return np.maximum(np.searchsorted(times, ticks + 1e-3, side="right") - 1, 0), duration_s
 
 
-def _squares(pixels: np.ndarray, size_px: int) -> np.ndarray:
-    """(n, h, w, 3) uint8 -> (n, size, size, 3) uint8, by area."""
+def _small(pixels: np.ndarray, size_px: Size) -> np.ndarray:
+    """(n, h, w, 3) uint8 -> (n, *size, 3) uint8, by area."""
     return np.round(resized(pixels, size_px) * 255).astype(np.uint8)
+
+
+def _height_width(size_px: Size) -> tuple[int, int]:
+    """Height and width of a picture; a single number means a square."""
+    return (size_px, size_px) if isinstance(size_px, int) else size_px
 
 
 def _require_file(path: Path) -> None:

@@ -121,24 +121,26 @@ class SeededMotion:
         return np.concatenate([shape.reshape(len(shape), -1), amplitude.reshape(len(shape), -1)], axis=1)
 
 
-def resized(frames: np.ndarray, size_px: int) -> np.ndarray:
-    """Frames as a stack of small squares.
+def resized(frames: np.ndarray, size_px: int | tuple[int, int]) -> np.ndarray:
+    """Frames as a stack of small pictures.
 
     Args:
         frames: (frames, height, width, 3), uint8.
-        size_px: side of the square; the frame is stretched to it, each pixel averaging the area that it covers.
+        size_px: side of a square, or height and width; the frame is stretched to it, each pixel averaging the area that
+            it covers.
 
     Returns:
-        (frames, size_px, size_px, 3), float32 in 0 to 1.
+        (frames, *size, 3), float32 in 0 to 1.
     """
     import torch  # late: start-up time
     from torch.nn import functional
 
-    if frames.shape[1:3] == (size_px, size_px):
+    size = (size_px, size_px) if isinstance(size_px, int) else size_px
+    if frames.shape[1:3] == size:
         return frames.astype(np.float32) / 255
     with torch.inference_mode():
         planes = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
-        small = functional.interpolate(planes, size=(size_px, size_px), mode="bilinear", antialias=True)
+        small = functional.interpolate(planes, size=size, mode="bilinear", antialias=True)
         return small.permute(0, 2, 3, 1).numpy() / 255
 
 

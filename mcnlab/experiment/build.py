@@ -12,6 +12,7 @@ from torch import Tensor
 import mcnlab
 from mcnlab.data.drawn_clips import DrawnClips, PublishedDraws, WindowDraws
 from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWindow, TrainingClips, input_dim
+from mcnlab.data.raw_frames import FrameShape, frame_shape
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
 from mcnlab.experiment.graphs import GraphSettings, graph_of
@@ -69,23 +70,31 @@ def build_training_source(settings: ExperimentSettings, store: Store, *, shuffle
 def clip_window(settings: ExperimentSettings) -> ClipWindow:
     """How the experiment cuts a clip."""
     pad_db = PUBLISHED_PAD_DB if settings.mode == "faithful" else SILENCE_DB
-    return ClipWindow(settings.model.audio_frames, settings.model.words, pad_db)
+    model = settings.model
+    return ClipWindow(model.audio_frames, model.words, pad_db, model.video_frames)
 
 
 def build_model(settings: ExperimentSettings, store: Store, *, seed: int) -> MultimodalModel:
     """The model with its first weights: a tower for every modality of the store, trained or not."""
     chosen = chosen_tracks(settings, store)
-    return sized_model(settings, {modality: input_dim(chosen, modality) for modality in store.modalities}, seed=seed)
+    widths = {modality: input_dim(chosen, modality) for modality in store.modalities}
+    return sized_model(settings, widths, seed=seed, frame=frame_shape(chosen))
 
 
-def sized_model(settings: ExperimentSettings, input_dims: Mapping[str, int], *, seed: int) -> MultimodalModel:
-    """The model for inputs of these widths, by modality; needs no store."""
+def sized_model(
+    settings: ExperimentSettings, input_dims: Mapping[str, int], *, seed: int, frame: FrameShape | None = None
+) -> MultimodalModel:
+    """The model for inputs of these widths, by modality, and for frames of a shape; needs no store."""
     sizes = ModelSizes(
         input_dims,
         settings.model.dim,
         settings.model.audio_width,
         settings.model.audio_blocks,
         settings.model.decoder_hidden,
+        frame,
+        settings.model.video_width,
+        settings.model.video_backbone,
+        settings.model.video_padding,
     )
     graph = model_graph(settings, tuple(input_dims))
     decoders = settings.terms.reconstruct is not None

@@ -3,13 +3,16 @@
 import numpy as np
 import pandas as pd
 
+from mcnlab.data.raw_frames import FRAMES_TRACK, frame_shape
 from mcnlab.data.store import Store
+from mcnlab.distributed import world_size
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks, cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.transfer import units_of
 from mcnlab.modalities import pair_modalities
 from mcnlab.models.published import is_own
 
@@ -67,6 +70,7 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
 
     Raises:
         DataError: there is no held-out split, or it lacks a modality, a pair or a second class.
+        ConfigError: a task that takes one process is asked of several.
     """
     split = evaluation_split(settings, store)
     clips = store.clips(split)
@@ -76,6 +80,16 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
         raise DataError(f"{store.path}: split {split!r}: {error}") from error
     if "actions" in settings.evaluation.tasks:
         check_steps(store, split)
+        if frame_shape(chosen_tracks(settings, store)) is not None:
+            raise DataError(f"{store.path}: the task actions searches in features, but the video here is raw frames")
+    if "finetune" in settings.evaluation.tasks and world_size() > 1:
+        raise ConfigError(
+            "evaluation.tasks: finetune takes one process; name it later, mcnlab evaluate --tasks finetune"
+        )
+    if {"transfer", "finetune"} & set(settings.evaluation.tasks):
+        units_of(settings, store, split)
+    if "stills" in settings.evaluation.tasks:
+        _check_stills(settings, store, clips)
     if "retention" not in settings.evaluation.tasks:
         return []
     left_out = unusable_factors(settings, clips)
@@ -198,6 +212,16 @@ def _check_training_split(settings: ExperimentSettings, store: Store) -> None:
                 f"{store.path}: split {split!r}: experiment {settings.experiment!r} compares {first} with {second}, "
                 "but fewer than two clips have both"
             )
+
+
+def _check_stills(settings: ExperimentSettings, store: Store, clips: pd.DataFrame) -> None:
+    """Pictures are classified where the video is frames and the clips have classes on both sides."""
+    if "video" not in settings.trained_modalities or frame_shape(chosen_tracks(settings, store)) is None:
+        raise DataError(f"{store.path}: the task stills needs video that is trained from the track {FRAMES_TRACK}")
+    split = settings.data.train_split
+    learned = class_columns(store.clips(split)) if store.splits.get(split) else {}
+    if not set(learned) & set(class_columns(clips)):
+        raise DataError(f"{store.path}: the task stills needs a label or a categorical factor in split {split!r} too")
 
 
 def _check_scored_clips(settings: ExperimentSettings, clips: pd.DataFrame) -> None:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mcnlab.data.loading import input_dim
+from mcnlab.data.raw_frames import frame_shape
 from mcnlab.data.store import Store, open_store
 from mcnlab.distributed import from_first
 from mcnlab.errors import DataError
@@ -72,9 +73,18 @@ def check_widths(settings: ExperimentSettings, store: Store, other: Store) -> No
         DataError: a width differs; both stores and the modality are named.
     """
     for modality in (m for m in store.modalities if m in other.modalities):
+        if modality == "video":
+            _check_frames(*(chosen_tracks(settings, one) for one in (store, other)))
         here, there = (input_dim(chosen_tracks(settings, one), modality) for one in (store, other))
         if here != there:
             raise DataError(f"{other.path}: its {modality} is {there} wide, but {here} wide in {store.path}")
+
+
+def _check_frames(store: Store, other: Store) -> None:
+    """Raise where frames have another shape, or stand against features."""
+    here, there = frame_shape(store), frame_shape(other)
+    if here != there:
+        raise DataError(f"{other.path}: its frames (channels, height, width) are {there}, but {here} in {store.path}")
 
 
 def embed_everywhere(

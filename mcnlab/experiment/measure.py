@@ -26,7 +26,10 @@ from mcnlab.experiment.actions import action_rows
 from mcnlab.experiment.build import build_model, build_source
 from mcnlab.experiment.checks import class_columns, evaluation_split, usable_factors
 from mcnlab.experiment.compared import Arrays, across_spaces, compared_arrays
+from mcnlab.experiment.finetune import finetune_rows
 from mcnlab.experiment.settings import ContrastSettings, ExperimentSettings
+from mcnlab.experiment.stills import still_rows
+from mcnlab.experiment.transfer import transfer_rows
 from mcnlab.files import write_bytes_atomically
 from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_name
 from mcnlab.models.graph import Graph
@@ -131,6 +134,12 @@ def measure(
         rows += information_rows(settings, model.graph, arrays, before, store, seed=seed)
     if "actions" in tasks:
         rows += action_rows(settings, model, held_out.untrained, store, held_out.split, folder, seed=seed)
+    if "transfer" in tasks:
+        rows += transfer_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
+    if "finetune" in tasks:
+        rows += finetune_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
+    if "stills" in tasks:
+        rows += still_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
     if folder is not None:
         known = subjects(model.graph, arrays, settings.trained_modalities)
         write_embeddings(folder / "embeddings.safetensors", known)

@@ -23,6 +23,7 @@ from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
 from mcnlab.experiment.pairs import PAIRS, Modality, Pair, modalities_of_stages, named_stages, names_in, with_pairs
 from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_place, pairs_among
 from mcnlab.models.graph import HeadKind
+from mcnlab.models.video3d import TimePadding, VideoKind
 
 
 class DataSettings(Settings):
@@ -77,6 +78,14 @@ class ModelSettings(Settings):
     """Log-mel frames per clip, 100 per second; longer is cut, shorter is padded."""
     words: PositiveInt = 20
     """Words per caption."""
+    video_frames: PositiveInt = 16
+    """Frames per clip, where the store's video is frames; longer is cut, shorter gets its last frame again."""
+    video_width: PositiveInt = Field(default=64, multiple_of=8)
+    """Features of the backbone that trains on frames."""
+    video_backbone: VideoKind = "conv3d"
+    """How that backbone sees time: by convolutions, or by channels that frames exchange (`shift`)."""
+    video_padding: TimePadding = "replicate"
+    """What that backbone sees before the first frame and after the last: `replicate` or `zeros`."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""
@@ -234,19 +243,24 @@ class TrainingSettings(Settings):
         return self
 
 
+Task = Literal["retrieval", "clusters", "retention", "geometry", "actions", "bound", "transfer", "finetune", "stills"]
+"""What can be measured."""
+
+
 class EvaluationSettings(Settings):
     """What is measured after training, on clips that were not trained on."""
 
     split: str | None = None
     """Held-out split; `test` when the store has it, else `val`."""
-    tasks: tuple[Literal["retrieval", "clusters", "retention", "geometry", "actions", "bound"], ...] = (
+    tasks: tuple[Task, ...] = (
         "retrieval",
         "clusters",
         "retention",
         "geometry",
     )
     """What to measure. Only when they are named: `actions` searches whole recordings for their steps, `bound` tells the
-    information that the embeddings of a pair share at least."""
+    information that the embeddings of a pair share at least, `transfer` classifies by linear probes, after few examples
+    or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)

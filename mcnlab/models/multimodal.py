@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcnlab.batch import Batch, Outputs
 from mcnlab.models.davenet import DaveNet, mean_over_time, real_steps
 from mcnlab.models.graph import Graph
 from mcnlab.models.reconstruction import Decoder
 from mcnlab.models.towers import CoarseMap, GatedUnit, MlpHead, SentenceMaxPool
+from mcnlab.models.video3d import FramesBackbone, TimePadding, VideoKind, build_video_backbone
 from mcnlab.numerics import l2_normalize, seeded
 
 DAVENET_HALVINGS = 3
@@ -32,6 +34,14 @@ class ModelSizes:
     """Basic blocks in each of DaveNet's stages."""
     decoder_hidden: int = 1024
     """Inner width of the decoders."""
+    frame_shape: tuple[int, int, int] | None = None
+    """Channels, height, width of a frame where the video is frames; None where it is features."""
+    video_width: int = 64
+    """Features of the backbone that sees frames, a multiple of 8."""
+    video_backbone: VideoKind = "conv3d"
+    """How it sees time."""
+    video_padding: TimePadding = "replicate"
+    """What it sees before the first frame and after the last."""
 
 
 class MultimodalModel(nn.Module):
@@ -139,7 +149,7 @@ class MultimodalModel(nn.Module):
         parts += [self.heads[head_name(modality, space)] for space in self.graph.heads_of(modality)]
         ways = (self.graph.way(modality, space) for space in self.graph.spaces_of(modality))
         parts += [self.maps[step.name] for way in ways for step in way or ()]
-        return any(isinstance(m, nn.BatchNorm1d) and m.training for part in parts for m in part.modules())
+        return any(isinstance(m, _BatchNorm) and m.training for part in parts for m in part.modules())
 
     def reconstruct(
         self, embedding: Float[Tensor, "rows dim"], *, modality: str, space: str
@@ -154,6 +164,8 @@ class MultimodalModel(nn.Module):
             return self._pooled_audio(backbone(inputs), inputs.shape[2], taken(batch.lengths["audio"], rows))
         if modality == "text":
             return backbone(inputs, None if self.faithful else taken(batch.lengths["text"], rows))
+        if isinstance(backbone, FramesBackbone):
+            return backbone(inputs, None if self.faithful else taken(batch.lengths[modality], rows))
         return backbone(inputs)
 
     def _pooled_audio(self, steps: Tensor, padded_frames: int, frames: Tensor) -> Tensor:
@@ -193,6 +205,8 @@ def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
     """What comes before a modality's heads."""
     if modality == "text":
         return SentenceMaxPool(width, sizes.dim)
+    if modality == "video" and sizes.frame_shape is not None:
+        return build_video_backbone(sizes.video_backbone, sizes.frame_shape, sizes.video_width, sizes.video_padding)
     if modality == "audio":
         widths = tuple(sizes.audio_width >> halvings for halvings in range(DAVENET_HALVINGS, -1, -1))
         return DaveNet(width, widths, sizes.audio_blocks)
@@ -212,11 +226,13 @@ def _head(kind: str, modality: str, in_dim: int, dim: int) -> nn.Module:
 
 def _feature_dim(modality: str, width: int, sizes: ModelSizes) -> int:
     """Width of a modality's backbone features."""
+    if modality == "video" and sizes.frame_shape is not None:
+        return sizes.video_width
     return {"audio": sizes.audio_width, "text": sizes.dim}.get(modality, width)
 
 
 def reconstruction_target(outputs: Outputs, batch: Batch, modality: str, *, detach: bool) -> Float[Tensor, "clips _"]:
-    """What a modality's decoder should give back: the pooled backbone features, which for video are its raw input.
+    """What a modality's decoder should give back: the backbone features, which for frozen video are its raw input.
 
     Args:
         outputs: the model's outputs for the batch.
@@ -227,7 +243,8 @@ def reconstruction_target(outputs: Outputs, batch: Batch, modality: str, *, deta
     Returns:
         (clips, width of the target).
     """
-    target = batch.inputs["video"] if modality == "video" else outputs.features[modality]
+    frozen = modality == "video" and "video" in batch.inputs and batch.inputs["video"].ndim == 2  # else frames
+    target = batch.inputs["video"] if frozen else outputs.features[modality]
     return target.detach() if detach else target
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
@@ -15,7 +16,7 @@ def resting_statistics(model: nn.Module) -> Iterator[None]:
     Args:
         model: whose batch normalizations rest.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d) and module.training]
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
     buffers = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     for norm, own in zip(norms, buffers, strict=True):
         for name, x in own.items():

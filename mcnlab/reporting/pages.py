@@ -26,14 +26,22 @@ from mcnlab.reporting.summary import (
     StudySummary,
     key_columns,
     retention_columns,
+    still_columns,
+    still_error_columns,
     summarize,
 )
-from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, outcome_table
+from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, means_table, outcome_table
+from mcnlab.reporting.transfer import few_shot_figure, probe_figure, transfer_in_words, transfer_table, transfer_tasks
 from mcnlab.reporting.views import growth_figure
 
 RECALL_LEAD = (
     "R@1: share of queries whose right clip comes first; T→V asks for a video by its caption. Purity: share of clips "
     "in the majority class of their cluster. Larger is better everywhere."
+)
+STILLS_LEAD = (
+    "Single pictures: share of the clips whose class a linear probe names from the video network's features of the "
+    "clip, of its middle frame held still, and of that frame in the network of pictures that it becomes (deflated: "
+    "batch norms fitted; naive: not). Larger is better."
 )
 MAP_CACHE = ".maps"
 """Folder beside the runs where positions on maps are kept."""
@@ -203,6 +211,7 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
         _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
         _figure_section("retrieval", "Retrieval", recall_figure(summary)),
         _figure_section("clusters", "Clusters", purity_figure(summary), factor_purity_figure(summary)),
+        _transfer(summary),
         _figure_section("spaces", "Spaces", maps_figure(maps) if maps is not None else None, clips=True),
         _training(summary),
     ]
@@ -218,12 +227,15 @@ def _views(summary: StudySummary) -> Section | None:
 
 def _comparison(summary: StudySummary) -> Section:
     """The main tables."""
-    recall, kept = key_columns(summary), retention_columns(summary)
+    recall, kept, stills = key_columns(summary), retention_columns(summary), still_columns(summary)
     views = [comparison_view(summary, recall, lead=RECALL_LEAD, recipes=True)] if recall else []
     views += [comparison_view(summary, kept, lead=_kept_lead(kept), recipes=False)] if kept else []
-    tables = (("All tested differences", table_view(differences_table(summary, [*recall, *kept]))),)
+    views += [comparison_view(summary, stills, lead=STILLS_LEAD, recipes=False)] if stills else []
+    tables = [("All tested differences", table_view(differences_table(summary, [*recall, *kept, *stills])))]
+    if errors := still_error_columns(summary):
+        tables.append(("Error of the deflated features, relative (L1)", table_view(means_table(summary, errors))))
     own = measured_on(summary, OWN)
-    return Section("comparison", "Comparison", (own,) if own else (), tuple(views), (), tables)
+    return Section("comparison", "Comparison", (own,) if own else (), tuple(views), (), tuple(tables))
 
 
 def _published(summary: StudySummary) -> Section | None:
@@ -251,6 +263,27 @@ def _kept_lead(columns: Sequence[Column]) -> str:
             "v, a, t: private to one."
         )
     return "Retention: score of a linear probe for each factor (0 chance, 1 perfect), mean over the trained modalities."
+
+
+def _transfer(summary: StudySummary) -> Section | None:
+    """What the frozen features are good for, on each store where that was measured."""
+    tasks = transfer_tasks(summary)
+    views = [
+        figure_view(one)
+        for task in tasks
+        for one in (probe_figure(summary, task), few_shot_figure(summary, task))
+        if one
+    ]
+    tables = tuple((_title_of_transfer(task), table_view(transfer_table(summary, task))) for task in tasks)
+    said = tuple(sentence for task in tasks for sentence in transfer_in_words(summary, task))
+    return Section("transfer", "Transfer", said, figures=tuple(views), tables=tables) if views else None
+
+
+def _title_of_transfer(task: str) -> str:
+    """What the table of a task is called."""
+    what, _, store = task.partition("@")
+    measures = "All measures of transfer" if what == "transfer" else "All measures of fine-tuning"
+    return f"{measures} on {store or 'the own store'}"
 
 
 def _training(summary: StudySummary) -> Section | None:

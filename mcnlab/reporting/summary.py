@@ -16,6 +16,8 @@ from mcnlab.runs import RESULT_COLUMNS, RunFolder, run_folders
 
 WORLD_GROUPS = ("vat", "va", "vt", "at", "v", "a", "t")
 """Factor groups whose letters say who carries them; the order of tables."""
+STILL_SUBJECTS = ("clips", "static", "deflated", "naive")
+"""What pictures are classified with: the video network on clips and on static clips, and both its deflations."""
 KEY_DIRECTIONS = ("text->video", "text->audio", "video->audio", "text->video+audio")
 """Directions that every table shows, where a study has them."""
 
@@ -209,6 +211,18 @@ def retention_columns(summary: StudySummary) -> list[Column]:
         )
         for group in factor_groups(summary.subjects("retention"))
     ]
+
+
+def still_columns(summary: StudySummary) -> list[Column]:
+    """Accuracy on single pictures, for every kind of features and column of classes that was measured."""
+    kinds = [one for one in summary.subjects("stills") if one.split(":")[0] in STILL_SUBJECTS]
+    return [Column(f"{one} accuracy", "stills", (one,), "accuracy") for one in kinds]
+
+
+def still_error_columns(summary: StudySummary) -> list[Column]:
+    """How far both deflations are from the video network; smaller is better."""
+    has = set(summary.subjects("stills"))
+    return [Column(f"{one} L1", "stills", (one,), "relative_l1") for one in STILL_SUBJECTS[2:] if one in has]
 
 
 def factor_groups(subjects: Sequence[str]) -> list[str]:

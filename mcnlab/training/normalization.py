@@ -3,11 +3,12 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcnlab.distributed import sum_over_ranks
 
 
-class SpanningBatchNorm(nn.BatchNorm1d):
+class SpanningBatchNorm(_BatchNorm):
     """Batch normalization over the rows of all processes; as the usual one where it does not train.
 
     Fewer than two rows over all processes, as where modalities are missing, are treated as in evaluation.
@@ -59,7 +60,7 @@ def span_processes(model: nn.Module) -> None:
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm1d) and not isinstance(child, SpanningBatchNorm):
+            if isinstance(child, _BatchNorm) and not isinstance(child, SpanningBatchNorm):
                 spanning = SpanningBatchNorm(child.num_features, child.eps, child.momentum)
                 spanning._parameters, spanning._buffers = child._parameters, child._buffers
                 setattr(parent, name, spanning.train(child.training))

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mcnlab.data.extract import AUDIO_TRACK, Extractor, extract_tracks
+from mcnlab.data.extract import AUDIO_TRACK, extract_tracks
 from mcnlab.data.importers.media_decoding import Decoded, Decoder
 from mcnlab.data.importers.media_features import (
+    Frozen,
     backbones_for,
     calibrated,
     calibration_rows,
@@ -22,6 +23,7 @@ from mcnlab.data.importers.media_features import (
 from mcnlab.data.importers.media_manifest import MediaManifest, MediaRow, read_media_manifest
 from mcnlab.data.importers.report import ImportReport
 from mcnlab.data.media_files import Picture
+from mcnlab.data.raw_frames import RawFrames
 from mcnlab.data.records import Clip, Recording, Track
 from mcnlab.data.store import open_store
 from mcnlab.data.store_writer import StoreWriter
@@ -41,6 +43,8 @@ def import_media(
     name: str | None = None,
     frames_per_s: float = 25.0,
     size_px: int = 48,
+    frame_size: tuple[int, int] | None = None,
+    color: bool = False,
     video_dim: int = 512,
     word_dim: int = 64,
     categorical: Sequence[str] = (),
@@ -58,11 +62,14 @@ def import_media(
         manifest: CSV or TSV with the columns id, recording, video, audio, start, end, fps, caption, label, split,
             `factor:NAME`; only id and one of video, audio, caption must be there.
         out: folder of the new store; it must not exist.
-        video: `seeded` for the untrained offline default, or a folder or hub id of a ResNet.
+        video: `seeded` for the untrained offline default, a folder or hub id of a ResNet, or `frames`: the frames
+            themselves, for a backbone that trains on them.
         words: file of word vectors; None trains them on the captions of the train split.
         name: what reports call the store; None takes the manifest's name.
         frames_per_s: rate at which frames are taken.
         size_px: frames are resized to this square for the untrained backbones.
+        frame_size: height and width of the frames that are kept, with `video="frames"`.
+        color: whether these keep their color.
         video_dim: width of each untrained video track.
         word_dim: width of trained word vectors.
         categorical: factors whose numbers are names.
@@ -75,26 +82,29 @@ def import_media(
         What became of every row; the same is in the store's `import_report.json`.
 
     Raises:
-        DataError: the manifest is wrong, or nothing in it can be used.
+        DataError: the manifest is wrong, or nothing in it can be used; or frames without a size, or a size without
+            frames.
         StorageError: the store cannot be written, or exists.
     """
     began_s = time.monotonic()
     refuse_occupied(Path(out))
+    frames = _frames(video, frame_size, frames_per_s, color=color)
     table = read_media_manifest(Path(manifest), categorical=categorical)
     report = ImportReport(Path(out), notes=list(table.notes))
     table = _with_cut_captions(table, report)
     if like is None:
         vectors = word_vectors(table, words, dim=word_dim, seed=seed)
-        backbones = backbones_for(table, video, frames_per_s, size_px, seed)
-        decoder = Decoder(table.folder, frames_per_s, decode_size(backbones, size_px))
+        backbones = {} if frames else backbones_for(table, video, frames_per_s, size_px, seed)
+        decoder = Decoder(table.folder, frames_per_s, decode_size(frames, backbones, size_px))
         ticks = _Ticks(progress, (len(calibration_rows(table)) if backbones else 0) + len(table.rows))
-        extractor = calibrated(table, decoder, backbones, video_dim, ticks.advance)
+        extractor = frames or calibrated(table, decoder, backbones, video_dim, ticks.advance)
         if extractor and not any(row.video for row in table.rows if row.split == "train"):
             report.notes.append("no train row has a picture: the visual features are calibrated on other splits")
     else:
         vectors, extractor = parts_of(open_store(like), table)
         frames_per_s = extractor.frames_per_s if extractor else frames_per_s
-        decoder = Decoder(table.folder, frames_per_s, decode_size(extractor.backbones if extractor else {}, size_px))
+        size = decode_size(extractor, extractor.backbones if extractor else {}, size_px)
+        decoder = Decoder(table.folder, frames_per_s, size)
         ticks = _Ticks(progress, len(table.rows))
     report.notes += notes_on_words(table, vectors)
     tracks = [*(extractor.tracks() if extractor else []), AUDIO_TRACK]
@@ -122,6 +132,17 @@ def import_media(
         writer.report = report.as_dict()
     report.import_s = time.monotonic() - began_s
     return report
+
+
+def _frames(video: str, size: tuple[int, int] | None, frames_per_s: float, *, color: bool) -> RawFrames | None:
+    """What keeps frames, where they shall be kept."""
+    if video == "frames" and size is not None:
+        return RawFrames(*size, frames_per_s, color=color)
+    if video == "frames":
+        raise DataError("--video frames needs --frame-size HEIGHTxWIDTH, such as 24x40")
+    if size is not None or color:
+        raise DataError(f"--frame-size and --color belong to --video frames, but --video is {video}")
+    return None
 
 
 class _Ticks:
@@ -162,7 +183,7 @@ def _kept(decoded: Decoded, vectors: WordVectors, report: ImportReport) -> Decod
     return decoded
 
 
-def _recording(id_: str, decoded: Sequence[Decoded], extractor: Extractor | None, tracks: Sequence[Track]) -> Recording:
+def _recording(id_: str, decoded: Sequence[Decoded], extractor: Frozen | None, tracks: Sequence[Track]) -> Recording:
     """The store's recording of some decoded rows."""
     features = [
         extract_tracks(one.picture.frames if one.picture else None, one.waveform, extractor=extractor)

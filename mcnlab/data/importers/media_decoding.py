@@ -8,7 +8,7 @@ import numpy as np
 
 from mcnlab.data.audio import SAMPLES_PER_S
 from mcnlab.data.importers.media_manifest import MediaRow
-from mcnlab.data.media_files import Picture, is_video_file, read_picture, read_sound
+from mcnlab.data.media_files import Picture, Size, is_video_file, read_picture, read_sound
 from mcnlab.errors import DataError
 
 _STILL_S = 1.0
@@ -32,7 +32,7 @@ class Decoder:
 
     folder: Path
     frames_per_s: float
-    size_px: int
+    size_px: Size
     waiting: dict[str, Picture] = field(default_factory=dict)
     """Pictures by row id that the calibration has decoded already, up to a quarter of a gigabyte."""
 

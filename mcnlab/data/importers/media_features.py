@@ -11,7 +11,8 @@ from mcnlab.data.calibration import Calibration
 from mcnlab.data.extract import Extractor, VisualBackbone, seeded_backbones
 from mcnlab.data.importers.media_decoding import Decoder
 from mcnlab.data.importers.media_manifest import MediaManifest, MediaRow
-from mcnlab.data.media_files import is_array, is_image
+from mcnlab.data.media_files import Size, is_array, is_image
+from mcnlab.data.raw_frames import RawFrames, frames_of
 from mcnlab.data.store import Store
 from mcnlab.data.text import WordVectors, load_word_vectors, tokens, train_word_vectors
 from mcnlab.errors import DataError
@@ -19,7 +20,11 @@ from mcnlab.errors import DataError
 CALIBRATION_CLIPS = 300
 
 
-def extractor_of(store: Store) -> Extractor | None:
+Frozen = Extractor | RawFrames
+"""What makes the video tracks of a clip out of its frames."""
+
+
+def extractor_of(store: Store) -> Frozen | None:
     """The extractor with which a store was made, so that more media become the same features.
 
     Args:
@@ -34,6 +39,8 @@ def extractor_of(store: Store) -> Extractor | None:
     facts = store.info.get("visual", {})
     if not facts:
         return None
+    if (frames := frames_of(store)) is not None:
+        return frames
     first = next(iter(facts.values()))
     backbones = {track: _named_backbone(track, **_names(fact)) for track, fact in facts.items()}
     calibrations = {
@@ -42,7 +49,7 @@ def extractor_of(store: Store) -> Extractor | None:
     return Extractor(backbones, calibrations, first["frames_per_s"], first["mean_s"])
 
 
-def parts_of(store: Store, table: MediaManifest) -> tuple[WordVectors, Extractor | None]:
+def parts_of(store: Store, table: MediaManifest) -> tuple[WordVectors, Frozen | None]:
     """Word vectors and extractor of an earlier store, for the rows of a new manifest.
 
     Args:
@@ -150,16 +157,19 @@ def _is_still(row: MediaRow) -> bool:
     return is_image(row.video) or (is_array(row.video) and row.fps is None)
 
 
-def decode_size(backbones: Mapping[str, VisualBackbone], size_px: int) -> int:
-    """Side of the square in which frames are kept.
+def decode_size(extractor: Frozen | None, backbones: Mapping[str, VisualBackbone], size_px: int) -> Size:
+    """The size in which frames are kept.
 
     Args:
+        extractor: one that is known already; may be None.
         backbones: by track; may be empty.
         size_px: the answer when there are none.
 
     Returns:
-        The largest that a backbone wants.
+        The size of a track of frames; else the side of the largest square that a backbone wants.
     """
+    if isinstance(extractor, RawFrames):
+        return extractor.height, extractor.width
     return max((backbone.size_px for backbone in backbones.values()), default=size_px)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from mcnlab.data.audio import log_mel
 from mcnlab.data.extract import AUDIO_TRACK, Extractor, seeded_backbones
+from mcnlab.data.raw_frames import RawFrames
 from mcnlab.data.records import Clip, Recording
 from mcnlab.data.store import Store, StoreWriter, open_store
 from mcnlab.data.text import WordVectors, train_word_vectors
@@ -37,6 +38,8 @@ CALIBRATION_CLIPS = 300
 RECORDINGS_PER_TASK = 8
 """Recordings that a rendering process makes before it hands them over."""
 
+Frozen = Extractor | RawFrames
+"""What makes the video tracks of a clip out of its frames."""
 Progress = Callable[[int, int], None]
 """Told the number of recordings done and the number of all."""
 
@@ -97,7 +100,8 @@ def render_again(store: Store, clip: int) -> RenderedClip:
 def _write_world(settings: WorldSettings, out: Path, progress: Progress, *, workers: int) -> None:
     """Render and write all recordings."""
     places = [(split, number) for split, count in settings.recordings_of_split.items() for number in range(count)]
-    extractor = _calibrated(settings)
+    frames = RawFrames(SIZE_PX, SIZE_PX, FRAMES_PER_S, color=True)
+    extractor = frames if settings.video == "frames" else _calibrated(settings)
     with StoreWriter(
         out,
         name="narrated world",
@@ -121,7 +125,7 @@ def _views_info(settings: WorldSettings) -> Mapping[str, Any]:
 
 
 def _rendered(
-    settings: WorldSettings, places: list[tuple[str, int]], extractor: Extractor, *, workers: int
+    settings: WorldSettings, places: list[tuple[str, int]], extractor: Frozen, *, workers: int
 ) -> Iterator[Recording]:
     """All recordings in order, rendered here or in processes that end with this one."""
     if workers == 1:
@@ -140,7 +144,7 @@ def _start_worker() -> None:
     one_torch_thread().__enter__()
 
 
-def _recording_at(settings: WorldSettings, extractor: Extractor, place: tuple[str, int]) -> Recording:
+def _recording_at(settings: WorldSettings, extractor: Frozen, place: tuple[str, int]) -> Recording:
     """`_recording` with its place as one argument."""
     return _recording(settings, *place, extractor)
 
@@ -173,7 +177,7 @@ def _word_vectors(settings: WorldSettings) -> WordVectors:
     return train_word_vectors(captions, dim=settings.word_dim, seed=settings.seed)
 
 
-def _recording(settings: WorldSettings, split: str, number: int, extractor: Extractor) -> Recording:
+def _recording(settings: WorldSettings, split: str, number: int, extractor: Frozen) -> Recording:
     """One recording, rendered and extracted."""
     events = recording_events(settings, split, number)
     frames = render_frames_of(settings, split, number, events)
@@ -192,7 +196,7 @@ def _recording(settings: WorldSettings, split: str, number: int, extractor: Extr
     )
 
 
-def _video_tracks(frames: list[np.ndarray], extractor: Extractor) -> Mapping[str, np.ndarray]:
+def _video_tracks(frames: list[np.ndarray], extractor: Frozen) -> Mapping[str, np.ndarray]:
     """Visual features event by event, joined in time: no window sees two events."""
     parts = [extractor(clip) for clip in frames]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

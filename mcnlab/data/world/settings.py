@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,6 +43,8 @@ class WorldSettings(Settings):
     """Share of clips without audio."""
     missing_text: float = Field(default=0.0, ge=0.0, le=0.99)
     """Share of clips without a sentence."""
+    video: Literal["features", "frames"] = "features"
+    """What the store holds of the pictures: tracks of untrained features, or the frames themselves, in color."""
     video_dim: int = Field(default=512, ge=8, le=8192)
     """Width of each of the two visual feature tracks."""
     word_dim: int = Field(default=100, ge=2, le=1024)
@@ -65,9 +67,11 @@ class WorldSettings(Settings):
 
     @property
     def plain(self) -> dict[str, Any]:
-        """Plain values that say which world this is; without further views, nothing of them."""
+        """Plain values that say which world this is; nothing of further views or frames where there are none."""
         values = self.model_dump()
-        return values if self.views else {k: v for k, v in values.items() if k not in ("views", "noise_views")}
+        left_out = set() if self.views else {"views", "noise_views"}
+        left_out |= {"video"} if self.video == "features" else set()
+        return {name: value for name, value in values.items() if name not in left_out}
 
     @property
     def recordings_of_split(self) -> dict[str, int]:
