@@ -71,7 +71,7 @@ def bound_figure(summary: StudySummary) -> Figure | None:
         "the factors that the two are known to share (continuous ones in 4 parts), which is the true value without "
         f"noise. Up: more can be read from {core}. Mean over seeds; whiskers: 95 % interval. No bound exceeds log k.",
         alt=" ".join(bound_in_words(summary)),
-        plot=styled(plot, height=430).update_layout(margin={"t": 70}),
+        plot=styled(plot, height=430).update_layout(margin={"t": 90}, legend={"y": 1.12}),
         numbers=bound_table(summary),
     )
 
@@ -110,7 +110,7 @@ def _bound_traces(
         mode="markers+text",
         name="lower bound",
         text=[safe(shortened(name, longest=24)) for name in names],
-        textposition="top center",
+        textposition=[("top center", "bottom center")[number % 2] for number in range(len(names))],
         textfont={"size": 10},
         marker={"size": 10, "color": CLASS_COLORS[0]},
         error_x=whiskers([bounds[name] for name in names]),

@@ -107,7 +107,7 @@ def growth_figure(summary: StudySummary) -> Figure | None:
     counts = sorted({count for line in lines for count in line.experiments})
     untrained = mean_interval([one.value for one in before.values()]).value if before else None
     if untrained is not None:
-        words = {"text": "before training", "font": {"color": QUIET, "size": 11}}
+        words = {"text": "before training", "font": {"color": QUIET, "size": 11}, "textposition": "start"}
         plot.add_hline(y=untrained, line={"color": QUIET, "dash": "dash", "width": 1.4}, label=words)
     plot.update_xaxes(title_text=f"views, {core} among them (count)", tickvals=counts)
     plot.update_yaxes(title_text=f"score of {core} (0 chance, 1 perfect)", range=[0, 1.02])
