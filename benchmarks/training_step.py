@@ -192,18 +192,16 @@ class Ours:
         rows_per_step = max(1, size.clips // 2)
         cluster = ClusterTerm(
             weight=1.0,
-            sizes=ClusterSizes(CLUSTERS, size.dim, size.queue, rows_per_step, REFIT_EVERY),
-            spaces=["joint"],
+            sizes=ClusterSizes(CLUSTERS, size.queue, rows_per_step, REFIT_EVERY),
+            spaces={"joint": size.dim},
             faithful=True,
             temperature=0.1,
             margin=MARGIN,
             divide=True,
             seed=0,
         )
-        filled = {"queue_joint": queue, "centroids_joint": centroids}
-        state = cluster.state_dict()
-        state |= {name: x.reshape(state[name].shape) for name, x in filled.items()}
-        state |= {"filled_joint": torch.tensor(size.queue), "fitted_joint": torch.tensor(1)}
+        state = {"queue_joint": queue, "centroids_joint": centroids}
+        state["_extra_state"] = torch.tensor([[0, size.queue, 1]])  # newest row in slot 0, full, fitted
         cluster.load_state_dict(state)
         contrast = ContrastTerm(weight=1.0, loss=lambda x, y: masked_margin_softmax(x @ y.T, margin=MARGIN))
         self.terms: list[Term] = [contrast, cluster, ReconstructTerm(weight=RECONSTRUCT_WEIGHT, detach=False)]

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-MODALITIES = ("video", "audio", "text")
-"""The modalities in the order in which their initials name a pair: `va`, `vt`, `at`."""
+from mcnlab.modalities import MODALITIES, pair_modalities
+
+__all__ = ["MODALITIES", "Batch", "Outputs", "pair_modalities"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Batch:
 
     inputs: Mapping[str, Float[Tensor, "clips ..."]]
     """By modality: video (clips, dim), or (clips, frames, channels, height, width) from 0 to 1, audio (clips, bands,
-    frames) in dB, text (clips, words, dim)."""
+    frames) in dB, text (clips, words, dim), any other (clips, dim)."""
     lengths: Mapping[str, Int[Tensor, " clips"]]
     """By modality with a time axis: how many frames or words are real; the rest is padding."""
     present: Mapping[str, Bool[Tensor, " clips"]]
@@ -61,23 +62,3 @@ class Outputs:
     """By (modality, space): the vectors that are compared."""
     present: Mapping[str, Bool[Tensor, " clips"]]
     """By modality: which clips have it."""
-
-
-def pair_modalities(pair: str) -> tuple[str, str]:
-    """The two modalities that a pair's initials name, in the order of `MODALITIES`.
-
-    Args:
-        pair: two initials, such as `va`.
-
-    Returns:
-        Their full names.
-
-    Raises:
-        KeyError: an initial names no modality.
-
-    Example:
-        >>> pair_modalities("at")
-        ('audio', 'text')
-    """
-    by_initial = {modality[0]: modality for modality in MODALITIES}
-    return by_initial[pair[0]], by_initial[pair[1]]

@@ -112,7 +112,10 @@ def evaluate(
     ] = None,
     tasks: Annotated[
         str | None,
-        typer.Option(help="Some of retrieval,clusters,retention,geometry,actions; those of the settings by default."),
+        typer.Option(
+            help="Some of retrieval,clusters,retention,geometry,actions,transfer,finetune; those of the settings by "
+            "default."
+        ),
     ] = None,
 ) -> None:
     """Measure a trained run again; writes its results.json."""

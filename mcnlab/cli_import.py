@@ -36,15 +36,19 @@ FeaturesOption = Annotated[
 Workers = Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")]
 
 
-@importers.command("world", epilog="Example: mcnlab import world --out stores/world --set seed=1")
-def import_world(out: Out, overrides: Overrides = []) -> None:  # noqa: B006  typer wants a list
+@importers.command("world", epilog="Example: mcnlab import world --out stores/world --views 4 --set seed=1")
+def import_world(
+    out: Out,
+    overrides: Overrides = [],  # noqa: B006  typer wants a list
+    views: Annotated[int, typer.Option(help="Further views: depth, flow, luminance, color, surface, outline.")] = 0,
+) -> None:
     """Render the narrated world: clips whose causes are known."""
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
     from mcnlab.config import with_overrides
     from mcnlab.data.world import WorldSettings, build_world
     from mcnlab.progress import counted
 
-    settings = WorldSettings.parse(with_overrides({}, overrides), source="--set")
+    settings = WorldSettings.parse(with_overrides({"views": views} if views else {}, overrides), source="import world")
     with counted("rendering") as progress:
         build_world(settings, out, progress=progress)
     say_what_is_in(out)
@@ -296,6 +300,71 @@ def import_mining_youtube(
             progress=progress,
             workers=workers,
         )
+    tell(report)
+
+
+@importers.command(
+    "protocol",
+    epilog="Example: mcnlab import protocol --kind ucf101 --splits ucfTrainTestlist --media UCF-101 --like stores/mine "
+    "--out stores/ucf101",
+)
+def import_protocol(
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="ucf101, hmdb51, kinetics600, esc50, audioset, voc2007, folders (train/CLASS/FILE), or spectrograms "
+            "(train.npz with train.tsv)."
+        ),
+    ],
+    splits: Annotated[Path, typer.Option(metavar="DIR", help="Folder, or file, of the official lists.")],
+    out: Out,
+    media: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of media files, at any depth.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Instead: folder of ID.npy, or of ID_2d.npy with ID_3d.npy.")
+    ] = None,
+    audio: Audio = None,
+    like: Annotated[
+        Path | None, typer.Option(metavar="STORE", help="Extract media as this store's were: what its runs can read.")
+    ] = None,
+    video: Annotated[str, typer.Option(help="Without --like: seeded, or a folder or hub id of a ResNet.")] = "seeded",
+    windows: Annotated[int, typer.Option(min=1, help="Windows of a long recording; their features are averaged.")] = 10,
+    window_s: Annotated[float, typer.Option(help="Seconds of a window.")] = 3.2,
+    rate: Annotated[float, typer.Option(help="Rows of features per second.")] = 1.0,
+    seconds: Annotated[float, typer.Option(help="Spectrograms: length of every clip.")] = 5.0,
+    text: Annotated[Path | None, typer.Option(help="Spectrograms: word vectors; trained when not given.")] = None,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Leave out clips whose files are not there, instead of an error.")
+    ] = False,
+    name: Name = None,
+) -> None:
+    """Make a store of a classification data set, with the official splits that transfer is measured by."""
+    # the verb's own modules, so that `mcnlab --help` does not wait for torch
+    from mcnlab.data.importers.protocols import Windows
+    from mcnlab.data.importers.protocols import import_protocol as build
+    from mcnlab.data.importers.spectrograms import import_spectrograms
+    from mcnlab.progress import counted
+
+    if kind == "spectrograms" and any(one is not None for one in (media, features, audio, like)):
+        raise typer.BadParameter("kind: spectrograms take --splits alone, no media, features, audio or like")
+    with counted("importing") as progress:
+        if kind == "spectrograms":
+            report = import_spectrograms(splits, out, seconds=seconds, words=text, name=name or kind, progress=progress)
+        else:
+            report = build(
+                kind,
+                splits,
+                out,
+                media=media,
+                features=features,
+                audio=audio,
+                like=like,
+                video=video,
+                windows=Windows(windows, window_s),
+                rate_hz=rate,
+                leave_out=leave_out,
+                name=name,
+                progress=progress,
+            )
     tell(report)
 
 

@@ -20,12 +20,14 @@ STATES = ("pending", "running", "finished", "failed", "interrupted")
 _FOLDER_NAME = re.compile(r"(?P<experiment>.+)-s(?P<seed>\d+)")
 
 HEADLINES = {
-    "retrieval": ("recall_at_1", "chance_at_1"),
-    "clusters": ("purity", "chance_purity"),
-    "actions": ("step_recall", "chance_step_recall"),
-    "stills": ("accuracy", "chance"),
+    "retrieval": {"recall_at_1": "chance_at_1"},
+    "clusters": {"purity": "chance_purity"},
+    "actions": {"step_recall": "chance_step_recall"},
+    "transfer": {"linear_top1": "chance_linear_top1", "linear_map": "chance_linear_map"},
+    "finetune": {"tuned_top1": "chance_tuned_top1", "tuned_map": "chance_tuned_map"},
+    "stills": {"accuracy": "chance"},
 }
-"""By task: the metric that is told first, and that of chance."""
+"""By task: the metric that is told first, and that of chance; a run has one of them."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +133,13 @@ class RunFolder:
         """One number of each task and subject, with chance where that is known.
 
         Returns:
-            Task to subject to a sentence: recall at 1, purity, step recall.
+            Task to subject to a sentence: recall at 1, purity, step recall, accuracy of a probe.
         """
         rows = self.results()
         found: dict[str, dict[str, str]] = {}
         for task, subject, metric, value in rows[["task", "subject", "metric", "value"]].itertuples(index=False):
-            first, chance = HEADLINES.get(str(task).split("@")[0], ("", ""))
-            if metric == first:
+            chance = HEADLINES.get(str(task).split("@")[0], {}).get(str(metric))
+            if chance is not None:
                 same = (rows["task"] == task) & (rows["subject"] == subject) & (rows["metric"] == chance)
                 known = f", chance {rows[same]['value'].iloc[0]:.3f}" if same.any() else ""
                 found.setdefault(str(task), {})[str(subject)] = f"{metric} {value:.3f}{known}"

@@ -36,6 +36,10 @@ STUDY_NOTEBOOKS = (
 )
 STEPS_NOTEBOOK = "06_find_the_step"
 """Only for studies whose runs were searched for steps."""
+TRANSFER_NOTEBOOK = "11_what_transfers"
+"""Only for studies whose runs were tried on other tasks."""
+VIEWS_NOTEBOOK = "10_how_many_views"
+"""Only for studies whose runs have bounds on what views share."""
 PREFIXES = ".prefixes"
 """Folder beside the runs where stages that several experiments begin with are kept."""
 MOST_WORKERS = 8
@@ -294,7 +298,8 @@ def write_study_report(folders: StudyFolders) -> tuple[Path, list[str]]:
 def notebooks_of(runs: Path) -> tuple[str, ...]:
     """The comparison notebooks of a study: those of every study, and those that its evaluation has numbers for."""
     tasks = {task for run in run_folders(runs) for task in run.settings.get("evaluation", {}).get("tasks", ())}
-    return (*STUDY_NOTEBOOKS, *((STEPS_NOTEBOOK,) if "actions" in tasks else ()))
+    own = {"actions": STEPS_NOTEBOOK, "bound": VIEWS_NOTEBOOK, "transfer": TRANSFER_NOTEBOOK}
+    return (*STUDY_NOTEBOOKS, *(notebook for task, notebook in own.items() if task in tasks))
 
 
 def report_of(runs: Path, target: Path) -> Path:

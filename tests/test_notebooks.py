@@ -20,7 +20,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 OF_A_STUDY = [
     pytest.param(path, marks=pytest.mark.slow) if path.name[:2] == "02" else path
     for path in NOTEBOOKS
-    if path.name[:2] in ("02", "03", "04", "05", "06")
+    if path.name[:2] in ("02", "03", "04", "05", "06", "10")
 ]
 named = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

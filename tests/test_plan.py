@@ -19,7 +19,7 @@ from mcnlab.plan.advice import planned
 from mcnlab.plan.calibration import Calibration, rate_at, read_calibration, write_calibration
 from mcnlab.plan.predict import LINKS, exchanged_bytes, op_seconds
 from mcnlab.plan.sizes import Request, data_size
-from mcnlab.plan.step_cost import step_cost
+from mcnlab.plan.step_cost import StepSize, step_cost
 from mcnlab.plan.trace import Op, counting
 from mcnlab.plan.words import rounded, size_in_words, time_in_words
 
@@ -43,7 +43,11 @@ def round_rates(rate=1e9, threads=1):
     table = dict.fromkeys(("float32", "bfloat16", "float16"), one)
     plain = ("norm_forward_bytes", "norm_backward_bytes", "fresh_bytes", "inplace_bytes")
     arithmetic = ("gemm_flops", "conv_forward_flops", "conv_backward_flops")
-    return {"threads": threads, "overhead_s": 1e-6} | dict.fromkeys(arithmetic, table) | dict.fromkeys(plain, one)
+    return (
+        {"threads": threads, "overhead_s": 1e-6, "update_overhead_s": 1e-6}
+        | dict.fromkeys(arithmetic, table)
+        | dict.fromkeys(plain, one)
+    )
 
 
 def round_machine(**changed):
@@ -69,9 +73,9 @@ def round_machine(**changed):
     return Calibration.parse(values | changed, source="test")
 
 
-def cost_of(settings, *, local, total=None, refit=False, dims=DIMS):
+def cost_of(settings, *, local, total=None, refit=False, chunk=None, dims=DIMS):
     """The cost of a step of the first stage."""
-    return step_cost(settings, dims, build_stages(settings)[0], local=local, total=total or local, refit=refit)
+    return step_cost(settings, dims, build_stages(settings)[0], StepSize(local, total or local, refit, chunk))
 
 
 def test_a_matrix_product_and_its_two_gradients_cost_six_sides_multiplied():

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mcnlab.data.manifest import CLIP_COLUMNS, Manifest, flat, lists_with
-from mcnlab.data.records import MODALITIES, Track
+from mcnlab.data.records import Track
+from mcnlab.modalities import MODALITIES, in_order
 
 
 def clip_table(manifest: Manifest, tracks: Sequence[Track], split: str | None) -> pd.DataFrame:
@@ -48,7 +49,7 @@ def modalities_of(manifest: Manifest, tracks: Sequence[Track]) -> tuple[str, ...
     for rows, table in manifest.batches(("missing", "known_words")):
         recording = np.repeat(rows, manifest.clip_counts[rows])
         found.update(name for name, has in _presence(manifest, tracks, recording, table).items() if has.any())
-    return tuple(name for name in MODALITIES if f"has_{name}" in found)
+    return in_order(name.removeprefix("has_") for name in found)
 
 
 def labels_of(manifest: Manifest) -> tuple[str, ...]:
@@ -90,7 +91,8 @@ def _presence(
     """Per modality, which clips have it; `recording` is the row of each clip's recording."""
     missing = flat(table["missing"])
     present = {}
-    for modality in ("video", "audio"):
+    further = [name for name in in_order(track.modality for track in tracks) if name not in MODALITIES]
+    for modality in ("video", "audio", *further):
         some = np.zeros(len(manifest), dtype=bool)
         for track in tracks:
             if track.modality == modality:
@@ -98,7 +100,7 @@ def _presence(
         present[f"has_{modality}"] = some[recording] & ~lists_with(missing, modality)
     known = flat(table["known_words"]).to_numpy(zero_copy_only=False) > 0
     present["has_text"] = known & ~lists_with(missing, "text")
-    return present
+    return {f"has_{name}": present[f"has_{name}"] for name in (*MODALITIES, *further)}
 
 
 def _objects(texts: pa.Array) -> np.ndarray:

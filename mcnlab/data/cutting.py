@@ -84,6 +84,25 @@ def mel_spans(start_s: np.ndarray, end_s: np.ndarray, rows: np.ndarray, *, most:
     return first, np.minimum(np.minimum(np.maximum(first + 1, last), first + most), rows)
 
 
+def sound_spans(start_s: np.ndarray, end_s: np.ndarray, rate_hz: float, rows: np.ndarray, *, most: int) -> Spans:
+    """The frames of a spectrogram: `mel_spans` at the rate of the published log-mel, else `spans_between`.
+
+    Args:
+        start_s: (clips,), seconds.
+        end_s: (clips,), seconds.
+        rate_hz: frames per second.
+        rows: (clips,): frames of each clip's recording.
+        most: frames per clip at most.
+
+    Returns:
+        First frame, and the frame after the last.
+    """
+    if rate_hz == SAMPLES_PER_S / HOP:
+        return mel_spans(start_s, end_s, rows, most=most)
+    first, last = spans_between(start_s, end_s, rate_hz, rows)
+    return first, np.minimum(last, first + most)
+
+
 def mel_frame(time_s: np.ndarray) -> np.ndarray:
     """The log-mel frames at some times, at least 0.
 

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mcnlab.batch import MODALITIES, Batch
+from mcnlab.batch import Batch
 from mcnlab.data import cutting
 from mcnlab.data.cutting import NewArray, StoredTrack
 from mcnlab.data.raw_frames import cut_frames, frame_shape, new_frames
 from mcnlab.data.store import Store
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
+from mcnlab.modalities import in_order
 from mcnlab.numerics import key_generator
 
 SILENCE_DB = -80.0
@@ -109,7 +110,7 @@ class ClipSource:
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities that some clip of the split has."""
-        return tuple(m for m in MODALITIES if m in self._lengths and bool((self._lengths[m] > 0).any()))
+        return in_order(m for m, lengths in self._lengths.items() if bool((lengths > 0).any()))
 
     def present(self, modality: str) -> np.ndarray:
         """Which clips have a modality: (clips,), bool."""
@@ -169,11 +170,11 @@ class ClipSource:
 
 
 class ClipCutter:
-    """Cuts the clips of one modality with tracks, video or audio, out of a store.
+    """Cuts the clips of one modality with tracks, any but text, out of a store.
 
     Args:
         store: where the recordings lie.
-        modality: `video` or `audio`.
+        modality: `video`, `audio`, or another view, which is cut like video.
         window: how a clip is cut.
         rule: which rows of a video track a clip sees.
     """
@@ -196,13 +197,14 @@ class ClipCutter:
             new: where the memory comes from.
 
         Returns:
-            Video: (clips, dim) float32, see `cutting.pool_video`, and the rows of the track that gave the fewest; or
-            (clips, frames, channels, height, width) float16 and the real frames, where the track holds frames.
+            Video and further views: (clips, dim) float32, see `cutting.pool_video`, and the rows of the track that gave
+            the fewest; or (clips, frames, channels, height, width) float16 and the real frames, where the track holds
+            frames.
             Audio: (clips, frames, bands) float16, and the real frames. 0 where a clip lacks the modality.
         """
         if self.modality == "audio":
             track, most = self.tracks[0], self.window.audio_frames
-            heard = cutting.mel_spans(start_s, end_s, track.rows[recordings], most=most)
+            heard = cutting.sound_spans(start_s, end_s, track.rate_hz, track.rows[recordings], most=most)
             mel = new((len(recordings), most, track.dim), np.float16)
             cutting.cut_mel(mel, track, recordings, heard, pad_db=self.window.pad_db)
             return mel, cutting.rows_seen([heard])
@@ -269,7 +271,7 @@ def input_dim(store: Store, modality: str) -> int:
         modality: one of its modalities.
 
     Returns:
-        Sum of the video tracks' widths, mel bands, or width of a word vector.
+        Sum of the widths of its tracks, which for audio are mel bands, or width of a word vector.
     """
     if modality == "text":
         return int(store.word_vectors.vectors.shape[1])

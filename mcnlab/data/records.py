@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
-MODALITIES = ("video", "audio", "text")
+from mcnlab.modalities import MODALITIES
+
+__all__ = ["MODALITIES", "Clip", "Recording", "Track"]
+
 _ROUNDING = 1e-6
 
 
@@ -19,7 +22,7 @@ class Track:
     name: str
     """Such as `video_2d`."""
     modality: str
-    """`video` or `audio`."""
+    """`video`, `audio`, or any other view, such as `depth`, whose rows are features like those of video."""
     dim: int
     """Width of a row."""
     rate_hz: float

@@ -11,12 +11,13 @@ import pandas as pd
 
 from mcnlab.data.clip_table import clip_table, labels_of, modalities_of
 from mcnlab.data.manifest import Manifest
-from mcnlab.data.records import MODALITIES, Clip, Recording, Track
+from mcnlab.data.records import Clip, Recording, Track
 from mcnlab.data.shards import file_checksum, mapped_tensors, shard_file
 from mcnlab.data.store_checks import check_rows, read_info
 from mcnlab.data.store_writer import StoreWriter
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
+from mcnlab.modalities import MODALITIES, in_order
 
 __all__ = ["Clip", "Recording", "Store", "StoreWriter", "Track", "describe", "open_store"]
 
@@ -151,8 +152,8 @@ class Store:
 
         Returns:
             Columns recording (row in the store), id (`RECORDING:NUMBER`, never a feature), split, start_s, end_s,
-            caption, label, has_video, has_audio, has_text, and one `factor:NAME` per factor. The index is the clip's
-            place in the whole store, which `thumbnail` takes.
+            caption, label, has_video, has_audio, has_text, one `has_NAME` per further view, and one `factor:NAME` per
+            factor. The index is the clip's place in the whole store, which `thumbnail` takes.
 
         Raises:
             DataError: the store has no such split.
@@ -297,6 +298,7 @@ def describe(store: Store) -> dict[str, Any]:
     """
     clips = store.clips()
     problems = store.verify()
+    known = in_order([*MODALITIES, *(track.modality for track in store.tracks.values())])
     return {
         "path": str(store.path),
         "name": store.name,
@@ -308,7 +310,7 @@ def describe(store: Store) -> dict[str, Any]:
         "tracks": {track.name: vars(track) for track in store.tracks.values()},
         "modalities": list(store.modalities),
         "splits": {
-            split: {"clips": len(rows), **{f"without_{m}": int((~rows[f"has_{m}"]).sum()) for m in MODALITIES}}
+            split: {"clips": len(rows), **{f"without_{m}": int((~rows[f"has_{m}"]).sum()) for m in known}}
             for split, rows in clips.groupby("split", sort=False)
         },
         "labels": {name: int(count) for name, count in clips["label"].value_counts().sort_index().items()},

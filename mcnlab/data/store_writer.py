@@ -29,6 +29,7 @@ from mcnlab.data.store_rows import (
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
 from mcnlab.files import new_folder_atomically, write_json_atomically
+from mcnlab.modalities import NAME
 
 FORMAT = 1
 SHARD_BYTES = 512 * 2**20
@@ -67,7 +68,13 @@ class StoreWriter:
             calibration: arrays that later media need to go through the same extraction.
             report: content of `import_report.json`; may be set later through `report`.
             shard_bytes: a shard that has grown to this size is closed.
+
+        Raises:
+            DataError: a track's modality is text, or is no lower-case name.
         """
+        for track in tracks:
+            if track.modality == "text" or not NAME.fullmatch(track.modality):
+                raise DataError(f"track {track.name}: {track.modality!r} is no modality of a track")
         self.path = Path(path)
         self.name = name
         self.tracks = {track.name: track for track in tracks}

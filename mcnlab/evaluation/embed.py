@@ -76,6 +76,25 @@ def embed_source(model: MultimodalModel, source: Batches, *, batch: int = 256) -
     return _embed(model, source, _batches(source, batch))
 
 
+def embed_with_features(
+    model: MultimodalModel, source: Batches, *, batch: int = 256
+) -> tuple[dict[tuple[str, str], np.ndarray], dict[str, np.ndarray]]:
+    """Every clip through every tower, in evaluation mode, with what the backbones say.
+
+    Args:
+        model: the towers; its mode is restored afterwards.
+        source: the clips.
+        batch: clips at a time.
+
+    Returns:
+        Embeddings as `embed_source` gives them; and by modality: backbone features (clips, dim) float32, NaN in the
+        rows of clips without the modality.
+    """
+    features: dict[str, list[np.ndarray]] = {}
+    embeddings = _embed(model, source, _batches(source, batch), features=features)
+    return embeddings, {modality: np.concatenate(parts) for modality, parts in features.items()}
+
+
 def embed_together(model: MultimodalModel, source: Batches, *, batch: int = 256) -> dict[tuple[str, str], np.ndarray]:
     """The same by all processes of a run, each with its share of the batches; all must call it.
 
@@ -117,8 +136,14 @@ def _settle(model: MultimodalModel, source: Batches, batches: Sequence[np.ndarra
 
 
 @torch.no_grad()
-def _embed(model: MultimodalModel, source: Batches, batches: Sequence[np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    """Some batches through every tower; NaN where they have nothing for one."""
+def _embed(
+    model: MultimodalModel,
+    source: Batches,
+    batches: Sequence[np.ndarray],
+    *,
+    features: dict[str, list[np.ndarray]] | None = None,
+) -> dict[tuple[str, str], np.ndarray]:
+    """Some batches through every tower; NaN where they have nothing for one. Backbone features go into `features`."""
     device, training = next(model.parameters()).device, model.training
     model.eval()
     blocks: dict[tuple[str, str], list[np.ndarray]] = {}
@@ -126,8 +151,10 @@ def _embed(model: MultimodalModel, source: Batches, batches: Sequence[np.ndarray
         clips = source.batch(places).to(device)
         outputs = model(clips, clips.present)
         for (modality, space), x in outputs.embeddings.items():
-            rows = x.float().masked_fill(~outputs.present[modality][:, None], float("nan"))
-            blocks.setdefault((modality, space), []).append(rows.cpu().numpy())
+            blocks.setdefault((modality, space), []).append(_rows(x, outputs.present[modality]))
+        if features is not None:
+            for modality, x in outputs.features.items():
+                features.setdefault(modality, []).append(_rows(x, outputs.present[modality]))
     model.train(training)
     rows = sum(len(places) for places in batches)
     found: dict[tuple[str, str], np.ndarray] = {}
@@ -135,6 +162,11 @@ def _embed(model: MultimodalModel, source: Batches, batches: Sequence[np.ndarray
         nothing = np.full((rows, model.space_dims[key[1]]), np.nan, dtype=np.float32)
         found[key] = np.concatenate(blocks[key]) if key in blocks else nothing
     return found
+
+
+def _rows(x: torch.Tensor, present: torch.Tensor) -> np.ndarray:
+    """Rows as an array, NaN where the clip lacks the modality."""
+    return x.float().masked_fill(~present[:, None], float("nan")).cpu().numpy()
 
 
 def _batches(source: Batches, batch: int) -> list[np.ndarray]:

@@ -18,6 +18,7 @@ from mcnlab.errors import ConfigError
 from mcnlab.experiment.graphs import GraphSettings, graph_of
 from mcnlab.experiment.settings import ClusterSettings, ContrastSettings, ExperimentSettings
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce
+from mcnlab.modalities import group_name
 from mcnlab.models.graph import Graph
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
 from mcnlab.models.published import PublishedWeights, check_published_weights, load_published_weights
@@ -208,7 +209,7 @@ def build_stages(settings: ExperimentSettings) -> list[Stage]:
     """The stages in order; a stage is named by its place and its modalities' initials."""
     return [
         Stage(
-            f"{number}:{''.join(modality[0].upper() for modality in stage.modalities)}",
+            f"{number}:{group_name(stage.modalities)}",
             stage.epochs,
             stage.modalities,
             settings.stage_pairs(stage),

@@ -3,15 +3,17 @@
 import numpy as np
 import pandas as pd
 
-from mcnlab.batch import MODALITIES, pair_modalities
 from mcnlab.data.raw_frames import FRAMES_TRACK, frame_shape
 from mcnlab.data.store import Store
+from mcnlab.distributed import world_size
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks, cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.transfer import units_of
+from mcnlab.modalities import pair_modalities
 from mcnlab.models.published import is_own
 
 MOST_CLASSES = 100
@@ -68,6 +70,7 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
 
     Raises:
         DataError: there is no held-out split, or it lacks a modality, a pair or a second class.
+        ConfigError: a task that takes one process is asked of several.
     """
     split = evaluation_split(settings, store)
     clips = store.clips(split)
@@ -79,6 +82,12 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
         check_steps(store, split)
         if frame_shape(chosen_tracks(settings, store)) is not None:
             raise DataError(f"{store.path}: the task actions searches in features, but the video here is raw frames")
+    if "finetune" in settings.evaluation.tasks and world_size() > 1:
+        raise ConfigError(
+            "evaluation.tasks: finetune takes one process; name it later, mcnlab evaluate --tasks finetune"
+        )
+    if {"transfer", "finetune"} & set(settings.evaluation.tasks):
+        units_of(settings, store, split)
     if "stills" in settings.evaluation.tasks:
         _check_stills(settings, store, clips)
     if "retention" not in settings.evaluation.tasks:
@@ -187,7 +196,7 @@ def _factors(clips: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def _present(settings: ExperimentSettings, clips: pd.DataFrame) -> dict[str, np.ndarray]:
     """By trained modality: which clips have it."""
-    return {m: clips[f"has_{m}"].to_numpy() for m in MODALITIES if m in settings.trained_modalities}
+    return {m: clips[f"has_{m}"].to_numpy() for m in settings.trained_modalities}
 
 
 def _check_training_split(settings: ExperimentSettings, store: Store) -> None:

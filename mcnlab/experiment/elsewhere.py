@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from mcnlab.batch import MODALITIES
 from mcnlab.data.loading import input_dim
 from mcnlab.data.raw_frames import frame_shape
 from mcnlab.data.store import Store, open_store
@@ -73,7 +72,7 @@ def check_widths(settings: ExperimentSettings, store: Store, other: Store) -> No
     Raises:
         DataError: a width differs; both stores and the modality are named.
     """
-    for modality in (m for m in MODALITIES if m in store.modalities and m in other.modalities):
+    for modality in (m for m in store.modalities if m in other.modalities):
         if modality == "video":
             _check_frames(*(chosen_tracks(settings, one) for one in (store, other)))
         here, there = (input_dim(chosen_tracks(settings, one), modality) for one in (store, other))

@@ -5,9 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
-from mcnlab.batch import pair_modalities
 from mcnlab.config import Settings
 from mcnlab.errors import ConfigError
+from mcnlab.modalities import pair_modalities, pair_name
 from mcnlab.models.graph import Graph, HeadKind, Space, SpaceMap, build_graph
 
 GraphName = Literal["shared", "disjoint", "fac"]
@@ -59,9 +59,11 @@ class GraphSettings(Settings):
     def _makes_a_graph(self) -> Self:
         for pair in self.pairs:
             try:
-                pair_modalities(pair)
-            except (KeyError, IndexError) as error:
+                usual = pair_name(*pair_modalities(pair))
+            except KeyError as error:
                 raise ValueError(f"pairs: {pair!r} does not name two modalities") from error
+            if pair != usual:
+                raise ValueError(f"pairs: {pair!r} is written {usual}")
         try:
             self.built()
         except ConfigError as error:

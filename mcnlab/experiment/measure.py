@@ -12,13 +12,13 @@ import pandas as pd
 from PIL import Image
 from safetensors.numpy import save
 
-from mcnlab.batch import MODALITIES
 from mcnlab.data.loading import ClipSource
 from mcnlab.data.store import Store
-from mcnlab.data.world import FACTORS, shared_keys
+from mcnlab.data.world import FACTORS, VIEWS, shared_entropy_nats, shared_keys
 from mcnlab.evaluation.clusters import evaluate_clusters
 from mcnlab.evaluation.embed import embed_together, settle_statistics_together
 from mcnlab.evaluation.geometry import evaluate_geometry
+from mcnlab.evaluation.information import evaluate_information
 from mcnlab.evaluation.retention import evaluate_retention
 from mcnlab.evaluation.retrieval import Direction, evaluate_retrieval
 from mcnlab.evaluation.rows import ResultRow
@@ -26,9 +26,12 @@ from mcnlab.experiment.actions import action_rows
 from mcnlab.experiment.build import build_model, build_source
 from mcnlab.experiment.checks import class_columns, evaluation_split, usable_factors
 from mcnlab.experiment.compared import Arrays, across_spaces, compared_arrays
-from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.finetune import finetune_rows
+from mcnlab.experiment.settings import ContrastSettings, ExperimentSettings
 from mcnlab.experiment.stills import still_rows
+from mcnlab.experiment.transfer import transfer_rows
 from mcnlab.files import write_bytes_atomically
+from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_name
 from mcnlab.models.graph import Graph
 from mcnlab.models.multimodal import MultimodalModel
 
@@ -111,7 +114,10 @@ def measure(
     source, arrays, before = held_out.source, held_out.arrays, held_out.before
     tasks, rows = settings.evaluation.tasks, list[ResultRow]()
     if "retrieval" in tasks:
-        asked, asked_before = (directions(model.graph, x, source.clips, store) for x in (arrays, before))
+        asked, asked_before = (
+            directions(model.graph, x, source.clips, store, trained=settings.trained_modalities)
+            for x in (arrays, before)
+        )
         found = evaluate_retrieval(
             asked,
             untrained=asked_before,
@@ -124,8 +130,14 @@ def measure(
         if folder is not None:
             write_table(folder / "ranks.parquet", found.ranks)
     rows += space_rows(settings, model.graph, arrays, before, source.clips, seed=seed)
+    if "bound" in tasks:
+        rows += information_rows(settings, model.graph, arrays, before, store, seed=seed)
     if "actions" in tasks:
         rows += action_rows(settings, model, held_out.untrained, store, held_out.split, folder, seed=seed)
+    if "transfer" in tasks:
+        rows += transfer_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
+    if "finetune" in tasks:
+        rows += finetune_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
     if "stills" in tasks:
         rows += still_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
     if folder is not None:
@@ -159,7 +171,7 @@ def subjects(graph: Graph, arrays: Arrays, trained: Sequence[str]) -> dict[str, 
     modality is the concatenation of its spaces, and `joint` the concatenation of the spaces' means.
     """
     found: dict[str, np.ndarray] = {}
-    for modality in (m for m in MODALITIES if m in trained):
+    for modality in in_order(trained):
         own = [(space, arrays[modality, space]) for space in graph.spaces_of(modality)]
         if len(own) > 1:
             found |= {graph.subject(modality, space): x for space, x in own}
@@ -179,12 +191,15 @@ def mean_of_present(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
-def directions(graph: Graph, arrays: Arrays, clips: pd.DataFrame, store: Store) -> list[Direction]:
-    """Every way of asking that the graph allows: one modality for another, one for two, two for one.
+def directions(
+    graph: Graph, arrays: Arrays, clips: pd.DataFrame, store: Store, *, trained: Sequence[str] = MODALITIES
+) -> list[Direction]:
+    """Every way of asking that the graph allows: one modality for another; with three of them also one for two, and two
+    for one. Of further views only the trained ones take part.
 
     Where no space joins two modalities they are compared across spaces, and are found to be at chance.
     """
-    modalities = [m for m in MODALITIES if graph.spaces_of(m)]
+    modalities = [m for m in in_order((*MODALITIES, *trained)) if graph.spaces_of(m)]
     single = [((a,), (b,)) for a, b in itertools.permutations(modalities, 2)]
     double = [((a,), tuple(m for m in modalities if m != a)) for a in modalities] if len(modalities) == 3 else []
     sides = [*single, *double, *((gallery, query) for query, gallery in double)]
@@ -194,14 +209,15 @@ def directions(graph: Graph, arrays: Arrays, clips: pd.DataFrame, store: Store) 
         if compared is None and len(query) == len(gallery) == 1:
             compared = across_spaces(graph, arrays, query[0], gallery[0])
         if compared is not None and bool((~np.isnan(compared[0]) & ~np.isnan(compared[1])).any()):
-            keys = np.array(shared_keys(clips, query, gallery)) if knows_causes(store) else None
+            keys = np.array(shared_keys(clips, query, gallery)) if knows_causes(store, *query, *gallery) else None
             found.append(Direction(f"{'+'.join(query)}->{'+'.join(gallery)}", *compared, keys))
     return found
 
 
-def knows_causes(store: Store) -> bool:
-    """Whether the clips come from the narrated world, where it is known what modalities share."""
-    return all(name in store.factors for name in FACTORS)
+def knows_causes(store: Store, *modalities: str) -> bool:
+    """Whether the clips come from the narrated world, where it is known what its modalities share."""
+    known = all(modality in (*MODALITIES, *VIEWS) for modality in modalities)
+    return known and all(name in store.factors for name in FACTORS)
 
 
 def videos_of(store: Store, clips: pd.DataFrame) -> np.ndarray:
@@ -253,12 +269,51 @@ def geometry_parts(
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]:
     """The pairs and the modalities whose places in space are described."""
     pairs = {}
-    for a, b in itertools.combinations([m for m in MODALITIES if m in trained], 2):
+    for a, b in itertools.combinations(in_order(trained), 2):
         space = graph.common_space(a, b)
         if space is not None and bool((~np.isnan(arrays[a, space]) & ~np.isnan(arrays[b, space])).any()):
             pairs[f"{a}-{b}"] = (arrays[a, space], arrays[b, space])
     own = {graph.subject(m, space): x for (m, space), x in arrays.items() if m in trained}
     return pairs, own
+
+
+def information_rows(
+    settings: ExperimentSettings, graph: Graph, arrays: Arrays, before: Arrays, store: Store, *, seed: int
+) -> Sequence[ResultRow]:
+    """What the trained modalities share at least, pair by pair, beside what is known that they share."""
+    trained = settings.trained_modalities
+    after, untrained = (
+        {pair_name(*pair_modalities(named)): sides for named, sides in geometry_parts(graph, x, trained)[0].items()}
+        for x in (arrays, before)
+    )
+    contrast = settings.terms.contrast or ContrastSettings()
+    shared = {pair: known_information(store, *pair_modalities(pair)) for pair in after}
+    return evaluate_information(
+        after,
+        temperature=contrast.temperature,
+        untrained=untrained,
+        shared_nats={pair: nats for pair, nats in shared.items() if nats is not None},
+        seed=seed,
+    )
+
+
+def known_information(store: Store, first: str, second: str) -> float | None:
+    """The mutual information of two modalities, where causes are known and are told as they are.
+
+    Args:
+        store: the clips.
+        first: a modality.
+        second: another one.
+
+    Returns:
+        Nats, see `shared_entropy_nats`; None where it is not known: for other data, for a continuous factor that both
+        carry whole, and for narration that leaves words out, comes late or does not match.
+    """
+    world = store.info.get("world", {})
+    disturbed = any(world.get(name) for name in ("noise_text", "narration_lag_s", "mismatch"))
+    if not knows_causes(store, first, second) or disturbed:
+        return None
+    return shared_entropy_nats(first, second)
 
 
 def clip_table(source: ClipSource) -> pd.DataFrame:

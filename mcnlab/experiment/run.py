@@ -139,7 +139,7 @@ def evaluate_run(
     Args:
         run_dir: the run folder.
         store: another store than the run's own; its rows say `TASK@STORE`, and the run's own stay.
-        tasks: some of retrieval, clusters, retention, geometry, actions; all that the settings name when None.
+        tasks: some of those that `evaluation.tasks` may name; those that it does name when None.
 
     Returns:
         The run, with new rows in place of the old rows of those tasks.

@@ -1,7 +1,7 @@
 """The settings of one experiment: data, model, graph, terms, stages, training, evaluation."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,20 +15,15 @@ from pydantic import (
     model_validator,
 )
 
-from mcnlab.batch import MODALITIES, pair_modalities
 from mcnlab.config import Settings, read_yaml, with_overrides
 from mcnlab.data.shards import file_checksum
 from mcnlab.data.world import WorldSettings
 from mcnlab.errors import DataError
 from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
+from mcnlab.experiment.pairs import PAIRS, Modality, Pair, modalities_of_stages, named_stages, names_in, with_pairs
+from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_place, pairs_among
 from mcnlab.models.graph import HeadKind
 from mcnlab.models.video3d import TimePadding, VideoKind
-
-Pair = Literal["va", "vt", "at"]
-PAIRS: tuple[Pair, ...] = ("va", "vt", "at")
-"""All pairs of modalities, in the order of results."""
-FIRST_STAGE_SHARE = 2 / 3
-"""Part of the epochs that the first of two stages gets: 20 of 30, as in the study of MCN's stages."""
 
 
 class DataSettings(Settings):
@@ -172,14 +167,20 @@ class StageSettings(Settings):
 
     epochs: PositiveInt
     """Passes over the clips."""
-    modalities: tuple[Literal["video", "audio", "text"], ...]
-    """Modalities that take part."""
+    modalities: tuple[Modality, ...]
+    """Modalities that take part: video, audio, text, or any other view that the store has."""
     pairs: tuple[Pair, ...] | None = None
-    """Pairs that are compared; all pairs of the modalities when not given."""
+    """Pairs that are compared, or `core:video`; all pairs of the modalities when not given."""
     terms: tuple[Literal["contrast", "cluster", "reconstruct"], ...] | None = None
     """Terms that count; all when not given."""
-    frozen: tuple[Literal["video", "audio", "text"], ...] = ()
+    frozen: tuple[Modality, ...] = ()
     """Modalities that take part but do not train."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, values: Any) -> Any:
+        """Write out `pairs: core:video` and `pairs: full`."""
+        return with_pairs(values, names_in(values.get("modalities"))) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> Self:
@@ -187,6 +188,9 @@ class StageSettings(Settings):
             for modality in pair_modalities(pair):
                 if modality not in self.modalities:
                     raise ValueError(f"pair {pair!r} needs {modality}, which is not among the stage's modalities")
+        for modality in self.frozen:
+            if modality not in self.modalities:
+                raise ValueError(f"frozen: {modality!r} is not among the stage's modalities {list(self.modalities)}")
         if len(self.modalities) < 2 or len(set(self.modalities)) != len(self.modalities):
             raise ValueError(f"a stage needs two different modalities or more, got {list(self.modalities)}")
         return self
@@ -239,19 +243,24 @@ class TrainingSettings(Settings):
         return self
 
 
+Task = Literal["retrieval", "clusters", "retention", "geometry", "actions", "bound", "transfer", "finetune", "stills"]
+"""What can be measured."""
+
+
 class EvaluationSettings(Settings):
     """What is measured after training, on clips that were not trained on."""
 
     split: str | None = None
     """Held-out split; `test` when the store has it, else `val`."""
-    tasks: tuple[Literal["retrieval", "clusters", "retention", "geometry", "actions", "stills"], ...] = (
+    tasks: tuple[Task, ...] = (
         "retrieval",
         "clusters",
         "retention",
         "geometry",
     )
-    """What to measure; only when named: `actions` searches whole recordings for their steps, `stills` classifies single
-    frames with the deflated video backbone."""
+    """What to measure. Only when they are named: `actions` searches whole recordings for their steps, `bound` tells the
+    information that the embeddings of a pair share at least, `transfer` classifies by linear probes, after few examples
+    or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)
@@ -279,7 +288,8 @@ class ExperimentSettings(Settings):
     terms: TermSettings = TermSettings(contrast=ContrastSettings())
     """Summands of the objective."""
     pairs: tuple[Pair, ...] = PAIRS
-    """Pairs that may be compared at all."""
+    """Pairs that may be compared at all; when not given, all pairs of the stages' modalities. Short forms: `core:video`
+    compares video with each of the others, `full` every view with every other (CMC's core view and full graph)."""
     stages: tuple[StageSettings, ...]
     """Stages in order; or a name: `VT`, `VAT`, `AV_T` (first audio and video, then text joins)."""
     training: TrainingSettings = TrainingSettings()
@@ -302,12 +312,16 @@ class ExperimentSettings(Settings):
             training = values.get("training")
             epochs = training.get("epochs", 30) if isinstance(training, Mapping) else getattr(training, "epochs", 30)
             values["stages"] = named_stages(values["stages"], epochs if isinstance(epochs, int) and epochs > 0 else 30)
-        return values
+        known = modalities_of_stages(values.get("stages"))
+        if "pairs" not in values and not set(known) <= set(MODALITIES):
+            values["pairs"] = pairs_among({*MODALITIES, *known})
+        return with_pairs(values, known)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if not self.terms.names:
             raise ValueError("terms: expected at least one of contrast, cluster, reconstruct")
+        self._check_modalities()
         for number, stage in enumerate(self.stages):
             unknown = [name for name in stage.terms or () if name not in self.terms.names]
             if unknown:
@@ -324,21 +338,33 @@ class ExperimentSettings(Settings):
             raise ValueError(f"pairs: the graph compares {', '.join(compared)} and gives no way for {extra!r}")
         return self
 
+    def _check_modalities(self) -> None:
+        """Pairs name what some stage has; stages what the world will have. A store is asked when it is opened."""
+        trained, world = self.trained_modalities, self.data.world
+        for pair in self.pairs:
+            for modality in pair_modalities(pair):
+                if modality not in (*MODALITIES, *trained):
+                    raise ValueError(f"pairs: {pair!r} needs {modality}, but the stages have only {', '.join(trained)}")
+        for modality in trained if world is not None else ():
+            if world is not None and modality not in world.modalities:
+                has = ", ".join(world.modalities)
+                raise ValueError(f"stages: {modality!r} is not in the world with views: {world.views}; it has {has}")
+
     def stage_pairs(self, stage: StageSettings) -> tuple[str, ...]:
         """The pairs that a stage compares."""
         possible = stage.pairs if stage.pairs is not None else pairs_among(stage.modalities)
-        return tuple(pair for pair in PAIRS if pair in possible and pair in self.pairs)
+        return tuple(pair for pair in sorted(possible, key=pair_place) if pair in self.pairs)
 
     @property
     def trained_modalities(self) -> tuple[str, ...]:
         """Modalities that take part in some stage."""
-        return tuple(m for m in MODALITIES if any(m in stage.modalities for stage in self.stages))
+        return in_order(itertools.chain.from_iterable(stage.modalities for stage in self.stages))
 
     @property
     def trained_pairs(self) -> tuple[str, ...]:
         """Pairs that some stage compares."""
         used = set(itertools.chain.from_iterable(self.stage_pairs(stage) for stage in self.stages))
-        return tuple(pair for pair in PAIRS if pair in used)
+        return tuple(sorted(used, key=pair_place))
 
 
 def _pairs_of_graph(graph: object) -> list[str] | None:
@@ -346,54 +372,8 @@ def _pairs_of_graph(graph: object) -> list[str] | None:
     if isinstance(graph, GraphSettings) or graph == "fac":
         return list(graph_pairs(graph) or ())
     pairs = graph.get("pairs") if isinstance(graph, Mapping) else None
-    return [pair for pair in PAIRS if pair in pairs] if isinstance(pairs, Mapping) else None
-
-
-def pairs_among(modalities: Sequence[str]) -> tuple[str, ...]:
-    """All pairs whose two modalities are given.
-
-    Example:
-        >>> pairs_among(("video", "text"))
-        ('vt',)
-    """
-    return tuple(pair for pair in PAIRS if set(pair_modalities(pair)) <= set(modalities))
-
-
-def named_stages(name: str, epochs: int) -> list[dict[str, Any]]:
-    """The stages that a name means: initials that train together, then what joins them.
-
-    Args:
-        name: `VT`, `VAT`, `AV_T`, …
-        epochs: of all stages together; the first of two gets two thirds.
-
-    Returns:
-        Stages as plain settings.
-
-    Raises:
-        ValueError: the name does not spell modalities.
-
-    Example:
-        >>> [stage["epochs"] for stage in named_stages("AV_T", 30)]
-        [20, 10]
-    """
-    by_initial = {modality[0].upper(): modality for modality in MODALITIES}
-    groups = name.split("_")
-    initials = "".join(groups)
-    if (
-        len(groups) > 2
-        or not all(groups)
-        or len(set(initials)) != len(initials)
-        or not set(initials) <= set(by_initial)
-    ):
-        raise ValueError(f"stages: expected initials such as VT, VAT or AV_T, or a list of stages; got {name!r}")
-    joined = [by_initial[initial] for initial in initials]
-    if len(groups) == 1:
-        return [{"epochs": epochs, "modalities": joined}]
-    first = max(1, round(epochs * FIRST_STAGE_SHARE))
-    return [
-        {"epochs": first, "modalities": [by_initial[initial] for initial in groups[0]]},
-        {"epochs": max(1, epochs - first), "modalities": joined},
-    ]
+    known = pairs if isinstance(pairs, Mapping) else {}
+    return [pair for pair in PAIRS if pair in known] + [pair for pair in known if pair not in PAIRS] or None
 
 
 def read_experiment(path: Path, *, overrides: list[str] | None = None) -> ExperimentSettings:

@@ -46,6 +46,14 @@ if TYPE_CHECKING:
         paired_test,
     )
     from mcnlab.metrics.tiles import ranks_both_ways
+    from mcnlab.metrics.transfer import (
+        area_under_roc,
+        average_precision,
+        d_prime,
+        eleven_point_average_precision,
+        mean_over_classes,
+        top_k_hits,
+    )
     from mcnlab.metrics.video_retrieval import chance_by_video, ranks_by_video
 
 _HOME = {
@@ -82,6 +90,14 @@ _HOME = {
     "segments": ("published_viterbi_alignment", "segment_overlap", "viterbi_alignment"),
     "statistics": ("bootstrap_of_mean", "bootstrap_of_ranks", "holm", "mean_interval", "paired_test"),
     "tiles": ("ranks_both_ways",),
+    "transfer": (
+        "area_under_roc",
+        "average_precision",
+        "d_prime",
+        "eleven_point_average_precision",
+        "mean_over_classes",
+        "top_k_hits",
+    ),
     "video_retrieval": ("chance_by_video", "ranks_by_video"),
 }
 
@@ -90,6 +106,8 @@ __all__ = [
     "adjusted_rand_index",
     "align_steps",
     "alignment",
+    "area_under_roc",
+    "average_precision",
     "best_frames",
     "bootstrap_of_mean",
     "bootstrap_of_ranks",
@@ -97,11 +115,14 @@ __all__ = [
     "chance_by_video",
     "cluster_purity",
     "contingency",
+    "d_prime",
+    "eleven_point_average_precision",
     "holm",
     "matched_accuracy",
     "mean_cluster_entropy",
     "mean_cluster_purity",
     "mean_interval",
+    "mean_over_classes",
     "modality_gap",
     "normalized_mutual_information",
     "paired_test",
@@ -121,6 +142,7 @@ __all__ = [
     "step_hits",
     "summary_of_ranks",
     "temporal_iou",
+    "top_k_hits",
     "uniformity",
     "viterbi_alignment",
 ]

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from mcnlab.batch import MODALITIES, pair_modalities
 from mcnlab.errors import ConfigError
+from mcnlab.modalities import modality_place, pair_modalities
 
 SHARED_SPACE = "joint"
 """Name of the one space of a shared graph."""
@@ -112,11 +112,6 @@ class Graph:
     def subject(self, modality: str, space: str) -> str:
         """What an embedding is called in results: `video`, or `video@va` where there are several spaces."""
         return modality if len(self.spaces) == 1 else f"{modality}@{space}"
-
-
-def modality_place(modality: str) -> tuple[int, str]:
-    """Sorts modalities: the three of narrated videos first, then any others by name."""
-    return (MODALITIES.index(modality) if modality in MODALITIES else len(MODALITIES), modality)
 
 
 def shared_graph(

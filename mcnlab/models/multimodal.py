@@ -203,14 +203,14 @@ def spread_rows(values: Float[Tensor, "present dim"], rows: Tensor, total: int) 
 
 def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
     """What comes before a modality's heads."""
+    if modality == "text":
+        return SentenceMaxPool(width, sizes.dim)
     if modality == "video" and sizes.frame_shape is not None:
         return build_video_backbone(sizes.video_backbone, sizes.frame_shape, sizes.video_width, sizes.video_padding)
-    if modality == "video":
-        return nn.Identity()  # the features are frozen and pooled
     if modality == "audio":
         widths = tuple(sizes.audio_width >> halvings for halvings in range(DAVENET_HALVINGS, -1, -1))
         return DaveNet(width, widths, sizes.audio_blocks)
-    return SentenceMaxPool(width, sizes.dim)
+    return nn.Identity()  # the features of video and of further views are frozen and pooled
 
 
 def _head(kind: str, modality: str, in_dim: int, dim: int) -> nn.Module:
@@ -226,12 +226,13 @@ def _head(kind: str, modality: str, in_dim: int, dim: int) -> nn.Module:
 
 def _feature_dim(modality: str, width: int, sizes: ModelSizes) -> int:
     """Width of a modality's backbone features."""
-    video = width if sizes.frame_shape is None else sizes.video_width
-    return {"video": video, "audio": sizes.audio_width, "text": sizes.dim}[modality]
+    if modality == "video" and sizes.frame_shape is not None:
+        return sizes.video_width
+    return {"audio": sizes.audio_width, "text": sizes.dim}.get(modality, width)
 
 
 def reconstruction_target(outputs: Outputs, batch: Batch, modality: str, *, detach: bool) -> Float[Tensor, "clips _"]:
-    """What a modality's decoder should give back: the video's frozen features, or the pooled backbone features.
+    """What a modality's decoder should give back: the backbone features, which for frozen video are its raw input.
 
     Args:
         outputs: the model's outputs for the batch.

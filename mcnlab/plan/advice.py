@@ -8,7 +8,7 @@ from mcnlab.experiment.settings import ExperimentSettings, TrainingSettings
 from mcnlab.plan.calibration import Calibration
 from mcnlab.plan.predict import FITS, Plan, plan_experiment
 from mcnlab.plan.sizes import Request
-from mcnlab.plan.step_cost import step_cost
+from mcnlab.plan.step_cost import StepSize, step_cost
 from mcnlab.plan.words import size_in_words
 
 
@@ -56,10 +56,8 @@ def largest_that_fits(plan: Plan, settings: ExperimentSettings, *, shrink_batch:
     while local >= 1 and batch >= 2:
         smaller = settings.training.model_copy(update={"batch": batch})
         changed = settings.model_copy(update={"training": smaller})
-        costs = [
-            step_cost(changed, plan.data.input_dims, stage, local=local, total=batch, refit=True)
-            for stage in build_stages(settings)
-        ]
+        size = StepSize(local, batch, refit=True) if shrink_batch else StepSize(plan.local, batch, True, chunk=local)
+        costs = [step_cost(changed, plan.data.input_dims, stage, size) for stage in build_stages(settings)]
         needed = plan.calibration.idle_bytes + max(cost.held_bytes + cost.work_bytes for cost in costs)
         if needed <= FITS * plan.calibration.device_memory_bytes:
             return batch if shrink_batch else local

@@ -37,7 +37,9 @@ class Rates(Settings):
     inplace_bytes: Points
     """Bytes/s, read and written, of arithmetic into a tensor that is there, by bytes."""
     overhead_s: PositiveFloat
-    """Seconds that one operation of a training step takes beside its arithmetic."""
+    """Seconds that one operation of forward and backward takes beside its arithmetic."""
+    update_overhead_s: PositiveFloat
+    """The same of one operation of the optimizer."""
 
 
 class Calibration(Settings):

@@ -11,9 +11,9 @@ import torch
 
 from mcnlab.experiment.provenance import processor_name
 from mcnlab.numerics import limited_threads
-from mcnlab.plan.calibration import Calibration
+from mcnlab.plan.calibration import Calibration, Rates
 from mcnlab.plan.measure_device import idle_bytes, measured_rates
-from mcnlab.plan.measure_files import file_rates
+from mcnlab.plan.measure_files import FileRates, file_rates
 from mcnlab.plan.measure_links import all_reduce_rates
 
 
@@ -41,26 +41,44 @@ def calibrate(
     for done, count in enumerate(counts):
         progress(done, total)
         with limited_threads(count):
-            rates.append(measured_rates(device, threads=count))
+            rates.append(measured_rates(device, count))
     progress(total - 2, total)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".calibration-") as scratch:
         files = file_rates(Path(scratch))
     progress(total - 1, total)
     links = all_reduce_rates(device.type)
     progress(total, total)
-    memory = psutil.virtual_memory().total
+    return described(device, idle=idle, rates=tuple(rates), files=files, links=links)
+
+
+def described(
+    device: torch.device, *, idle: int, rates: tuple[Rates, ...], files: FileRates, links: dict[int, float]
+) -> Calibration:
+    """Measured rates with the names and sizes of this machine.
+
+    Args:
+        device: CPU or GPU.
+        idle: bytes that a process takes on it.
+        rates: of the device.
+        files: of the disk.
+        links: of the links between processes, by their number.
+    """
+    gpu, memory = device.type == "cuda", psutil.virtual_memory().total
     return Calibration(
         device=torch.cuda.get_device_name() if gpu else processor_name(),
         kind=device.type,
         machine=platform.node(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         torch=torch.__version__,
-        cores=cores,
+        cores=torch.get_num_threads(),
         devices=torch.cuda.device_count() if gpu else 1,
         device_memory_bytes=torch.cuda.get_device_properties(device).total_memory if gpu else memory,
         host_memory_bytes=memory,
         idle_bytes=idle,
-        rates=tuple(rates),
+        rates=rates,
         all_reduce_bytes_per_s=links,
-        **files,
+        loader_bytes_per_s=files.loader,
+        read_bytes_per_s=files.read,
+        random_read_bytes_per_s=files.random_read,
+        write_bytes_per_s=files.write,
     )

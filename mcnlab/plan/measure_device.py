@@ -3,7 +3,7 @@
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import psutil
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from mcnlab.plan.calibration import Points, Rates
 from mcnlab.plan.trace import NAMES, counting
 
+PRECISIONS = tuple(NAMES.values())
 SIDES = {"cpu": (16, 64, 256, 512), "cuda": (64, 256, 1024, 4096)}
 """Smallest side of the matrix products that are timed; the other two are four times as long."""
-CHANNELS = (8, 32, 128, 512, 1024)
-"""Of the convolutions that are timed."""
+FRAMES = {8: 64, 32: 32, 128: 250, 512: 128, 1024: 64}
+"""Steps by channels of the convolutions that are timed: as in DaveNet, narrow ones come with short sequences."""
 KERNEL = 9
 """Steps that one of them sees, as in DaveNet."""
 ROWS = {"cpu": 16, "cuda": 256}
@@ -23,6 +24,8 @@ ROWS = {"cpu": 16, "cuda": 256}
 SIZES = {"cpu": (2**18, 2**21, 2**24, 2**27), "cuda": (2**20, 2**23, 2**26, 2**29)}
 """Bytes read and written by the arithmetic that is timed."""
 NORM_CHANNELS = 256
+now = time.perf_counter
+"""The clock."""
 ROUNDS = 5
 """The median of so many counts."""
 ROUND_S = 0.02
@@ -31,31 +34,35 @@ SLOW_S = 0.5
 """Work that takes longer is timed once, and nothing larger of its kind is."""
 
 
-def measured_rates(device: torch.device, *, threads: int) -> Rates:
+def measured_rates(device: torch.device, threads: int, *, precisions: Collection[str] = PRECISIONS) -> Rates:
     """What a device does per second.
 
     Args:
         device: CPU or GPU.
         threads: CPU threads that torch uses at the moment.
+        precisions: types whose matrix products and convolutions are timed.
 
     Returns:
         Its rates.
     """
     kind = device.type
-    convolutions = {name: _conv_points(device, dtype) for dtype, name in NAMES.items()}
+    types = {dtype: name for dtype, name in NAMES.items() if name in precisions}
+    convolutions = {name: _conv_points(device, dtype) for dtype, name in types.items()}
     norms = [_norm_rates(device, size) for size in SIZES[kind]]
     plain = [_arithmetic_rates(device, size) for size in SIZES[kind]]
     sizes = [float(size) for size in SIZES[kind]]
+    pass_s, update_s = _overheads_s(device)
     return Rates(
         threads=threads,
-        gemm_flops={name: _gemm_points(device, dtype) for dtype, name in NAMES.items()},
+        gemm_flops={name: _gemm_points(device, dtype) for dtype, name in types.items()},
         conv_forward_flops={name: forward for name, (forward, _) in convolutions.items()},
         conv_backward_flops={name: backward for name, (_, backward) in convolutions.items()},
         norm_forward_bytes=_points(sizes, [forward for forward, _ in norms]),
         norm_backward_bytes=_points(sizes, [backward for _, backward in norms]),
         fresh_bytes=_points(sizes, [fresh for fresh, _ in plain]),
         inplace_bytes=_points(sizes, [inplace for _, inplace in plain]),
-        overhead_s=_overhead_s(device),
+        overhead_s=pass_s,
+        update_overhead_s=update_s,
     )
 
 
@@ -82,12 +89,12 @@ def idle_bytes(device: torch.device) -> int:
 
 def _timed(work: Callable[[], object], repeat: int, device: torch.device) -> float:
     """Seconds of some work, several times in a row."""
-    began = time.perf_counter()
+    began = now()
     for _ in range(repeat):
         work()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return now() - began
 
 
 def _points(sizes: list[float], rates: list[float]) -> Points:
@@ -112,8 +119,8 @@ def _conv_points(device: torch.device, dtype: torch.dtype) -> tuple[Points, Poin
     """FLOP/s of a convolution and of its two gradients, by channels, until one is slow."""
     forward: list[tuple[float, float]] = []
     backward: list[tuple[float, float]] = []
-    for channels in CHANNELS:
-        frames, rows = max(32, min(500, 2**16 // channels)), ROWS[device.type]
+    rows = ROWS[device.type]
+    for channels, frames in FRAMES.items():
         flops = 2 * rows * frames * channels**2 * KERNEL
         there, back = _conv_seconds(device, dtype, (rows, channels, frames))
         forward.append((float(channels), flops / there))
@@ -151,32 +158,33 @@ def _norm_rates(device: torch.device, size: int) -> tuple[float, float]:
 
 def _arithmetic_rates(device: torch.device, size: int) -> tuple[float, float]:
     """Bytes/s of x + y into a new tensor, and into x."""
-    x, y = torch.zeros(size // 12, device=device), torch.zeros(size // 12, device=device)
+    x, y = torch.rand(size // 12, device=device), torch.rand(size // 12, device=device)
     moved = 3 * x.numel() * x.element_size()
     return moved / seconds_of(lambda: x + y, device), moved / seconds_of(lambda: x.add_(y), device)
 
 
-def _overhead_s(device: torch.device) -> float:
-    """Seconds per counted operation of a training step whose arithmetic is next to nothing."""
+def _overheads_s(device: torch.device) -> tuple[float, float]:
+    """Seconds per counted operation whose arithmetic is next to nothing: in forward and backward, and in Adam."""
+    counts = []
     with counting() as tracer:
-        step = _small_step(torch.device("cpu"))
-        step()
-        tracer.ops.clear()
-        step()
-        operations = len(tracer.ops)
-    return seconds_of(_small_step(device), device) / operations
+        for step in _small_step(torch.device("cpu")):
+            step()
+            tracer.ops.clear()
+            step()
+            counts.append(len(tracer.ops))
+    there, update = (seconds_of(step, device) for step in _small_step(device))
+    return there / counts[0], update / counts[1]
 
 
-def _small_step(device: torch.device) -> Callable[[], None]:
-    """A training step of a deep and narrow network."""
+def _small_step(device: torch.device) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Forward and backward of a deep and narrow network, and the update of its weights."""
     with device:
         model = nn.Sequential(*(part for _ in range(8) for part in (nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())))
     optimizer = torch.optim.Adam(model.parameters(), foreach=None if device.type == "cuda" else False)
     x: Tensor = torch.randn(4, 4, device=device)
 
-    def step() -> None:
+    def there_and_back() -> None:
         optimizer.zero_grad(set_to_none=True)
         model(x).square().mean().backward()
-        optimizer.step()
 
-    return step
+    return there_and_back, optimizer.step

@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,25 +28,31 @@ RECORDINGS, RECORDING_S, WINDOW_S = 24, 160, 10.0
 WIDTH, BANDS, MEL_HZ = 2048, 40, 100
 
 
-def file_rates(folder: Path) -> dict[str, float]:
+@dataclass(frozen=True)
+class FileRates:
+    """Bytes per second of a disk; see `Calibration` for each."""
+
+    write: float
+    read: float
+    random_read: float
+    loader: float
+
+
+def file_rates(folder: Path) -> FileRates:
     """Rates of the disk that holds a folder.
 
     Args:
         folder: empty; filled with about 600 MB.
 
     Returns:
-        By name of the field in `Calibration`: bytes per second.
+        Bytes per second.
 
     Raises:
         StorageError: the disk is full.
     """
     path = folder / "checkpoint"
-    return {
-        "write_bytes_per_s": _write_rate(path),
-        "read_bytes_per_s": _read_rate(path),
-        "random_read_bytes_per_s": _random_read_rate(path),
-        "loader_bytes_per_s": _loader_rate(folder / "store"),
-    }
+    write = _write_rate(path)
+    return FileRates(write, _read_rate(path), _random_read_rate(path), _loader_rate(folder / "store"))
 
 
 def clip_bytes(tracks: list[Track], window_s: float) -> float:

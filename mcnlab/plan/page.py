@@ -140,29 +140,33 @@ def _steps(plan: Plan) -> Iterator[Figure]:
         if seconds >= LEAST_SHARE * stage.step_s:
             formula = _part_formula(plan, stage, part)
             yield Figure(f"  {part or 'checks'}", time_in_words(seconds), formula, seconds, "s")
+    yield _loading(plan, stage)
     formula = "forward and backward, matrix products and convolutions, as torch counts them; one process"
     yield Figure("work of a step", work_in_words(stage.flops), formula, stage.flops, "FLOP")
     rate = stage.flops / stage.step_s
     yield Figure("rate reached", f"{work_in_words(rate)}/s", "work of a step / seconds of a step", rate, "FLOP/s")
 
 
+def _loading(plan: Plan, stage: StagePlan) -> Figure:
+    """How long the clips of a step take beside it."""
+    rates = f"{size_in_words(plan.calibration.loader_bytes_per_s)}/s from memory"
+    if DISK in stage.by_part:
+        rates += f", after {size_in_words(plan.calibration.random_read_bytes_per_s)}/s from random places of the disk"
+    formula = f"{plan.local:,} clips, {rates}; beside the step, which waits only if this takes longer"
+    return Figure("loading a batch", time_in_words(stage.loading_s), formula, stage.loading_s, "s")
+
+
 def _part_formula(plan: Plan, stage: StagePlan, part: str) -> str:
     """How the seconds of one part of a step came about."""
     share = f"{100 * stage.by_part[part] / stage.step_s:.0f} %"
-    calibration, data = plan.calibration, plan.data
-    if part == LOADING:
-        rate = size_in_words(calibration.loader_bytes_per_s)
-        return f"{share}: {plan.local:,} clips × bytes of a clip / {rate}/s, measured from the page cache"
-    if part == DISK:
-        rate = size_in_words(calibration.random_read_bytes_per_s)
-        return f"{share}: {plan.batch:,} clips × {size_in_words(data.clip_bytes)} / {rate}/s at random places"
+    if part in (LOADING, DISK):
+        return f"{share}: what loading takes beyond the step that it runs beside"
     if part == LINKS:
         moved = size_in_words(exchanged_bytes(stage.cost, plan.request.gpus))
         return f"{share}: {moved} of gradients and embeddings from each process"
-    flops = sum(op.flops for op in stage.cost.ops if op.part == part)
-    moved = sum(op.bytes for op in stage.cost.ops if op.part == part)
-    count = sum(op.part == part for op in stage.cost.ops)
-    return f"{share}: {work_in_words(flops)}, {size_in_words(moved)} moved, {count} operations at measured rates"
+    ops = [op for op in stage.cost.ops if op.part == part]
+    flops, traffic = sum(op.flops for op in ops), sum(op.bytes for op in ops)
+    return f"{share}: {work_in_words(flops)}, {size_in_words(traffic)} moved, {len(ops)} operations at measured rates"
 
 
 def _memory(plan: Plan) -> Iterator[Figure]:

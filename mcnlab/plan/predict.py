@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mcnlab.errors import DataError
 from mcnlab.experiment.build import build_stages
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.plan.calibration import Calibration, Rates, rate_at
 from mcnlab.plan.sizes import DataSize, Request, data_size
-from mcnlab.plan.step_cost import StepCost, step_cost
+from mcnlab.plan.step_cost import OPTIMIZER, StepCost, StepSize, chunk_of, step_cost
 from mcnlab.plan.trace import Op
 from mcnlab.training.checkpoint import KEPT
 from mcnlab.training.stages import Stage
@@ -17,7 +18,7 @@ ARITHMETIC = "matrix products and convolutions"
 MEMORY = "memory of the device"
 CALLS = "starting operations"
 LINKS = "links between processes"
-LOADING = "cutting clips"
+LOADING = "waiting for clips"
 DISK = "reading the disk"
 FITS = 0.9
 """Part of a memory that may be planned for; the rest is left to fragments and libraries."""
@@ -39,6 +40,8 @@ class StagePlan:
     checkpoints: int
     checkpoint_s: float
     """Seconds to write one."""
+    loading_s: float
+    """Seconds in which the clips of a step are read and cut, beside the step before it."""
 
     @property
     def step_s(self) -> float:
@@ -76,7 +79,7 @@ class Plan:
         return sum(stage.hours for stage in self.stages)
 
     @property
-    def run_bytes(self) -> float:
+    def run_bytes(self) -> int:
         """On disk for the run: the checkpoints that are kept, and one that is being written."""
         return (KEPT + 1) * max(stage.cost.checkpoint_bytes for stage in self.stages)
 
@@ -144,7 +147,7 @@ def _stage_plan(
     cluster = settings.terms.cluster if "cluster" in stage.terms else None
     shares = {False: 1.0} if cluster is None else {True: 1 / cluster.refit_every, False: 1 - 1 / cluster.refit_every}
     costs = {
-        refit: step_cost(settings, data.input_dims, stage, local=local, total=batch, refit=refit)
+        refit: step_cost(settings, data.input_dims, stage, StepSize(local, batch, refit, chunk_of(settings)))
         for refit, share in shares.items()
         if share
     }
@@ -156,7 +159,11 @@ def _stage_plan(
             for name, value in seconds.items():
                 total[name] = total.get(name, 0.0) + value * shares[refit]
     largest = max(costs.values(), key=lambda cost: cost.work_bytes)
-    other = _beside_arithmetic(largest, settings, data, request, calibration, local=local)
+    loading_s = _loading_s(settings, data, request, calibration, local=local)
+    other = _beside_arithmetic(largest, request, calibration)
+    busy_s = sum((by_resource | other).values())
+    waits_s = loading_s if settings.training.prefetch == 0 else max(0.0, loading_s - busy_s)
+    other[DISK if _reads_disk(settings, data, calibration) else LOADING] = waits_s
     steps = stage.epochs * max(1, data.clips // batch)
     steps = steps if settings.training.max_steps is None else min(steps, settings.training.max_steps)
     return StagePlan(
@@ -168,6 +175,7 @@ def _stage_plan(
         largest,
         math.ceil(steps / settings.training.checkpoint_every),
         largest.checkpoint_bytes / calibration.write_bytes_per_s,
+        loading_s,
     )
 
 
@@ -186,14 +194,22 @@ def step_seconds(
 
     Returns:
         By part of the step, and by resource.
+
+    Raises:
+        DataError: the precision was not measured.
     """
+    missing = {op.dtype for op in ops if op.flops} - set(rates.gemm_flops)
+    if missing:
+        raise DataError(f"training.precision={precision}: the calibration lacks {', '.join(sorted(missing))}")
     by_part: dict[str, float] = {}
-    by_resource = {ARITHMETIC: 0.0, MEMORY: 0.0}
+    by_resource, calls = {ARITHMETIC: 0.0, MEMORY: 0.0}, 0.0
     for op in ops:
         taken, resource = op_seconds(op, rates)
+        start = rates.update_overhead_s if op.part == OPTIMIZER else rates.overhead_s
         by_resource[resource] += taken
-        by_part[op.part] = by_part.get(op.part, 0.0) + taken + (rates.overhead_s if waits else 0.0)
-    calls, device = len(ops) * rates.overhead_s, sum(by_resource.values())
+        by_part[op.part] = by_part.get(op.part, 0.0) + taken + (start if waits else 0.0)
+        calls += start
+    device = sum(by_resource.values())
     by_resource[CALLS] = calls if waits else max(0.0, calls - device)
     return by_part, by_resource
 
@@ -214,24 +230,27 @@ def op_seconds(op: Op, rates: Rates) -> tuple[float, str]:
     return op.bytes / rate_at(points, max(op.bytes, 1)), MEMORY
 
 
-def _beside_arithmetic(
-    cost: StepCost,
-    settings: ExperimentSettings,
-    data: DataSize,
-    request: Request,
-    calibration: Calibration,
-    *,
-    local: int,
-) -> dict[str, float]:
-    """Seconds of a step that are spent on links, on cutting clips, and on the disk."""
-    drawn = settings.data.sampling != "captions"
-    piece = data.clip_bytes if drawn else memory_per_clip(settings, data)
-    seconds = {LOADING: local * piece / calibration.loader_bytes_per_s}
-    if drawn and data.store_bytes > FITS * calibration.host_memory_bytes:
-        seconds[DISK] = local * request.gpus * data.clip_bytes / calibration.random_read_bytes_per_s
+def _beside_arithmetic(cost: StepCost, request: Request, calibration: Calibration) -> dict[str, float]:
+    """Seconds of a step that are spent on links."""
     link = calibration.link_rate(request.gpus)
-    if request.gpus > 1 and link is not None:
-        seconds[LINKS] = exchanged_bytes(cost, request.gpus) / link[1]
+    if request.gpus == 1 or link is None:
+        return {}
+    return {LINKS: exchanged_bytes(cost, request.gpus) / link[1]}
+
+
+def _reads_disk(settings: ExperimentSettings, data: DataSize, calibration: Calibration) -> bool:
+    """Whether clips come from the disk and not from memory."""
+    return settings.data.sampling != "captions" and data.store_bytes > FITS * calibration.host_memory_bytes
+
+
+def _loading_s(
+    settings: ExperimentSettings, data: DataSize, request: Request, calibration: Calibration, *, local: int
+) -> float:
+    """Seconds in which a process's thread makes a batch: cut from memory, after the disk has read it for all."""
+    piece = memory_per_clip(settings, data) if settings.data.sampling == "captions" else data.clip_bytes
+    seconds = local * piece / calibration.loader_bytes_per_s
+    if _reads_disk(settings, data, calibration):
+        seconds += local * request.gpus * data.clip_bytes / calibration.random_read_bytes_per_s
     return seconds
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mcnlab.data.records import Track
 from mcnlab.data.store import Store, open_store
-from mcnlab.data.world import WorldSettings
+from mcnlab.data.world import WorldSettings, view_tracks
 from mcnlab.errors import ConfigError
 from mcnlab.experiment.build import chosen_tracks
 from mcnlab.experiment.settings import ExperimentSettings
@@ -64,8 +64,8 @@ class DataSize:
     @property
     def input_dims(self) -> Mapping[str, int]:
         """Width of what each modality's tower reads."""
-        widths = {m: sum(t.dim for t in self.tracks if t.modality == m) for m in ("video", "audio")}
-        return {m: (widths | {"text": self.word_dim})[m] for m in self.modalities}
+        widths = {m: sum(t.dim for t in self.tracks if t.modality == m) for m in self.modalities}
+        return widths | ({"text": self.word_dim} if "text" in widths else {})
 
     @property
     def store_bytes(self) -> float:
@@ -135,10 +135,11 @@ def _of_world(world: WorldSettings) -> _Layout:
         Track("video_2d", "video", world.video_dim, WORLD_2D_HZ),
         Track("video_3d", "video", world.video_dim, WORLD_3D_HZ),
         PUBLISHED_TRACKS[2],
+        *view_tracks(world.views, clip_s=WORLD_CLIP_S),
     )
     clips = float(world.clips_per_recording)
     hours = clips * WORLD_CLIP_S / 3600
-    return "the narrated world", tracks, world.word_dim, ("video", "audio", "text"), hours, clips, WORLD_CLIP_S
+    return "the narrated world", tracks, world.word_dim, world.modalities, hours, clips, WORLD_CLIP_S
 
 
 def _published(settings: ExperimentSettings) -> _Layout:

@@ -1,21 +1,33 @@
 """The work of one training step of an experiment: the very model and terms that it would train, on empty tensors."""
 
-from collections.abc import Iterable, Mapping
+import functools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mcnlab.batch import Batch, Outputs
-from mcnlab.experiment.build import build_loop, build_terms, sized_model
+from mcnlab.experiment.build import build_terms, sized_model
 from mcnlab.experiment.settings import ExperimentSettings
-from mcnlab.models.multimodal import MultimodalModel
+from mcnlab.models.multimodal import MultimodalModel, head_name
 from mcnlab.plan.trace import Op, Tracer, counting
 from mcnlab.training.loop import freeze
 from mcnlab.training.stages import Stage
-from mcnlab.training.step import autocast, held_anywhere
-from mcnlab.training.terms import Active, Term
-from mcnlab.training.watch import check_finite
+from mcnlab.training.step import autocast
+from mcnlab.training.terms import Active, ClusterTerm, RingProgress, Term
+
+OPTIMIZER = "optimizer"
+"""The part of a step that updates the weights."""
+UNREAD: dict[str, bool | set[str]] = {
+    "experiment": True,
+    "evaluation": True,
+    "data": True,
+    "training": {"epochs", "lr", "warmup_steps", "checkpoint_every", "max_steps", "threads", "prefetch", "device"},
+}
+"""Settings that change nothing about a step."""
 
 
 @dataclass(frozen=True)
@@ -37,52 +49,104 @@ class StepCost:
     """Weights, Adam's moments, queue and centroids on disk."""
 
 
-def step_cost(
-    settings: ExperimentSettings,
-    input_dims: Mapping[str, int],
-    stage: Stage,
-    *,
-    local: int,
-    total: int,
-    refit: bool,
-) -> StepCost:
+@dataclass(frozen=True)
+class StepSize:
+    """How many clips a step has, and what is done with them."""
+
+    local: int
+    """Clips that one process embeds."""
+    total: int
+    """Clips that the terms see."""
+    refit: bool
+    """Whether the clusters are fitted in this step."""
+    chunk: int | None = None
+    """Clips that go through the towers at a time; None: all of the process."""
+
+    @property
+    def pieces(self) -> int:
+        """Chunks of a step."""
+        return 1 if self.chunk is None else -(-self.local // self.chunk)
+
+    @property
+    def at_once(self) -> int:
+        """Clips of the largest chunk."""
+        return -(-self.local // self.pieces)
+
+
+def chunk_of(settings: ExperimentSettings) -> int | None:
+    """Clips that a process takes through the towers at a time; None where it takes all of them."""
+    chunk: int | None = settings.training.model_dump().get("chunk")
+    return chunk
+
+
+def coupled_whole(settings: ExperimentSettings) -> bool:
+    """Whether modalities with a batch normalization go through the model at once where others go in chunks."""
+    return bool(settings.training.model_dump().get("chunk_statistics", "batch") == "batch")
+
+
+def step_cost(settings: ExperimentSettings, input_dims: Mapping[str, int], stage: Stage, size: StepSize) -> StepCost:
     """Count the work of one step.
 
     Args:
         settings: the experiment.
         input_dims: width of what each modality's tower reads.
         stage: which modalities, pairs and terms are at work.
-        local: clips that the towers of one process see at once.
-        total: clips that the terms see.
-        refit: whether the clusters are fitted in this step.
+        size: clips of the step.
 
     Returns:
-        The operations in order, and what they hold. All clips count as complete, and k-means as not converged before
-        its last round.
+        The operations in order, and what they hold. All clips count as complete, queues as full.
     """
+    return _kept(_Case(settings, dict(input_dims), stage, size))
+
+
+class _Case:
+    """Arguments of a count, equal where its outcome is."""
+
+    def __init__(
+        self, settings: ExperimentSettings, input_dims: Mapping[str, int], stage: Stage, size: StepSize
+    ) -> None:
+        self.settings, self.input_dims, self.stage, self.size = settings, input_dims, stage, size
+        read = settings.model_dump(mode="json", exclude=dict(UNREAD))
+        at_work = (stage.modalities, stage.pairs, stage.terms, stage.frozen)
+        self.key = json.dumps([read, input_dims, at_work, vars(size)], sort_keys=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Case) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@functools.lru_cache(maxsize=64)
+def _kept(case: _Case) -> StepCost:
+    """The cost of a step, counted once: runs of a study share most of their stages."""
+    settings, stage = case.settings, case.stage
     with counting() as tracer:
-        model = sized_model(settings, input_dims, seed=0).train()
+        model = sized_model(settings, case.input_dims, seed=0).train()
         terms = {name: term for name, term in build_terms(settings, model.graph, seed=0).items() if name in stage.terms}
         buffers = [b for m in (model, *terms.values()) if isinstance(m, nn.Module) for b in m.buffers()]
-        fill_queues(terms)
+        fill_queues(terms.values())
         freeze(model, stage.frozen)
+        for backbone in model.backbones.values():
+            vars(backbone)["recompute"] = case.size.chunk is not None and coupled_whole(settings)
         optimizer = torch.optim.Adam(model.parameters(), foreach=False)
-        batch = empty_batch(settings, input_dims, local)
+        batch = empty_batch(settings, case.input_dims, case.size.local)
         tracer.ops.clear()
         tracer.live_bytes = tracer.peak_bytes = 0
-        gathered = _forward_and_backward(model, batch, terms, settings, stage, total, 0 if refit else 1, tracer)
+        gathered = _Step(model, terms, settings, stage, case.size, tracer).forward_and_backward(batch)
         trained = [p for p in model.parameters() if p.grad is not None]
         gradients, peak = size_of(trained), tracer.peak_bytes
-        tracer.peak_bytes = tracer.live_bytes
-        with tracer.part("optimizer"):
+        tracer.peak_bytes, done = tracer.live_bytes, len(tracer.ops)
+        optimizer.step()
+        del tracer.ops[done:]  # Adam's moments come into being only once
+        with tracer.part(OPTIMIZER):
             nn.utils.clip_grad_norm_(model.parameters(), settings.training.max_grad_norm)
             optimizer.step()
         beyond = max(0, peak - gradients, tracer.peak_bytes - 3 * gradients)  # Adam's moments came into being just now
         weights = size_of(model.parameters())
-        held = weights + 3 * gradients + size_of(buffers)
         return StepCost(
             ops=tuple(tracer.ops),
-            held_bytes=held,
+            held_bytes=weights + 3 * gradients + size_of(buffers),
             work_bytes=beyond + size_of(batch.inputs.values()),
             gradient_bytes=gradients,
             gathered_bytes=gathered,
@@ -91,45 +155,108 @@ def step_cost(
         )
 
 
-def _forward_and_backward(
-    model: MultimodalModel,
-    batch: Batch,
-    terms: Mapping[str, Term],
-    settings: ExperimentSettings,
-    stage: Stage,
-    total: int,
-    step: int,
-    tracer: Tracer,
-) -> int:
-    """What `train_step` does before it updates, tower by tower; bytes that several processes would exchange."""
-    own, loss = {}, build_loop(settings, seed=0).step
-    with autocast(loss.precision, "cpu"):
-        for modality in stage.modalities:
-            with tracer.part(f"{modality} tower"):
-                own[modality] = model(batch, [modality], even_without=held_anywhere(batch.present))
-        everyone, outputs = _of_everyone(batch, own, total)
-        values = {}
-        for name, term in terms.items():
-            with tracer.part(f"{name} term"):
-                values[name] = term(model, everyone, outputs, Active(stage.modalities, stage.pairs, step))
-    check_finite(values, everyone, outputs, stage="", step=step, clip_name=str)
-    for name, term in terms.items():
-        value = values[name].total
-        if value is not None and value.requires_grad:
-            with tracer.part(f"{name} term"):
-                (term.weight * value).float().backward()
-    sent = [*outputs.features.values(), *outputs.embeddings.values()]
-    for modality, produced in own.items():
-        with tracer.part(f"{modality} tower"):
-            _backward(produced, outputs)
-    return size_of(sent)
+@dataclass(frozen=True)
+class _Step:
+    """What `train_step` does before it updates, tower by tower."""
+
+    model: MultimodalModel
+    terms: Mapping[str, Term]
+    settings: ExperimentSettings
+    stage: Stage
+    size: StepSize
+    tracer: Tracer
+
+    def forward_and_backward(self, batch: Batch) -> int:
+        """All of it; bytes that several processes would exchange."""
+        own = {}
+        for modality in self.stage.modalities:
+            with self.tracer.part(f"{modality} tower"):
+                own[modality] = self._first(batch, modality)
+        everyone, outputs = _of_everyone(batch, own, self.size.total)
+        self._terms(everyone, outputs)
+        for modality, produced in own.items():
+            with self.tracer.part(f"{modality} tower"):
+                self._backward(batch, modality, produced, outputs)
+        return size_of([*outputs.features.values(), *outputs.embeddings.values()])
+
+    def _terms(self, batch: Batch, outputs: Outputs) -> None:
+        """The terms and their gradients for features and embeddings."""
+        active = Active(self.stage.modalities, self.stage.pairs, 0 if self.size.refit else 1)
+        for name, term in self.terms.items():
+            with self.tracer.part(f"{name} term"):
+                with self._autocast():
+                    value = term(self.model, batch, outputs, active).total
+                if value is not None and value.requires_grad:
+                    (term.weight * value).float().backward()
+
+    def _first(self, batch: Batch, modality: str) -> Outputs:
+        """What a tower makes of the clips; in chunks, without a graph."""
+        if not self._in_chunks(modality):
+            return self._embedded(batch, modality)
+        with self.tracer.repeated(self.size.pieces), torch.no_grad():
+            found = self._embedded(_rows(batch, self.size.at_once), modality)
+        for x in (*found.features.values(), *found.embeddings.values()):
+            x.requires_grad_()
+        return found
+
+    def _backward(self, batch: Batch, modality: str, produced: Outputs, outputs: Outputs) -> None:
+        """Send the gradients back through a tower; chunks are embedded once more for it."""
+        if not self._in_chunks(modality):
+            _send_back(produced, outputs)
+            return
+        some = _rows(batch, self.size.at_once)
+        for times in (1, self.size.pieces - 1):  # gradients come into being, then others are added to them
+            if times:
+                with self.tracer.repeated(times):
+                    _send_back(self._embedded(some, modality), outputs)
+
+    def _embedded(self, batch: Batch, modality: str) -> Outputs:
+        """A tower and its heads."""
+        with self._autocast():
+            found: Outputs = self.model(batch, [modality], pairs=self.stage.pairs)
+        return found
+
+    def _in_chunks(self, modality: str) -> bool:
+        """Whether a modality is embedded piece by piece: not where a batch normalization couples all clips."""
+        if self.size.chunk is None:
+            return False
+        coupled = any(_is_norm(part) for part in _on_the_way(self.model, modality))
+        return not (coupled and coupled_whole(self.settings))
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        """The precision of the run."""
+        return autocast(self.settings.training.precision, "cpu")
+
+
+def _on_the_way(model: MultimodalModel, modality: str) -> Iterator[nn.Module]:
+    """Every part of a modality's backbone, heads and maps."""
+    graph = model.graph
+    yield from model.backbones[modality].modules()
+    for space in graph.heads_of(modality):
+        yield from model.heads[head_name(modality, space)].modules()
+    for space in graph.spaces_of(modality):
+        for step in graph.way(modality, space) or ():
+            yield from model.maps[step.name].modules()
+
+
+def _is_norm(part: nn.Module) -> bool:
+    """Whether a part normalizes clips by the statistics of all of them."""
+    return isinstance(part, nn.BatchNorm1d) and part.training
+
+
+def _rows(batch: Batch, count: int) -> Batch:
+    """The first clips of a batch."""
+    groups = (batch.inputs, batch.lengths, batch.present)
+    inputs, lengths, present = ({name: x[:count] for name, x in group.items()} for group in groups)
+    return Batch(inputs, lengths, present, batch.clips[:count])
 
 
 def _of_everyone(batch: Batch, own: Mapping[str, Outputs], total: int) -> tuple[Batch, Outputs]:
     """The clips of all processes as the terms see them, cut off from the towers."""
     inputs = {name: torch.empty(total, *x.shape[1:]) for name, x in batch.inputs.items() if x.ndim == 2}
     flags = {name: torch.ones(total, dtype=torch.bool) for name in batch.present}
-    features, embeddings = {}, {}
+    features: dict[str, Tensor] = {}
+    embeddings: dict[tuple[str, str], Tensor] = {}
     for produced in own.values():
         features |= {key: _leaf(x, total) for key, x in produced.features.items()}
         embeddings |= {key: _leaf(x, total) for key, x in produced.embeddings.items()}
@@ -144,35 +271,36 @@ def _leaf(x: Tensor, total: int) -> Tensor:
     return rows.requires_grad_(x.requires_grad)
 
 
-def _backward(produced: Outputs, outputs: Outputs) -> None:
+def _send_back(produced: Outputs, outputs: Outputs) -> None:
     """Send a tower's share of the gradients of all rows back through it."""
-    roots, gradients = [], []
-    for mine, everyones in ((produced.features, outputs.features), (produced.embeddings, outputs.embeddings)):
-        for key, x in mine.items():
-            if x.requires_grad and everyones[key].grad is not None:
-                roots.append(x)
-                gradients.append(everyones[key].grad[: len(x)])
+    roots: list[Tensor] = []
+    gradients: list[Tensor] = []
+    for x, everyones in [
+        *((x, outputs.features[name]) for name, x in produced.features.items()),
+        *((x, outputs.embeddings[key]) for key, x in produced.embeddings.items()),
+    ]:
+        if x.requires_grad and everyones.grad is not None:
+            roots.append(x)
+            gradients.append(everyones.grad[: len(x)])
     if roots:
         torch.autograd.backward(roots, gradients)
 
 
-def fill_queues(terms: Mapping[str, Term]) -> None:
+def fill_queues(terms: Iterable[Term]) -> None:
     """Let every queue be full and every cluster be fitted, as in most of a run."""
-    for term in terms.values():
-        for name, buffer in list(term.named_buffers()) if isinstance(term, nn.Module) else ():
-            if buffer.ndim == 0:
-                queue = name.replace("filled", "queue")
-                rows = len(term.get_buffer(queue)) if name.startswith("filled") else 1
-                setattr(term, name, torch.tensor(rows))
+    for term in terms:
+        if isinstance(term, ClusterTerm):
+            for space in term.progress:
+                term.progress[space] = RingProgress(0, len(term.get_buffer(f"queue_{space}")), fitted=True)
 
 
 def empty_batch(settings: ExperimentSettings, input_dims: Mapping[str, int], clips: int) -> Batch:
     """A batch of complete clips, of the shapes that the experiment's towers read."""
     model = settings.model
-    shapes = {"video": (), "audio": (model.audio_frames,), "text": (model.words,)}
+    shapes = {"audio": (model.audio_frames,), "text": (model.words,)}
     inputs = {}
     for modality, width in input_dims.items():
-        inner = (*shapes[modality], width) if modality == "text" else (width, *shapes[modality])
+        inner = (*shapes[modality], width) if modality == "text" else (width, *shapes.get(modality, ()))
         inputs[modality] = torch.empty(clips, *inner)
     lengths = {modality: torch.empty(clips, dtype=torch.int64) for modality in inputs}
     flags = {modality: torch.ones(clips, dtype=torch.bool) for modality in inputs}

@@ -27,7 +27,7 @@ class StudyPlan:
         return sum(self.own_hours)
 
     @property
-    def run_bytes(self) -> float:
+    def run_bytes(self) -> int:
         """Of all runs on disk."""
         return sum(plan.run_bytes for plan in self.plans)
 

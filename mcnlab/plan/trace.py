@@ -20,8 +20,8 @@ PICKING = {"index", "index_select", "gather", "embedding"}
 """Operations that read of their input only what they put out."""
 MATRIX_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-ROUNDS_OF_A_FIT = 10
-"""After so many comparisons with a limit an iteration counts as converged; warm-started k-means needs about as many."""
+ROUNDS_OF_A_FIT = 4
+"""Rounds over all rows that a warm-started k-means is worth: about seven are made, the later ones of few rows."""
 MANY = 2**31 - 1
 """What a count that hangs on the data is taken for; slices end at their tensor's end anyway."""
 
@@ -47,7 +47,7 @@ class Tracer(TorchDispatchMode):
     """Writes down every operation inside; use it within `counting`.
 
     What hangs on the data is answered as if all clips were complete and all numbers finite: flags are true and their
-    negations false, every flagged row is taken, iterations converge after `ROUNDS_OF_A_FIT`.
+    negations false, nothing is empty, every flagged row is taken, iterations converge after `ROUNDS_OF_A_FIT`.
     """
 
     def __init__(self) -> None:
@@ -58,6 +58,13 @@ class Tracer(TorchDispatchMode):
         self._part = ""
         self._rounds = 0
         self._known: set[int] = set()
+
+    @contextmanager
+    def repeated(self, times: int) -> Iterator[None]:
+        """Operations inside are done so often, one round after the other, in the same memory."""
+        first = len(self.ops)
+        yield
+        self.ops[first:] = self.ops[first:] * times
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -86,11 +93,11 @@ class Tracer(TorchDispatchMode):
         return out
 
     def _not_yet(self, name: str, args: Any) -> bool:
-        """Whether a number that is held against a limit from above, as the change of a fit, is still larger."""
-        if name not in ("le", "lt") or args[0].ndim or not args[0].is_floating_point():
+        """Whether a number that shrinks, as the change of a fit, is still above its limit, here or on the host."""
+        if name not in ("le", "lt", "_local_scalar_dense") or args[0].ndim or not args[0].is_floating_point():
             return False
-        self._rounds += 1
-        return self._rounds < ROUNDS_OF_A_FIT
+        self._rounds = (self._rounds + 1) % ROUNDS_OF_A_FIT
+        return self._rounds > 0
 
     def _op(self, name: str, flops: int, inputs: list[Tensor], outputs: list[Tensor], *, new: bool) -> Op:
         """What an operation has to do."""
@@ -131,7 +138,9 @@ def counting() -> Iterator[Tracer]:
 
 
 def _is_false(name: str, args: Any) -> bool:
-    """Whether the flags that come out are those of what should not happen: negations, and what is made of them."""
+    """Whether flags are those of what should not happen: of zeros, negations, and what is made of them."""
+    if name == "eq" and not isinstance(args[1], Tensor):
+        return bool(args[1] == 0)
     if not (args and isinstance(args[0], Tensor) and args[0].dtype == torch.bool):
         return False
     before = getattr(args[0], "is_false", False)
@@ -144,7 +153,7 @@ def _answered(func: Any, name: str, args: Any, kwargs: Any, *, false: bool) -> A
         return func(*args, **kwargs)
     except DataDependentOutputException:
         dtype = args[0].dtype
-        return not false if dtype == torch.bool else 1.0 if dtype.is_floating_point else MANY
+        return not false if dtype == torch.bool else float(false) if dtype.is_floating_point else MANY
     except DynamicOutputShapeException:
         if name == "nonzero":
             return torch.empty(0 if false else args[0].numel(), args[0].ndim, dtype=torch.int64)

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcnlab.reporting.comparison import differences_from
+from mcnlab.reporting.information import views_in_words
 from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, PAIRS, STAGED, Recipe
 from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
+from mcnlab.reporting.views import view_lines
 
 RECALL = ("retrieval", ("text->video",), "recall_at_1")
 PRIVATE = {"v": "video", "a": "audio", "t": "text"}
@@ -40,8 +42,21 @@ def answer(summary: StudySummary) -> list[Part]:
     """
     if not summary.finished():
         return [Part("", "No run has finished yet, so there is no answer.")]
-    parts = [_retained(summary), _elsewhere(summary), _added(summary), _outcomes(summary), _control(summary)]
+    parts = [
+        _views(summary),
+        _retained(summary),
+        _elsewhere(summary),
+        _added(summary),
+        _outcomes(summary),
+        _control(summary),
+    ]
     return [part for part in parts if part is not None] or [Part("", "The runs were not evaluated.")]
+
+
+def _views(summary: StudySummary) -> Part | None:
+    """What the number of views and the information that they share mean for one of them."""
+    lead, points = views_in_words(summary)
+    return Part("Number of views" if view_lines(summary) else "Shared information", lead, points) if lead else None
 
 
 def _retained(summary: StudySummary) -> Part | None:

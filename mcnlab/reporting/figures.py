@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mcnlab.metrics.statistics import Interval
+from mcnlab.modalities import MODALITIES
 from mcnlab.reporting.recipe import FAMILIES
 from mcnlab.reporting.style import (
     FAMILY_COLORS,
@@ -19,12 +20,7 @@ from mcnlab.reporting.style import (
     shortened,
     styled,
 )
-from mcnlab.reporting.summary import (
-    MODALITIES,
-    Column,
-    StudySummary,
-    short_direction,
-)
+from mcnlab.reporting.summary import Column, StudySummary, short_direction
 
 PANELS_PER_ROW = 3
 ROW_PX, HEAD_PX, FOOT_PX, GAP_PX = 22, 40, 48, 62
@@ -70,7 +66,7 @@ def purity_figure(summary: StudySummary) -> Figure | None:
         Small multiples of horizontal bars, one panel per embedding; None when clusters were not measured.
     """
     has = summary.subjects("clusters")
-    columns = [Column(one, "clusters", (one,), "purity") for one in (*MODALITIES, "joint") if one in has]
+    columns = [Column(one, "clusters", (one,), "purity") for one in (*summary.modalities, "joint") if one in has]
     if not columns:
         return None
     return Figure(

@@ -8,10 +8,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from mcnlab.modalities import MODALITIES
 from mcnlab.reporting.figures import family, interval_table, means
 from mcnlab.reporting.recipe import MORE_TERMS, STAGED
 from mcnlab.reporting.style import DIVERGING, QUIET, SEQUENTIAL, Figure, safe, shortened, styled
-from mcnlab.reporting.summary import MODALITIES, WORLD_GROUPS, Column, StudySummary, carriers, factor_groups
+from mcnlab.reporting.summary import WORLD_GROUPS, Column, StudySummary, carriers, factor_groups
 
 CELLS_ABREAST = 24
 """Cells of heat maps that fit beside each other on a page."""
@@ -36,7 +37,7 @@ def retention_figure(summary: StudySummary) -> Figure | None:
     if not scores:
         return None
     rows = [*summary.experiments, UNTRAINED]
-    drawn = [name for name in MODALITIES if name in scores]
+    drawn = [name for name in summary.modalities if name in scores]
     plot = _heat_maps(
         {name: scores[name].reindex(rows) for name in drawn},
         bar={"tickvals": [0, 0.5, 1], "ticktext": ["0 chance", "0.5", "1 perfect"]},
@@ -66,7 +67,7 @@ def factor_purity_figure(summary: StudySummary) -> Figure | None:
     """
     subjects = [one for one in summary.subjects("clusters") if ":" in one]
     tables = {}
-    for modality in (*MODALITIES, "joint"):
+    for modality in (*summary.modalities, "joint"):
         own = {_factor(one): one for one in subjects if one.startswith(f"{modality}:")}
         if own:
             columns = {name: Column("", "clusters", (one,), "purity") for name, one in own.items()}
@@ -108,7 +109,7 @@ def additions_figure(summary: StudySummary) -> Figure | None:
     scores = retention_scores(summary)
     away = {
         name: scores[name].reindex(more) - scores[name].loc[summary.reference]
-        for name in MODALITIES
+        for name in summary.modalities
         if name in scores and summary.reference in scores[name].index
     }
     away = {name: table for name, table in away.items() if table.notna().to_numpy().any()}
@@ -146,8 +147,8 @@ def factors_figure(summary: StudySummary) -> Figure | None:
     """
     subjects = summary.subjects("retention")
     tables = {}
-    for modality in MODALITIES:
-        own = [one for one in subjects if one.startswith(f"{modality}:") and modality in carriers(_group(one))]
+    for modality in summary.modalities:
+        own = [one for one in subjects if one.startswith(f"{modality}:") and _holds(modality, _group(one))]
         single = [one for one in own if "." in one] or own
         cells = {_factor(one): means(summary.intervals(Column("", "retention", (one,), "score"))) for one in single}
         if cells:
@@ -177,6 +178,11 @@ def _named_by_carriers(summary: StudySummary) -> str:
     return ", named by the modalities that carry them (v: video alone, va: video and audio, …)" if known else ""
 
 
+def _holds(modality: str, group: str) -> bool:
+    """Whether a modality can hold something of a factor group; further views may hold parts of any."""
+    return modality not in MODALITIES or modality in carriers(group)
+
+
 def _group(subject: str) -> str:
     """Factor group of a retention subject."""
     return _factor(subject).split(".")[0]
@@ -198,7 +204,7 @@ def retention_scores(summary: StudySummary) -> dict[str, pd.DataFrame]:
     """
     subjects = summary.subjects("retention")
     tables: dict[str, pd.DataFrame] = {}
-    for modality in MODALITIES:
+    for modality in summary.modalities:
         own = [group for group in factor_groups(subjects) if f"{modality}:{group}" in subjects]
         columns = {group: Column(group, "retention", (f"{modality}:{group}",), "score") for group in own}
         cells = {group: means(summary.intervals(column)) for group, column in columns.items()}
@@ -295,9 +301,9 @@ def _retention_numbers(summary: StudySummary) -> pd.DataFrame:
     groups = factor_groups(summary.subjects("retention"))
     columns = [
         Column(f"{modality}:{group}", "retention", (f"{modality}:{group}",), "score")
-        for modality in MODALITIES
+        for modality in summary.modalities
         for group in groups
-        if modality in carriers(group)
+        if _holds(modality, group)
     ]
     return interval_table(summary, columns).dropna(axis=1, how="all")
 
@@ -307,7 +313,7 @@ def _retention_in_words(summary: StudySummary, scores: Mapping[str, pd.DataFrame
     words = []
     for modality, table in scores.items():
         for group in table.columns:
-            if modality in carriers(group):
+            if _holds(modality, group):
                 column = table[group].drop(UNTRAINED).dropna()
                 if len(column):
                     words.append(f"{group} in {modality}: most in {column.idxmax()} ({column.max():.2f})")

@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from plotly.subplots import make_subplots
 from sklearn.cluster import KMeans
 
 from mcnlab.errors import DataError
+from mcnlab.modalities import MODALITIES, in_order
+from mcnlab.reporting.layout import DEFAULT, MapSettings
 from mcnlab.reporting.projection import FEWEST_CLIPS, Maps, aligned_maps, stratified_sample
-from mcnlab.reporting.style import GRID, INK, Figure, class_scale, safe, shortened, styled
-from mcnlab.reporting.summary import MODALITIES, StudySummary
+from mcnlab.reporting.style import CLASS_COLORS, GRID, INK, Figure, class_scale, safe, shortened, styled
+from mcnlab.reporting.summary import StudySummary
 from mcnlab.runs import RunFolder
 
 MOST_POINTS, MOST_CLIPS, FEWEST_SHOWN = 8_000, 400, 60
@@ -31,8 +33,10 @@ STACK = "modalities"
 """Name of the maps on which every clip stands once per modality."""
 MOST_STACKED = 80
 """Clips per map when every clip stands on it once per modality."""
-MODALITY_COLORS = {"video": "#0072B2", "audio": "#E69F00", "text": "#009E73"}
+FURTHER_SYMBOLS = ("square", "cross", "x", "star", "pentagon", "hourglass")
+"""Of views beside video, audio and text, in order; their colors are those of classes."""
 MODALITY_SYMBOLS = {"video": "circle", "audio": "diamond", "text": "triangle-up"}
+JOINT = "joint"
 ANCHOR = "anchor"
 """Owner of the invisible trace that keeps a panel's axes in place."""
 
@@ -51,6 +55,11 @@ class StudyMaps:
     """Named the same; `modalities of experiment` holds the clips `few` once per modality."""
     few: Int[np.ndarray, " few"]
     """Rows of `clips` that stand on the maps of all modalities."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that stand on such a map, those that nobody trained among them."""
+        return _stacked(self.panels)
 
 
 @dataclass(frozen=True)
@@ -73,12 +82,19 @@ def map_name(modality: str, experiment: str) -> str:
     return f"{modality} of {experiment}"
 
 
-def study_maps(summary: StudySummary, *, seed: int | None = None, cache: Path | None = None) -> StudyMaps | None:
+def study_maps(
+    summary: StudySummary,
+    *,
+    seed: int | None = None,
+    settings: MapSettings = DEFAULT,
+    cache: Path | None = None,
+) -> StudyMaps | None:
     """Lay out the embeddings of one run per experiment, all maps aligned with each other.
 
     Args:
         summary: the study.
         seed: whose runs are drawn; the smallest seed of each experiment when None.
+        settings: of the layout.
         cache: folder where positions are kept.
 
     Returns:
@@ -101,10 +117,11 @@ def study_maps(summary: StudySummary, *, seed: int | None = None, cache: Path | 
         map_name(m, name): whole_embeddings(found[name])[m][rows] for m, names in panels.items() for name in names
     }
     few = np.arange(0, len(rows), math.ceil(len(rows) / MOST_STACKED))
-    stacks = {map_name(STACK, name): _stack(own, rows[few]) for name, own in found.items() if _one_space(own)}
+    shared = {name: own for name, own in found.items() if _one_space(own)}
+    stacks = {map_name(STACK, name): _stack(own, rows[few], _stacked(panels)) for name, own in shared.items()}
     ids = {key: list(drawn["id"]) for key in single}
-    ids |= {key: _stack_ids(list(drawn["id"].iloc[few])) for key in stacks}
-    maps = aligned_maps({**single, **stacks}, ids=ids, cache=cache)
+    ids |= {key: _stack_ids(list(drawn["id"].iloc[few]), _stacked(panels)) for key in stacks}
+    maps = aligned_maps({**single, **stacks}, ids=ids, settings=settings, cache=cache)
     return StudyMaps(drawn, panels, single, maps, few)
 
 
@@ -116,7 +133,7 @@ def whole_embeddings(embeddings: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
         ['video']
     """
     whole: dict[str, np.ndarray] = {}
-    for modality in (*MODALITIES, "joint"):
+    for modality in _kinds(embeddings):
         own = [values for name, values in sorted(embeddings.items()) if name.split("@")[0] == modality]
         plain = embeddings.get(modality)
         if own:
@@ -145,7 +162,7 @@ def maps_figure(maps: StudyMaps, *, modality: str | None = None, name: str = "sp
         title="The same clips in every space",
         caption=f"Aligned UMAP of {len(maps.clips)} held-out clips, cosine distance, one run per experiment. Axes "
         "have no unit, and only neighborhoods mean something. Menus: which embedding, which color. Hover for the "
-        "caption; the same clip lights up in all maps. Numbers are never computed on these maps.",
+        "caption; the same clip lights up in all maps. Numbers are never computed on these maps." + _once(maps.maps),
         alt="Maps of the same clips, one per experiment; the table says how far each can be trusted.",
         plot=plot,
         numbers=trust_table(maps, modalities),
@@ -193,8 +210,8 @@ def modality_figure(maps: StudyMaps) -> Figure | None:
     by_experiment = {key.removeprefix(map_name(STACK, "")): spots for key, spots in placed.items()}
     plot, places = _empty_panels(list(by_experiment))
     for number, (experiment, spots) in enumerate(by_experiment.items()):
-        for modality, own in zip(MODALITIES, np.split(spots, len(MODALITIES)), strict=True):
-            trace = _modality_points(modality, own, captions).update(showlegend=number == 0)
+        for modality, own in zip(maps.modalities, np.split(spots, len(maps.modalities)), strict=True):
+            trace = _modality_points(modality, own, captions, maps.modalities).update(showlegend=number == 0)
             plot.add_trace(trace, **places[experiment])
     plot.update_layout(showlegend=True, legend={"yref": "container", "y": 1, "yanchor": "top"}, margin={"t": 64})
     trust = {
@@ -204,11 +221,17 @@ def modality_figure(maps: StudyMaps) -> Figure | None:
     return Figure(
         name="modalities",
         title="The modalities of the same clips in one space",
-        caption=f"Aligned UMAP of {len(maps.few)} clips, each once per trained modality. Axes have no unit.",
+        caption=f"Aligned UMAP of {len(maps.few)} clips, each once per trained modality. Axes have no unit."
+        + _once(maps.maps),
         alt="Maps with a color per modality.",
         plot=plot,
         numbers=pd.DataFrame(trust).round(3).rename_axis(index="experiment"),
     )
+
+
+def _once(maps: Maps) -> str:
+    """What a caption adds where the positions cannot be computed again."""
+    return "" if maps.repeatable else " Laid out without a seed: computed again, the picture differs."
 
 
 def trust_table(maps: StudyMaps, modalities: Sequence[str]) -> pd.DataFrame:
@@ -352,9 +375,33 @@ def _empty_panels(experiments: Sequence[str]) -> tuple[go.Figure, dict[str, dict
     return plot, {one: {"row": n // across + 1, "col": n % across + 1} for n, one in enumerate(experiments)}
 
 
-def _modality_points(modality: str, spots: np.ndarray, captions: Sequence[str]) -> go.Scatter:
+def modality_mark(modality: str, modalities: Sequence[str]) -> tuple[str, str]:
+    """Color and symbol of a modality among others.
+
+    Args:
+        modality: drawn.
+        modalities: all that are drawn, in order.
+
+    Returns:
+        Those of video, audio and text are always the same; further views take what comes next.
+
+    Example:
+        >>> modality_mark("audio", ["video", "audio"]), modality_mark("depth", ["video", "depth"])
+        (('#E69F00', 'diamond'), ('#CC79A7', 'square'))
+    """
+    if modality in MODALITIES:
+        return CLASS_COLORS[MODALITIES.index(modality)], MODALITY_SYMBOLS[modality]
+    place = [name for name in modalities if name not in MODALITIES].index(modality)
+    rest = CLASS_COLORS[len(MODALITIES) :]
+    return rest[place % len(rest)], FURTHER_SYMBOLS[place % len(FURTHER_SYMBOLS)]
+
+
+def _modality_points(
+    modality: str, spots: np.ndarray, captions: Sequence[str], modalities: Sequence[str]
+) -> go.Scatter:
     """The points of one modality."""
-    mark = {"color": MODALITY_COLORS[modality], "symbol": MODALITY_SYMBOLS[modality], "size": 5, "opacity": 0.8}
+    color, symbol = modality_mark(modality, modalities)
+    mark = {"color": color, "symbol": symbol, "size": 5, "opacity": 0.8}
     return go.Scatter(
         x=spots[:, 0],
         y=spots[:, 1],
@@ -369,27 +416,38 @@ def _modality_points(modality: str, spots: np.ndarray, captions: Sequence[str]) 
 
 def _panels(found: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, tuple[str, ...]]:
     """Modality → experiments that have an embedding of it."""
-    named = {m: tuple(name for name, own in found.items() if m in own) for m in (*MODALITIES, "joint")}
-    return {modality: names for modality, names in named.items() if names}
+    known = _kinds(name for own in found.values() for name in own)
+    return {m: tuple(name for name, own in found.items() if m in own) for m in known}
+
+
+def _kinds(names: Iterable[str]) -> tuple[str, ...]:
+    """What embeddings are of: modalities in the usual order, then `joint`."""
+    kinds = {name.split("@")[0] for name in names}
+    return (*in_order(kinds - {JOINT}), *([JOINT] if JOINT in kinds else []))
+
+
+def _stacked(panels: Mapping[str, object]) -> tuple[str, ...]:
+    """Modalities of the maps on which every clip stands once per modality."""
+    return in_order([*MODALITIES, *(name for name in panels if name != JOINT)])
 
 
 def _one_space(embeddings: Mapping[str, np.ndarray]) -> bool:
     """Whether two or more modalities live in the same single space."""
-    own = [values for name, values in embeddings.items() if name in MODALITIES]
+    own = [values for name, values in embeddings.items() if "@" not in name and name != JOINT]
     apart = any("@" in name for name in embeddings)
     return len(own) > 1 and not apart and len({values.shape[1] for values in own}) == 1
 
 
-def _stack(embeddings: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+def _stack(embeddings: Mapping[str, np.ndarray], rows: np.ndarray, modalities: Sequence[str]) -> np.ndarray:
     """Rows of all modalities below each other; NaN for a modality that was not trained."""
-    width = next(embeddings[name].shape[1] for name in MODALITIES if name in embeddings)
+    width = next(embeddings[name].shape[1] for name in modalities if name in embeddings)
     empty = np.full((len(rows), width), np.nan, dtype=np.float16)
-    return np.concatenate([embeddings[name][rows] if name in embeddings else empty for name in MODALITIES])
+    return np.concatenate([embeddings[name][rows] if name in embeddings else empty for name in modalities])
 
 
-def _stack_ids(ids: Sequence[str]) -> list[str]:
+def _stack_ids(ids: Sequence[str], modalities: Sequence[str]) -> list[str]:
     """What the rows of a stack are."""
-    return [f"{one} {modality}" for modality in MODALITIES for one in ids]
+    return [f"{one} {modality}" for modality in modalities for one in ids]
 
 
 def _clusters(embedding: np.ndarray, labels: pd.Series) -> np.ndarray:

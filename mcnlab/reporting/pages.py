@@ -15,6 +15,7 @@ from mcnlab.reporting.evaluated import OWN, EvaluatedStore, evaluated_stores, me
 from mcnlab.reporting.export import export_html, run_facts
 from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
 from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
+from mcnlab.reporting.information import bound_figure, bound_table
 from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
 from mcnlab.reporting.published import PublishedTable, published_tables
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
@@ -30,6 +31,8 @@ from mcnlab.reporting.summary import (
     summarize,
 )
 from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, means_table, outcome_table
+from mcnlab.reporting.transfer import few_shot_figure, probe_figure, transfer_in_words, transfer_table, transfer_tasks
+from mcnlab.reporting.views import growth_figure
 
 RECALL_LEAD = (
     "R@1: share of queries whose right clip comes first; T→V asks for a video by its caption. Purity: share of clips "
@@ -202,14 +205,24 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
     if not len(summary.results):
         return [_training(summary)]
     return [
+        _views(summary),
         _comparison(summary),
         _published(summary),
         _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
         _figure_section("retrieval", "Retrieval", recall_figure(summary)),
         _figure_section("clusters", "Clusters", purity_figure(summary), factor_purity_figure(summary)),
+        _transfer(summary),
         _figure_section("spaces", "Spaces", maps_figure(maps) if maps is not None else None, clips=True),
         _training(summary),
     ]
+
+
+def _views(summary: StudySummary) -> Section | None:
+    """What one view keeps against the number of views and against shared information; None where nobody asked."""
+    figures = tuple(figure_view(one) for one in (growth_figure(summary), bound_figure(summary)) if one is not None)
+    bounds = bound_table(summary)
+    tables = (("Shared information of every pair, in nats", table_view(bounds)),) if len(bounds) else ()
+    return Section("views", "Views", figures=figures, tables=tables) if figures or tables else None
 
 
 def _comparison(summary: StudySummary) -> Section:
@@ -218,11 +231,12 @@ def _comparison(summary: StudySummary) -> Section:
     views = [comparison_view(summary, recall, lead=RECALL_LEAD, recipes=True)] if recall else []
     views += [comparison_view(summary, kept, lead=_kept_lead(kept), recipes=False)] if kept else []
     views += [comparison_view(summary, stills, lead=STILLS_LEAD, recipes=False)] if stills else []
-    tables = [("All tested differences", table_view(differences_table(summary, [*recall, *kept, *stills])))]
+    compared = table_view(differences_table(summary, [*recall, *kept, *stills]))
+    tables: tuple[tuple[str, TableView], ...] = (("All tested differences", compared),)
     if errors := still_error_columns(summary):
-        tables.append(("Error of the deflated features, relative (L1)", table_view(means_table(summary, errors))))
+        tables += (("Error of the deflated features, relative (L1)", table_view(means_table(summary, errors))),)
     own = measured_on(summary, OWN)
-    return Section("comparison", "Comparison", (own,) if own else (), tuple(views), (), tuple(tables))
+    return Section("comparison", "Comparison", (own,) if own else (), tuple(views), (), tables)
 
 
 def _published(summary: StudySummary) -> Section | None:
@@ -250,6 +264,27 @@ def _kept_lead(columns: Sequence[Column]) -> str:
             "v, a, t: private to one."
         )
     return "Retention: score of a linear probe for each factor (0 chance, 1 perfect), mean over the trained modalities."
+
+
+def _transfer(summary: StudySummary) -> Section | None:
+    """What the frozen features are good for, on each store where that was measured."""
+    tasks = transfer_tasks(summary)
+    views = [
+        figure_view(one)
+        for task in tasks
+        for one in (probe_figure(summary, task), few_shot_figure(summary, task))
+        if one
+    ]
+    tables = tuple((_title_of_transfer(task), table_view(transfer_table(summary, task))) for task in tasks)
+    said = tuple(sentence for task in tasks for sentence in transfer_in_words(summary, task))
+    return Section("transfer", "Transfer", said, figures=tuple(views), tables=tables) if views else None
+
+
+def _title_of_transfer(task: str) -> str:
+    """What the table of a task is called."""
+    what, _, store = task.partition("@")
+    measures = "All measures of transfer" if what == "transfer" else "All measures of fine-tuning"
+    return f"{measures} on {store or 'the own store'}"
 
 
 def _training(summary: StudySummary) -> Section | None:

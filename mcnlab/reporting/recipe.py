@@ -1,11 +1,13 @@
 """What an experiment did, in the few words that a table or a sentence needs; read from its resolved settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PAIRS = ("va", "vt", "at")
-"""All pairs of modalities, in the order of tables."""
+from mcnlab.modalities import MODALITIES, group_name, in_order, pair_modalities, pair_place, pairs_among, pairs_with
+
+PAIRS = pairs_among(MODALITIES)
+"""All pairs of the modalities of narrated videos, in the order of tables."""
 CONTROL, ONE_PAIR, ALL_PAIRS, MORE_TERMS, STAGED = "control", "one pair", "all pairs", "more terms", "in stages"
 FAMILIES = (ONE_PAIR, ALL_PAIRS, MORE_TERMS, STAGED, CONTROL)
 """Kinds of experiments, in the order of tables; each has its color."""
@@ -19,7 +21,7 @@ class Recipe:
     graph: str = "shared"
     terms: tuple[str, ...] = ("contrast",)
     stages: tuple[str, ...] = ()
-    """Initials of the modalities of each stage: `VA`, `VAT`."""
+    """Initials of the modalities of each stage: `VA`, `VAT`, `V+depth`."""
     mode: str = "sound"
     precision: str = "float32"
     shuffled: bool = False
@@ -38,7 +40,7 @@ class Recipe:
     @property
     def modalities(self) -> tuple[str, ...]:
         """Modalities whose tower was trained."""
-        return tuple(name for name in ("video", "audio", "text") if any(name[0] in pair for pair in self.pairs))
+        return in_order(modality for pair in self.pairs for modality in pair_modalities(pair))
 
     @property
     def in_words(self) -> str:
@@ -48,7 +50,7 @@ class Recipe:
             >>> Recipe(("va", "vt"), terms=("contrast", "cluster"), stages=("VA", "VAT")).in_words
             'VA VT · contrast + cluster · stages VA, VAT'
         """
-        parts = [" ".join(pair.upper() for pair in self.pairs), " + ".join(self.terms)]
+        parts = [_pairs_in_words(self.pairs), " + ".join(self.terms)]
         if len(self.pairs) > 1 and self.graph != "shared":
             parts.append(f"{self.graph} spaces")
         if len(self.stages) > 1:
@@ -59,7 +61,7 @@ class Recipe:
     @property
     def place(self) -> tuple[Any, ...]:
         """Sorts experiments for reading: one pair, all pairs, more terms, stages, control."""
-        pairs = tuple(PAIRS.index(pair) for pair in self.pairs if pair in PAIRS)
+        pairs = tuple(pair_place(pair) for pair in self.pairs)
         rest = (
             self.mode != "sound",
             self.mode,
@@ -85,11 +87,11 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
         ('vt',)
     """
     stages = [stage for stage in settings.get("stages") or [] if isinstance(stage, Mapping)]
-    allowed = settings.get("pairs") or PAIRS
-    used = {pair for stage in stages for pair in _stage_pairs(stage) if pair in allowed}
+    allowed = settings.get("pairs")
+    used = {pair for stage in stages for pair in _stage_pairs(stage) if not allowed or pair in allowed}
     terms = settings.get("terms") or {}
     return Recipe(
-        pairs=tuple(pair for pair in PAIRS if pair in used),
+        pairs=tuple(sorted(used, key=pair_place)),
         graph=graph_name(settings.get("graph")),
         terms=tuple(name for name, value in terms.items() if value is not None) or ("contrast",),
         stages=tuple(_initials(stage) for stage in stages),
@@ -106,10 +108,21 @@ def graph_name(graph: object) -> str:
 
 def _stage_pairs(stage: Mapping[str, Any]) -> list[str]:
     """Pairs that a stage compares: those it names, else all among its modalities."""
-    initials = _initials(stage).lower()
-    return stage.get("pairs") or [pair for pair in PAIRS if set(pair) <= set(initials)]
+    return stage.get("pairs") or list(pairs_among(stage["modalities"]))
 
 
 def _initials(stage: Mapping[str, Any]) -> str:
-    """V, A, T for the modalities of a stage, in that order."""
-    return "".join(modality[0].upper() for modality in ("video", "audio", "text") if modality in stage["modalities"])
+    """V, A, T for the modalities of a stage, in that order, and the names of any others."""
+    return group_name(in_order(stage["modalities"]))
+
+
+def _pairs_in_words(pairs: Sequence[str]) -> str:
+    """Initials as capitals, names as they are; many pairs of further views as what they are together."""
+    known = in_order(modality for pair in pairs for modality in pair_modalities(pair))
+    if len(pairs) > 1 and not set(pairs) <= set(PAIRS):
+        if set(pairs) == set(pairs_among(known)):
+            return f"all pairs of {', '.join(known)}"
+        for core in known:
+            if set(pairs) == set(pairs_with(core, known)):
+                return f"{core} with {', '.join(one for one in known if one != core)}"
+    return " ".join(pair.upper() if pair in PAIRS else pair for pair in pairs)

@@ -7,9 +7,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from mcnlab.modalities import in_order
 from mcnlab.reporting.curves import curve_traces, stage_starts
 from mcnlab.reporting.style import INK, QUIET, SEQUENTIAL, Figure, safe, shortened, styled
-from mcnlab.reporting.summary import MODALITIES, carriers, factor_groups, short_direction
+from mcnlab.reporting.summary import carriers, factor_groups, short_direction
 from mcnlab.runs import RunFolder
 
 RUN_COLOR, LIGHT_COLOR = "#0072B2", "#9ecae1"
@@ -131,7 +132,8 @@ def run_retention(run: RunFolder) -> Figure | None:
     """
     table = wide_results(run, "retention")
     groups = factor_groups(list(table.index))
-    shown = [name for name in MODALITIES if any(f"{name}:{group}" in table.index for group in groups)]
+    probed = in_order(str(subject).split(":")[0] for subject in table.index)
+    shown = [name for name in probed if name != "joint" and "@" not in name]
     if not groups or not shown:
         return None
     parts = [("after training", "score"), *([("before training", "untrained")] if "untrained" in table else [])]
@@ -215,7 +217,7 @@ def _grid(values: pd.Series, modalities: Sequence[str], groups: Sequence[str]) -
 
 
 def _most_kept(scores: pd.Series, modalities: Sequence[str], groups: Sequence[str]) -> str:
-    """The best and the worst held group among those that a modality carries."""
+    """The best and the worst held group among those that a modality is known to carry."""
     carried = {
         f"{m}:{g}": (m, g) for g in groups for m in modalities if m in carriers(g) and f"{m}:{g}" in scores.index
     }

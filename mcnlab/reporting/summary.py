@@ -10,10 +10,10 @@ import pandas as pd
 
 from mcnlab.errors import DataError
 from mcnlab.metrics.statistics import Interval, mean_interval
+from mcnlab.modalities import MODALITIES, in_order
 from mcnlab.reporting.recipe import ALL_PAIRS, Recipe, recipe_of
 from mcnlab.runs import RESULT_COLUMNS, RunFolder, run_folders
 
-MODALITIES = ("video", "audio", "text")
 WORLD_GROUPS = ("vat", "va", "vt", "at", "v", "a", "t")
 """Factor groups whose letters say who carries them; the order of tables."""
 STILL_SUBJECTS = ("clips", "static", "deflated", "naive")
@@ -110,7 +110,12 @@ class StudySummary:
     def trains(self, experiment: str, subject: str) -> bool:
         """Whether an experiment trained the tower of a subject's modality; `joint` counts as trained."""
         modality = subject.split(":")[0].split("@")[0]
-        return modality not in MODALITIES or modality in self.recipes[experiment].modalities
+        return modality not in self.modalities or modality in self.recipes[experiment].modalities
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Video, audio, text, and any further views that some experiment trains."""
+        return in_order([*MODALITIES, *(m for recipe in self.recipes.values() for m in recipe.modalities)])
 
     def level(self, task: str, subject: str, metric: str) -> float | None:
         """A number that all experiments share, such as chance or the ceiling: the mean over all runs that have it."""
@@ -188,7 +193,7 @@ def key_columns(summary: StudySummary) -> list[Column]:
     clustered = set(summary.subjects("clusters"))
     found += [
         Column(f"purity {subject}", "clusters", (subject,), "purity")
-        for subject in (*MODALITIES, "joint")
+        for subject in (*summary.modalities, "joint")
         if subject in clustered
     ]
     return found
@@ -197,7 +202,13 @@ def key_columns(summary: StudySummary) -> list[Column]:
 def retention_columns(summary: StudySummary) -> list[Column]:
     """One column per factor group: the mean score over the trained modalities that carry it."""
     return [
-        Column(group, "retention", tuple(f"{name}:{group}" for name in carriers(group)), "score", trained_only=True)
+        Column(
+            group,
+            "retention",
+            tuple(f"{name}:{group}" for name in carriers(group, summary.modalities)),
+            "score",
+            trained_only=True,
+        )
         for group in factor_groups(summary.subjects("retention"))
     ]
 
@@ -226,14 +237,16 @@ def factor_groups(subjects: Sequence[str]) -> list[str]:
     return sorted(whole, key=lambda group: (WORLD_GROUPS.index(group) if group in WORLD_GROUPS else 99, group))
 
 
-def carriers(group: str) -> tuple[str, ...]:
-    """Modalities that can hold a factor group: by its letters in the world, else all.
+def carriers(group: str, modalities: Sequence[str] = MODALITIES) -> tuple[str, ...]:
+    """Modalities that can hold a factor group: by its letters in the world, where further views hold parts; else all.
 
     Example:
         >>> carriers("va"), carriers("command")
         (('video', 'audio'), ('video', 'audio', 'text'))
     """
-    return tuple(modality for modality in MODALITIES if group not in WORLD_GROUPS or modality[0] in group)
+    if group not in WORLD_GROUPS:
+        return tuple(modalities)
+    return tuple(modality for modality in MODALITIES if modality[0] in group)
 
 
 def short_direction(subject: str) -> str:
@@ -243,8 +256,13 @@ def short_direction(subject: str) -> str:
         >>> short_direction("text->video+audio")
         'T→V+A'
     """
-    sides = ["+".join(part[0].upper() for part in side.split("+")) for side in subject.split("->")]
+    sides = ["+".join(short_modality(part) for part in side.split("+")) for side in subject.split("->")]
     return "→".join(sides)
+
+
+def short_modality(modality: str) -> str:
+    """The initial of one of the three, the name of any other."""
+    return modality[0].upper() if modality in MODALITIES else modality
 
 
 def _run_row(run: RunFolder) -> RunRow:

@@ -2,9 +2,10 @@
 
 import functools
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from mcnlab.data.world.recordings import (
     render_sound_of,
 )
 from mcnlab.data.world.settings import WORLD_VERSION, WorldSettings
+from mcnlab.data.world.views import VIEWS, render_view, view_names, view_tracks
 from mcnlab.errors import DataError
 from mcnlab.numerics import one_torch_thread
 from mcnlab.processes import die_with_parent
@@ -103,14 +105,23 @@ def _write_world(settings: WorldSettings, out: Path, progress: Progress, *, work
     with StoreWriter(
         out,
         name="narrated world",
-        tracks=[*extractor.tracks(), AUDIO_TRACK],
+        tracks=[*extractor.tracks(), AUDIO_TRACK, *view_tracks(settings.views, clip_s=CLIP_S)],
         words=_word_vectors(settings),
-        info={"world": {"version": WORLD_VERSION, **settings.model_dump()}, "visual": extractor.info()},
+        info={
+            "world": {"version": WORLD_VERSION, **settings.plain},
+            "visual": extractor.info(),
+            **_views_info(settings),
+        },
         calibration=extractor.arrays(),
     ) as writer:
         for done, recording in enumerate(_rendered(settings, places, extractor, workers=workers), start=1):
             writer.add(recording)
             progress(done, len(places))
+
+
+def _views_info(settings: WorldSettings) -> Mapping[str, Any]:
+    """The factors that each further view sees; nothing where there is none."""
+    return {"views": {name: list(VIEWS[name]) for name in view_names(settings.views)}} if settings.views else {}
 
 
 def _rendered(
@@ -177,6 +188,7 @@ def _recording(settings: WorldSettings, split: str, number: int, extractor: Froz
         tracks={
             **_video_tracks(frames, extractor),
             AUDIO_TRACK.name: log_mel(render_sound_of(settings, split, number, events)).astype(np.float16),
+            **_further_views(settings, split, number, events),
         },
         clips=tuple(_clip(settings, clip, event) for clip, event in enumerate(events)),
         media={"source": "world", "split": split, "recording": number},
@@ -188,6 +200,16 @@ def _video_tracks(frames: list[np.ndarray], extractor: Frozen) -> Mapping[str, n
     """Visual features event by event, joined in time: no window sees two events."""
     parts = [extractor(clip) for clip in frames]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _further_views(
+    settings: WorldSettings, split: str, number: int, events: Sequence[Event]
+) -> Mapping[str, np.ndarray]:
+    """The tracks of the views beside video, audio and text."""
+    key, factors = (settings.seed, split, number), [event.factors for event in events]
+    return {
+        name: render_view(name, factors, key=key, noise=settings.noise_views) for name in view_names(settings.views)
+    }
 
 
 def _clip(settings: WorldSettings, number: int, event: Event) -> Clip:

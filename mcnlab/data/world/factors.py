@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from mcnlab.errors import ConfigError
 
@@ -126,24 +125,6 @@ def shared_groups(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...
     """
     one, other = ({group for modality in side for group in carried_groups(modality)} for side in (first, second))
     return tuple(group for group in GROUPS if group in one and group in other)
-
-
-def shared_keys(clips: pd.DataFrame, first: Iterable[str], second: Iterable[str]) -> list[str]:
-    """What an oracle of one retrieval direction knows about each clip, as a text that can be compared.
-
-    Two clips with the same key cannot be told apart by anything that the two sides share.
-
-    Args:
-        clips: one row per clip with columns `factor:GROUP.NAME`, as `Store.clips` gives it.
-        first: modalities of the query.
-        second: modalities of the gallery.
-
-    Returns:
-        One key per row.
-    """
-    groups = shared_groups(first, second)
-    columns = [f"factor:{name}" for name in FACTORS if name.partition(".")[0] in groups]
-    return ["|".join(map(str, row)) for row in clips[columns].itertuples(index=False)]
 
 
 def recall_ceiling(keys: Sequence[str], *, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:

@@ -12,11 +12,10 @@ from mcnlab.data.world.frames import CLIP_FRAMES, FRAMES_PER_S, render_frames
 from mcnlab.data.world.sentences import sentence
 from mcnlab.data.world.settings import WorldSettings
 from mcnlab.data.world.sounds import SAMPLES_PER_S, render_sound
+from mcnlab.modalities import MODALITIES
 
 CLIP_S = CLIP_FRAMES / FRAMES_PER_S
 """Length of an event: 1.28 s."""
-
-MODALITIES = ("video", "audio", "text")
 
 
 @dataclass(frozen=True)

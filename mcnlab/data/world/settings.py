@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mcnlab.config import Settings
+from mcnlab.data.world.views import VIEWS, view_names
+from mcnlab.modalities import MODALITIES
 
 WORLD_VERSION = 3
 """Raised whenever the same settings would render other bytes than before."""
@@ -47,6 +49,29 @@ class WorldSettings(Settings):
     """Width of each of the two visual feature tracks."""
     word_dim: int = Field(default=100, ge=2, le=1024)
     """Width of the word vectors."""
+    views: int = Field(default=0, ge=0, le=len(VIEWS))
+    """Further views beside video, audio and text: the first so many of `mcnlab.data.world.views.VIEWS`."""
+    noise_views: float = Field(default=1.0, ge=0.0, le=30.0)
+    """Standard deviation of the noise of further views; that of what they show is 1. Needs `views`."""
+
+    @model_validator(mode="after")
+    def _noise_of_something(self) -> Self:
+        if self.views == 0 and self.noise_views != type(self).model_fields["noise_views"].default:
+            raise ValueError("noise_views is given without views")
+        return self
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the world has, missing clips aside."""
+        return (*MODALITIES, *view_names(self.views))
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Plain values that say which world this is; nothing of further views or frames where there are none."""
+        values = self.model_dump()
+        left_out = set() if self.views else {"views", "noise_views"}
+        left_out |= {"video"} if self.video == "features" else set()
+        return {name: value for name, value in values.items() if name not in left_out}
 
     @property
     def recordings_of_split(self) -> dict[str, int]:
@@ -68,8 +93,5 @@ def world_fingerprint(settings: WorldSettings) -> str:
         >>> world_fingerprint(WorldSettings()) == world_fingerprint(WorldSettings(seed=0))
         True
     """
-    values = settings.model_dump()
-    if settings.video == "features":
-        del values["video"]  # the names of older worlds stay
-    text = json.dumps({"version": WORLD_VERSION, **values}, sort_keys=True)
+    text = json.dumps({"version": WORLD_VERSION, **settings.plain}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
