@@ -2,9 +2,9 @@
 
 Two of them: the narrated world at the size of studies/tiny_experiment.yaml, and a few steps at the paper's sizes
 (spaces of 6144, DaveNet at full width) on made-up features. Each runs in a process of its own. What the step does is
-counted before; the rates are measured between blocks of its steps, with the same number of threads, so that both sides
-see the same machine. The ratio is the median over the blocks; the first block, in which memory is taken and kernels are
-chosen, is told apart and does not count. Peak memory is compared as well.
+counted before; the rates, and the factors of whole steps of other sizes, are measured between blocks of its steps, with
+the same number of threads, so that both sides see the same machine. The ratio is the median over the blocks; the first
+block, in which memory is taken and kernels are chosen, is told apart and does not count. Peak memory is compared too.
 
     python benchmarks/plan_check.py
     python benchmarks/plan_check.py --only paper --rounds 2
@@ -33,6 +33,7 @@ from mcnlab.plan.calibration import Calibration, Rates
 from mcnlab.plan.measure import described
 from mcnlab.plan.measure_device import idle_bytes, measured_rates
 from mcnlab.plan.measure_files import FileRates, file_rates
+from mcnlab.plan.measure_steps import with_steps
 from mcnlab.plan.predict import Plan
 from mcnlab.plan.sizes import Request
 from mcnlab.plan.words import size_in_words, time_in_words
@@ -177,7 +178,8 @@ def _train(settings: ExperimentSettings, folder: Path, block: int, answers: Any)
             watched.peak_bytes = _peak_bytes()
         if record.step % block == 0:
             precisions = ("float32",)
-            watched.rates.append(measured_rates(torch.device("cpu"), torch.get_num_threads(), precisions=precisions))
+            alone = measured_rates(torch.device("cpu"), torch.get_num_threads(), precisions=precisions)
+            watched.rates.append(with_steps(alone))
 
     run_experiment(settings, folder, on_step=note, stores=folder.parent / "stores")
     answers.put(watched)

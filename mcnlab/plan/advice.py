@@ -52,14 +52,21 @@ def largest_that_fits(plan: Plan, settings: ExperimentSettings, *, shrink_batch:
     Returns:
         Clips of the whole batch, or clips at once; None where not even one fits.
     """
-    local, batch = plan.local // 2, plan.batch // 2 if shrink_batch else plan.batch
-    while local >= 1 and batch >= 2:
+
+    def fits(local: int, batch: int) -> bool:
         smaller = settings.training.model_copy(update={"batch": batch})
         changed = settings.model_copy(update={"training": smaller})
         size = StepSize(local, batch, refit=True) if shrink_batch else StepSize(plan.local, batch, True, chunk=local)
         costs = [step_cost(changed, plan.data.input_dims, stage, size) for stage in build_stages(settings)]
         needed = plan.calibration.idle_bytes + max(cost.held_bytes + cost.work_bytes for cost in costs)
-        if needed <= FITS * plan.calibration.device_memory_bytes:
+        return needed <= FITS * plan.calibration.device_memory_bytes
+
+    smallest = max(2, plan.request.gpus) if shrink_batch else plan.batch
+    if not fits(1, smallest):  # each count takes a second or so
+        return None
+    local, batch = plan.local // 2, plan.batch // 2 if shrink_batch else plan.batch
+    while local >= 1 and batch >= 2:
+        if fits(local, batch):
             return batch if shrink_batch else local
         local, batch = local // 2, batch // 2 if shrink_batch else batch
     return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mcnlab.config import Settings
 from mcnlab.errors import ConfigError, DataError
@@ -15,6 +15,19 @@ from mcnlab.files import make_folder, write_json_atomically
 
 Points = tuple[tuple[PositiveFloat, PositiveFloat], ...]
 """Measured (size, rate) pairs, sizes rising."""
+
+
+class StepFactors(Settings):
+    """How many times longer the work of whole steps takes than the same operations timed alone, with hot caches."""
+
+    calls: NonNegativeFloat = 1.0
+    """Of starting operations of forward and backward."""
+    updates: NonNegativeFloat = 1.0
+    """Of starting operations of the optimizer."""
+    arithmetic: NonNegativeFloat = 1.0
+    """Of matrix products and convolutions."""
+    memory: NonNegativeFloat = 1.0
+    """Of everything that is bound by the bytes it moves."""
 
 
 class Rates(Settings):
@@ -40,6 +53,8 @@ class Rates(Settings):
     """Seconds that one operation of forward and backward takes beside its arithmetic."""
     update_overhead_s: PositiveFloat
     """The same of one operation of the optimizer."""
+    factors: StepFactors = StepFactors()
+    """Fitted to whole steps; see `mcnlab.plan.measure_steps`."""
 
 
 class Calibration(Settings):

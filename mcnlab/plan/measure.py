@@ -15,6 +15,7 @@ from mcnlab.plan.calibration import Calibration, Rates
 from mcnlab.plan.measure_device import idle_bytes, measured_rates
 from mcnlab.plan.measure_files import FileRates, file_rates
 from mcnlab.plan.measure_links import all_reduce_rates
+from mcnlab.plan.measure_steps import with_steps
 
 
 def calibrate(
@@ -41,7 +42,8 @@ def calibrate(
     for done, count in enumerate(counts):
         progress(done, total)
         with limited_threads(count):
-            rates.append(measured_rates(device, count))
+            alone = measured_rates(device, count)
+            rates.append(alone if gpu else with_steps(alone))
     progress(total - 2, total)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".calibration-") as scratch:
         files = file_rates(Path(scratch))

@@ -180,7 +180,7 @@ def _small_step(device: torch.device) -> tuple[Callable[[], object], Callable[[]
     """Forward and backward of a deep and narrow network, and the update of its weights."""
     with device:
         model = nn.Sequential(*(part for _ in range(8) for part in (nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())))
-    optimizer = torch.optim.Adam(model.parameters(), foreach=None if device.type == "cuda" else False)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
     x: Tensor = torch.randn(4, 4, device=device)
 
     def there_and_back() -> None:

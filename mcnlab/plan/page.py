@@ -144,7 +144,21 @@ def _steps(plan: Plan) -> Iterator[Figure]:
     formula = "forward and backward, matrix products and convolutions, as torch counts them; one process"
     yield Figure("work of a step", work_in_words(stage.flops), formula, stage.flops, "FLOP")
     rate = stage.flops / stage.step_s
+    yield from _factors(plan)
     yield Figure("rate reached", f"{work_in_words(rate)}/s", "work of a step / seconds of a step", rate, "FLOP/s")
+
+
+def _factors(plan: Plan) -> Iterator[Figure]:
+    """The formula of a step's seconds, with the factors that whole steps showed."""
+    rates = plan.calibration.with_threads(plan.threads)
+    factors = rates.factors
+    formula = (
+        f"sum over operations of {rounded(factors.calls)} × {time_in_words(rates.overhead_s)} to start one "
+        f"(of the optimizer {rounded(factors.updates)} × {time_in_words(rates.update_overhead_s)}) + the longer of "
+        f"{rounded(factors.arithmetic)} × FLOP / rate and {rounded(factors.memory)} × bytes / rate; "
+        "rates of operations alone, factors fitted to whole steps"
+    )
+    yield Figure("seconds of a step", "fitted", formula, factors.arithmetic, "")
 
 
 def _loading(plan: Plan, stage: StagePlan) -> Figure:

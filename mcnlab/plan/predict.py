@@ -70,6 +70,8 @@ class Plan:
     local: int
     """Clips of a step that one process embeds."""
     batch: int
+    threads: int | None = None
+    """CPU threads that the experiment asks for; None: all cores."""
     warnings: tuple[str, ...] = ()
     """What does not fit, or was not measured."""
 
@@ -129,7 +131,9 @@ def plan_experiment(settings: ExperimentSettings, request: Request, calibration:
     )
     device = max(calibration.idle_bytes + s.cost.held_bytes + s.cost.work_bytes for s in stages)
     host = data.clips * memory_per_clip(settings, data) if settings.data.sampling == "captions" else 0.0
-    return Plan(settings.experiment, request, data, calibration, stages, device, host, local, batch)
+    return Plan(
+        settings.experiment, request, data, calibration, stages, device, host, local, batch, settings.training.threads
+    )
 
 
 def _stage_plan(
@@ -184,7 +188,8 @@ def step_seconds(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds of counted operations.
 
-    Each takes the longer of its arithmetic and its bytes, at the rates that were measured for its kind and size.
+    Each takes the longer of its arithmetic and its bytes, at the rates that were measured for its kind and size, times
+    the factor that whole steps showed for arithmetic or memory; starting it adds the measured overhead times its own.
 
     Args:
         ops: the operations of a step.
@@ -201,17 +206,25 @@ def step_seconds(
     missing = {op.dtype for op in ops if op.flops} - set(rates.gemm_flops)
     if missing:
         raise DataError(f"training.precision={precision}: the calibration lacks {', '.join(sorted(missing))}")
+    factors = {ARITHMETIC: rates.factors.arithmetic, MEMORY: rates.factors.memory}
     by_part: dict[str, float] = {}
     by_resource, calls = {ARITHMETIC: 0.0, MEMORY: 0.0}, 0.0
     for op in ops:
-        taken, resource = op_seconds(op, rates)
-        start = rates.update_overhead_s if op.part == OPTIMIZER else rates.overhead_s
+        alone, resource = op_seconds(op, rates)
+        taken, start = factors[resource] * alone, start_seconds(op, rates)
         by_resource[resource] += taken
         by_part[op.part] = by_part.get(op.part, 0.0) + taken + (start if waits else 0.0)
         calls += start
     device = sum(by_resource.values())
     by_resource[CALLS] = calls if waits else max(0.0, calls - device)
     return by_part, by_resource
+
+
+def start_seconds(op: Op, rates: Rates) -> float:
+    """Seconds in which one operation is started, as in whole steps."""
+    if op.part == OPTIMIZER:
+        return rates.factors.updates * rates.update_overhead_s
+    return rates.factors.calls * rates.overhead_s
 
 
 def op_seconds(op: Op, rates: Rates) -> tuple[float, str]:

@@ -129,7 +129,7 @@ def _kept(case: _Case) -> StepCost:
         freeze(model, stage.frozen)
         for backbone in model.backbones.values():
             vars(backbone)["recompute"] = case.size.chunk is not None and coupled_whole(settings)
-        optimizer = torch.optim.Adam(model.parameters(), foreach=False)
+        optimizer = torch.optim.Adam(model.parameters(), fused=True)
         batch = empty_batch(settings, case.input_dims, case.size.local)
         tracer.ops.clear()
         tracer.live_bytes = tracer.peak_bytes = 0

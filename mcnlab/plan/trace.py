@@ -86,7 +86,9 @@ class Tracer(TorchDispatchMode):
             inputs = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
             outputs = [x for x in tree_flatten(out)[0] if isinstance(x, Tensor)]
             new = self._note_memory(outputs)
-            if not (func.is_view or name in FREE) and outputs:
+            if name == "_fused_adam_":
+                self.ops.extend(self._updates(args[0]))
+            elif not (func.is_view or name in FREE) and outputs:
                 count = flop_registry.get(func._overloadpacket)
                 flops = int(count(*args, **kwargs, out_val=out)) if count is not None else 0
                 self.ops.append(self._op(name, flops, inputs, outputs, new=new))
@@ -105,6 +107,12 @@ class Tracer(TorchDispatchMode):
         moved += 0 if name in PICKING else sum(map(_bytes, inputs))
         kind, size = _kind_and_size(name, inputs, moved, new=new)
         return Op(self._part, kind, NAMES.get(outputs[0].dtype, "float32"), flops, moved, max(float(size), 1.0))
+
+    def _updates(self, parameters: list[Tensor]) -> Iterator[Op]:
+        """One for each parameter: it, its gradient and two moments are read, all but the gradient are written."""
+        for parameter in parameters:
+            moved = 7 * _bytes(parameter)
+            yield Op(self._part, "inplace", "float32", 0, moved, max(float(moved), 1.0))
 
     def _note_memory(self, outputs: list[Tensor]) -> bool:
         """Count memory that is new, until it is let go; whether there was any."""
