@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-MODALITIES = ("video", "audio", "text")
-"""The modalities in the order in which their initials name a pair: `va`, `vt`, `at`."""
+from mcnlab.modalities import MODALITIES, pair_modalities
+
+__all__ = ["MODALITIES", "Batch", "Outputs", "pair_modalities"]
 
 
 @dataclass(frozen=True)
@@ -60,23 +61,3 @@ class Outputs:
     """By (modality, space): the vectors that are compared."""
     present: Mapping[str, Bool[Tensor, " clips"]]
     """By modality: which clips have it."""
-
-
-def pair_modalities(pair: str) -> tuple[str, str]:
-    """The two modalities that a pair's initials name, in the order of `MODALITIES`.
-
-    Args:
-        pair: two initials, such as `va`.
-
-    Returns:
-        Their full names.
-
-    Raises:
-        KeyError: an initial names no modality.
-
-    Example:
-        >>> pair_modalities("at")
-        ('audio', 'text')
-    """
-    by_initial = {modality[0]: modality for modality in MODALITIES}
-    return by_initial[pair[0]], by_initial[pair[1]]

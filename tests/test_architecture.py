@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mcnlab"
 LAYERS = (
-    {"errors", "batch", "processes"},
+    {"errors", "modalities", "batch", "processes"},
     {"config", "numerics", "distributed", "runs", "files", "progress", "kernels", "cluster"},
     {"data", "models", "losses", "metrics"},
     {"training", "evaluation", "reporting"},
@@ -21,6 +21,7 @@ LAYERS = (
 )
 """Parts of the package, from the bottom up; a part may import what stands below it, and some parts beside it."""
 BESIDE = {
+    ("batch", "modalities"),
     ("numerics", "config"),
     ("runs", "files"),
     ("cluster", "files"),
