@@ -193,7 +193,7 @@ def test_staged_fine_and_coarse_training_with_all_terms_goes_on_where_it_stopped
     assert whole["cluster.queue_va"].shape[1] == 8
     assert whole["cluster.queue_vat"].shape[1] == 4, "a space's queue is as wide as the space"
     assert whole["cluster.queue_vat"].any()
-    assert whole["model.maps.va_to_vat.2.num_batches_tracked"] == 5, "the map stays out of the first stage"
+    assert whole["model.maps.va_to_vat.2.num_batches_tracked"] == 4, "of 9 steps, those of the second stage"
     stop(trainer(tmp_path, case, name="stopped"), signal_number=15)
     again = train(tmp_path, case, name="stopped")
     assert all(np.array_equal(x, again[name]) for name, x in whole.items())

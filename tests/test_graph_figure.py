@@ -109,3 +109,15 @@ def test_each_graph_is_drawn_once_on_the_page(study):
     page = index_page(study)
     assert page.count("<svg") == 3
     assert "Space vat: video and text compared" in page
+
+
+def test_a_run_that_has_not_begun_hides_no_graph(tmp_path):
+    write_fake_study(tmp_path, experiments=(FakeExperiment("one", PAIRS),), seeds=(0, 1))
+    waiting = tmp_path / "one-s1"
+    for path in waiting.iterdir():
+        path.unlink()
+    (waiting / "status.json").write_text('{"state": "pending"}')
+    summary = summarize(tmp_path)
+    assert [row.state for row in summary.runs] == ["finished", "pending"]
+    assert summary.recipes["one"].pairs == ("va", "vt", "at")
+    assert [names for _, names in study_graphs(summary)] == [("one",)]

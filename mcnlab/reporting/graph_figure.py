@@ -81,9 +81,9 @@ def graph_of_experiment(summary: StudySummary, name: str) -> Graph | None:
 
 
 def _settings(summary: StudySummary, name: str) -> Mapping[str, Any]:
-    """Settings of an experiment's first run; empty when they cannot be read."""
-    folder = next((row.folder for row in summary.runs if row.experiment == name), None)
-    return {} if folder is None or name not in summary.recipes else RunFolder(folder).settings
+    """Settings of an experiment's first run that has some; empty when none can be read."""
+    folders = [row.folder for row in summary.runs if row.experiment == name and name in summary.recipes]
+    return next((found for folder in folders if (found := RunFolder(folder).settings)), {})
 
 
 def graph_of_settings(settings: Mapping[str, Any]) -> Graph | None:
