@@ -59,7 +59,7 @@ class ComparedGraphs:
 
     def kept(self, pair: str) -> dict[str, Interval]:
         """What the first modality of a pair keeps of the factors that the two share, in the space where they meet."""
-        found = {}
+        found: dict[str, Interval] = {}
         for name, graph in self.graphs.items():
             subject = f"{graph.subject(pair_modalities(pair)[0], graph.space_of_pair[pair])}:{pair}"
             intervals = self.summary.intervals(Column("", "retention", (subject,), "score"))
