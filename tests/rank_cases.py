@@ -28,6 +28,13 @@ CASES = {
     "missing modalities": {"store": "holed", "stages": "VAT"},
     "missing modalities, as published": {"store": "holed", "stages": "VAT", "mode": "faithful"},
     "missing modalities, disjoint graph": {"store": "holed", "stages": "VAT", "graph": "disjoint"},
+    "fine and coarse, in stages": {"stages": "AV_T", "graph": "fac"},
+    "missing modalities, fine and coarse": {
+        "store": "holed",
+        "stages": "VAT",
+        "graph": "fac",
+        "training": {"batch": 6},
+    },
     "ranks without sound": {"store": "holed", "stages": "VAT", "training": {"batch": 6}},
     "clips that cannot be shared out evenly": {"store": "holed", "stages": "AV_T", "training": {"batch": 15}},
     "fewer clips than ranks": {"stages": "VAT", "terms": {"contrast": {}}, "training": {"batch": 3}},

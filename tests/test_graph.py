@@ -1,15 +1,19 @@
 """Graphs: where modalities meet, which ways lead there, and what is refused before training."""
 
+import numpy as np
 import pytest
 import torch
 
 from mcnlab.batch import Batch
 from mcnlab.errors import ConfigError
+from mcnlab.experiment import Embeddings
 from mcnlab.experiment.graphs import GraphSettings
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.graph import Graph, Space, SpaceMap, build_graph, fine_and_coarse_graph
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
 from mcnlab.models.towers import RowNorm
+from tests.rank_cases import stop, train, trainer
+from tests.small_store import make_store
 
 CLIPS = 6
 RECIPE = {"experiment": "test", "data": "world", "stages": "AV_T"}
@@ -152,7 +156,44 @@ def test_a_pair_that_the_graph_does_not_compare_is_refused():
         ExperimentSettings.parse({**RECIPE, "graph": "fac", "pairs": ["va", "vt", "at"]}, source="e.yaml")
 
 
+def test_two_modalities_are_compared_where_the_graph_lets_them_meet():
+    draw = np.random.default_rng(0)
+    keys = [("video", "va"), ("audio", "va"), ("video", "vat"), ("audio", "vat"), ("text", "vat")]
+    arrays = {key: draw.normal(size=(CLIPS, 8 if key[1] == "va" else 4)).astype(np.float32) for key in keys}
+    arrays["text", "vat"][0] = np.nan
+    found = Embeddings(tuple("abcdef"), arrays, fine_and_coarse_graph(coarse_dim=4))
+    fine, coarse = found.similarity("video", "audio"), found.similarity("text", "audio")
+    assert np.array_equal(fine, arrays["video", "va"] @ arrays["audio", "va"].T)
+    assert np.array_equal(coarse[1:], arrays["text", "vat"][1:] @ arrays["audio", "vat"].T)
+    assert np.isnan(coarse[0]).all(), "a clip without text cannot ask"
+    both = found.similarity("text", "video+audio")
+    assert np.allclose(both[1:], coarse[1:] + found.similarity("text", "video")[1:], atol=1e-5)
+
+
+def test_what_the_graph_cannot_compare_is_refused_with_the_spaces():
+    graph = build_graph("disjoint", ("video", "audio", "text"), ("va", "vt"))
+    arrays = {(m, s): np.zeros((CLIPS, 4), np.float32) for s, members in graph.members.items() for m in members}
+    found = Embeddings(tuple("abcdef"), arrays, graph)
+    with pytest.raises(ConfigError, match="no way to compare text with audio: text is in vt and audio is in va"):
+        found.similarity("text", "video+audio")
+    with pytest.raises(ConfigError, match="holds 'smell', only video, audio, text"):
+        found.similarity("smell", "audio")
+
+
 def test_a_space_on_the_way_to_a_used_one_has_a_use():
     spaces = {"first": Space({"video": "linear"}), "last": Space({"text": "linear"})}
     graph = Graph(spaces, {"vt": "last"}, (SpaceMap("first", "last"),))
     assert graph.needed("video", ("vt",)) == ("last",)
+
+
+def test_staged_fine_and_coarse_training_with_all_terms_goes_on_where_it_stopped(tmp_path):
+    make_store(tmp_path / "whole")
+    case = "fine and coarse, in stages"
+    whole = train(tmp_path, case, name="alone")
+    assert whole["cluster.queue_va"].shape[1] == 8
+    assert whole["cluster.queue_vat"].shape[1] == 4, "a space's queue is as wide as the space"
+    assert whole["cluster.queue_vat"].any()
+    assert whole["model.maps.va_to_vat.2.num_batches_tracked"] == 4, "of 9 steps, those of the second stage"
+    stop(trainer(tmp_path, case, name="stopped"), signal_number=15)
+    again = train(tmp_path, case, name="stopped")
+    assert all(np.array_equal(x, again[name]) for name, x in whole.items())

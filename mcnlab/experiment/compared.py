@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mcnlab.errors import ConfigError
 from mcnlab.models.graph import Graph
 
 Arrays = Mapping[tuple[str, str], np.ndarray]
@@ -30,6 +31,28 @@ def compared_arrays(
     if len(set(right)) == 1 and len(gallery) == 1:
         return sum_of_present([arrays[key] for key in left]), arrays[right[0]]
     return side_by_side([arrays[key] for key in left]), side_by_side([arrays[key] for key in right])
+
+
+def compared_or_refused(
+    graph: Graph, arrays: Arrays, query: Sequence[str], gallery: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `compared_arrays`, where the graph gives a way.
+
+    Raises:
+        ConfigError: a modality has no tower here, or no space joins two of them; with the spaces where each arrives.
+    """
+    for modality in (*query, *gallery):
+        if not graph.spaces_of(modality):
+            known = ", ".join(dict.fromkeys(m for members in graph.members.values() for m in members))
+            raise ConfigError(f"no space of the graph holds {modality!r}, only {known}")
+    for a, b in itertools.product(query, gallery):
+        if graph.common_space(a, b) is None:
+            places = " and ".join(f"{m} is in {', '.join(graph.spaces_of(m))}" for m in (a, b))
+            raise ConfigError(f"the graph gives no way to compare {a} with {b}: {places}")
+    compared = compared_arrays(graph, arrays, query, gallery)
+    if compared is None:
+        raise ConfigError("expected at least one modality on either side")
+    return compared
 
 
 def across_spaces(graph: Graph, arrays: Arrays, first: str, second: str) -> tuple[np.ndarray, np.ndarray] | None:

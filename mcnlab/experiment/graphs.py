@@ -79,22 +79,12 @@ class GraphSettings(Settings):
         Returns:
             The graph.
         """
-        kept = {pair: space for pair, space in self.pairs.items() if pairs is None or pair in pairs}
         spaces = {
             name: Space({m: space.heads.get(m, "gated") for m in space.members}, space.dim)
             for name, space in self.spaces.items()
         }
-        maps = tuple(SpaceMap(step.source, step.target) for step in self.maps)
-        if pairs is None:
-            return Graph(spaces, kept, maps)
-        used = set(kept.values())
-        for _ in maps:
-            used |= {step.source for step in maps if step.target in used}
-        return Graph(
-            {name: space for name, space in spaces.items() if name in used},
-            kept,
-            tuple(step for step in maps if step.target in used),
-        )
+        whole = Graph(spaces, self.pairs, tuple(SpaceMap(step.source, step.target) for step in self.maps))
+        return whole if pairs is None else whole.comparing(pairs)
 
 
 GraphChoice = Annotated[

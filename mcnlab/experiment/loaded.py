@@ -16,7 +16,9 @@ from mcnlab.experiment.build import (
     build_model,
     build_source,
 )
+from mcnlab.experiment.compared import compared_or_refused
 from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.models.graph import Graph
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.runs import RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
@@ -107,8 +109,36 @@ class Embeddings:
     arrays: dict[tuple[str, str], np.ndarray]
     """By (modality, space): (clips, dim), float32; NaN in the rows of clips without the modality."""
 
+    graph: Graph
+    """Where the modalities meet."""
+
     def __getitem__(self, key: tuple[str, str]) -> np.ndarray:
         return self.arrays[key]
+
+    def similarity(self, query: str, gallery: str) -> np.ndarray:
+        """How close every clip's query is to every clip, in the space where the graph lets the two sides meet.
+
+        A modality may take a map to get there: with `fac`, audio meets text in the coarse space, and video meets audio
+        in the fine one.
+
+        Args:
+            query: a modality, or several such as `video+audio`; the scores of several are added.
+            gallery: the same for the clips that are searched.
+
+        Returns:
+            (clips, clips), float32: row, who asks; column, who is found. Cosines in sound mode, dot products in
+            faithful mode. NaN where a side has none of its modalities.
+
+        Raises:
+            ConfigError: the graph gives no way to compare two of them.
+
+        Example:
+            >>> embed("runs/fac", "stores/world", "test").similarity("text", "audio").shape  # doctest: +SKIP
+            (600, 600)
+        """
+        sides = query.split("+"), gallery.split("+")
+        x, y = compared_or_refused(self.graph, self.arrays, *sides)
+        return x @ y.T
 
 
 def embed(run: Run | str | Path, store: Store | str | Path, split: str) -> Embeddings:
@@ -133,4 +163,5 @@ def embed(run: Run | str | Path, store: Store | str | Path, split: str) -> Embed
     known = run if isinstance(run, Run) else load_run(run)
     opened = store if isinstance(store, Store) else open_store(Path(store))
     source = build_source(known.settings, opened, split, shuffle_seed=None)
-    return Embeddings(tuple(source.clips["id"]), embed_source(known.model(opened), source))
+    model = known.model(opened)
+    return Embeddings(tuple(source.clips["id"]), embed_source(model, source), model.graph)

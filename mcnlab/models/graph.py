@@ -109,6 +109,22 @@ class Graph:
         used = {space for space in used if modality in self.spaces[space].heads}
         return tuple(space for space in self.spaces if space in own | used)
 
+    def comparing(self, pairs: Collection[str]) -> "Graph":
+        """The part of the graph that some pairs need.
+
+        Args:
+            pairs: those that are compared.
+
+        Returns:
+            Their spaces and what leads there.
+        """
+        kept = {pair: space for pair, space in self.space_of_pair.items() if pair in pairs}
+        used = set(kept.values())
+        for _ in self.maps:  # a space on the way to a used one has a use
+            used |= {step.source for step in self.maps if step.target in used}
+        spaces = {name: space for name, space in self.spaces.items() if name in used}
+        return Graph(spaces, kept, tuple(step for step in self.maps if step.target in used))
+
     def subject(self, modality: str, space: str) -> str:
         """What an embedding is called in results: `video`, or `video@va` where there are several spaces."""
         return modality if len(self.spaces) == 1 else f"{modality}@{space}"

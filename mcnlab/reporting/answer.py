@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mcnlab.reporting.comparison import differences_from
 from mcnlab.reporting.information import views_in_words
+from mcnlab.reporting.graph_answer import graphs_in_words
 from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, PAIRS, STAGED, Recipe
 from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
 from mcnlab.reporting.views import view_lines
@@ -44,19 +45,33 @@ def answer(summary: StudySummary) -> list[Part]:
         return [Part("", "No run has finished yet, so there is no answer.")]
     parts = [
         _views(summary),
+        _graphs(summary),
         _retained(summary),
         _elsewhere(summary),
         _added(summary),
         _outcomes(summary),
         _control(summary),
     ]
-    return [part for part in parts if part is not None] or [Part("", "The runs were not evaluated.")]
+    return [part for part in parts if part is not None] or [Part("", _nothing_to_compare(summary))]
 
 
 def _views(summary: StudySummary) -> Part | None:
     """What the number of views and the information that they share mean for one of them."""
     lead, points = views_in_words(summary)
     return Part("Number of views" if view_lines(summary) else "Shared information", lead, points) if lead else None
+
+
+def _graphs(summary: StudySummary) -> Part | None:
+    """What the graphs mean for fine detail, and for pairs that were never trained."""
+    lead, points = graphs_in_words(summary)
+    return Part("Where modalities meet", lead, points) if points else None
+
+
+def _nothing_to_compare(summary: StudySummary) -> str:
+    """What is said where no comparison can be worded."""
+    if summary.results.empty:
+        return "The runs were not evaluated."
+    return "These experiments differ in nothing that could be put into a sentence; their numbers stand below."
 
 
 def _retained(summary: StudySummary) -> Part | None:

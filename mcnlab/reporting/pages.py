@@ -14,6 +14,7 @@ from mcnlab.reporting.curves import curves_figure
 from mcnlab.reporting.evaluated import OWN, EvaluatedStore, evaluated_stores, measured_on
 from mcnlab.reporting.export import export_html, run_facts
 from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
+from mcnlab.reporting.graph_figure import GraphFigure, study_graphs
 from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
 from mcnlab.reporting.information import bound_figure, bound_table
 from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
@@ -58,6 +59,8 @@ class Section:
     figures: tuple[FigureView, ...] = ()
     tables: tuple[tuple[str, TableView], ...] = field(default=())
     open: bool = False
+    graphs: tuple[tuple[GraphFigure, tuple[str, ...]], ...] = ()
+    """Drawn graphs, with the experiments that have them."""
 
 
 def write_report(
@@ -207,6 +210,7 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
     return [
         _views(summary),
         _comparison(summary),
+        _graphs(summary),
         _published(summary),
         _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
         _figure_section("retrieval", "Retrieval", recall_figure(summary)),
@@ -236,6 +240,16 @@ def _comparison(summary: StudySummary) -> Section:
         tables.append(("Error of the deflated features, relative (L1)", table_view(means_table(summary, errors))))
     own = measured_on(summary, OWN)
     return Section("comparison", "Comparison", (own,) if own else (), tuple(views), (), tuple(tables))
+
+
+def _graphs(summary: StudySummary) -> Section | None:
+    """Where modalities meet, drawn."""
+    graphs = tuple(study_graphs(summary))
+    said = (
+        "Boxes are spaces, rings the modalities that arrive there: full with a head of their own, dashed through a map "
+        "(arrow). Blue: a pair that training compares.",
+    )
+    return Section("graphs", "Graphs", said, graphs=graphs) if graphs else None
 
 
 def _published(summary: StudySummary) -> Section | None:

@@ -1,6 +1,6 @@
 """Showing our figures and tables in a notebook: live in JupyterLab, and readable on the exported page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,6 +9,7 @@ from IPython.display import HTML, display
 
 from mcnlab.reporting.examples import Retrieved
 from mcnlab.reporting.export import PLOTLY
+from mcnlab.reporting.graph_figure import graph_figure
 from mcnlab.reporting.render import fragment, table_view
 from mcnlab.reporting.style import Figure, safe
 
@@ -70,6 +71,17 @@ def show_folded(table: pd.DataFrame, words: str) -> None:
         words: what to read while it is closed.
     """
     display(HTML(str(fragment("numbers", table_view(table), words))))
+
+
+def show_graph(settings: Mapping[str, Any]) -> None:
+    """Display the graph of an experiment; in JupyterLab it takes the color of the text.
+
+    Args:
+        settings: resolved, as a run folder holds them.
+    """
+    drawn = graph_figure(settings)
+    if drawn is not None:
+        display(HTML(str(fragment("graph", drawn))))
 
 
 def show_retrieved(rows: Sequence[Retrieved]) -> None:

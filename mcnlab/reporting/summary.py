@@ -163,7 +163,8 @@ def summarize(
     if not runs:
         raise DataError(f"{folder}: no runs here")
     record = RunFolder(folder).read_json("study.json")
-    recipes = {run.experiment: recipe_of(run.settings) for run in runs if _readable(run)}
+    started = sorted((run for run in runs if _readable(run)), key=lambda run: bool(run.settings))
+    recipes = {run.experiment: recipe_of(run.settings) for run in started}  # of a run with settings, if there is one
     wanted = list(order if order is not None else record.get("order") or [])
     names = sorted({_name(run) for run in runs}, key=lambda name: _place(name, wanted, recipes))
     rows = sorted((_run_row(run) for run in runs), key=lambda row: (names.index(row.experiment), row.seed))
