@@ -1,5 +1,7 @@
 """Clips that lack a modality: who loses it, and that training goes on as if they had never been in the pair."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -72,7 +74,7 @@ def trained(wanted, store, folder):
 def test_the_clips_without_text_at_a_share_are_among_those_at_a_larger_one():
     shares = (0.0, 0.25, 0.5, 0.75, 1.0)
     lost = [lost_clips(4000, share, "text", seed=3) for share in shares]
-    assert all((fewer <= more).all() for fewer, more in zip(lost, lost[1:], strict=False))
+    assert all((fewer <= more).all() for fewer, more in itertools.pairwise(lost))
     assert [one.mean() for one in lost] == pytest.approx(shares, abs=0.03)
     assert not np.array_equal(lost[2], lost_clips(4000, 0.5, "text", seed=4))
     assert (lost[2] & lost_clips(4000, 0.5, "audio", seed=3)).mean() == pytest.approx(0.25, abs=0.03)
@@ -85,7 +87,8 @@ def test_a_lost_modality_is_zero_and_absent_and_the_others_are_untouched(store):
     thinned, whole = ThinnedClips(source, {"text": 0.5}, seed=0).batch(places), source.batch(places)
     lost = torch.from_numpy(lost_clips(len(source), 0.5, "text", seed=0))
     assert torch.equal(thinned.present["text"], whole.present["text"] & ~lost)
-    assert not thinned.inputs["text"][lost].any() and not thinned.lengths["text"][lost].any()
+    assert not thinned.inputs["text"][lost].any()
+    assert not thinned.lengths["text"][lost].any()
     assert torch.equal(thinned.inputs["text"][~lost], whole.inputs["text"][~lost])
     for modality in ("video", "audio"):
         assert torch.equal(thinned.inputs[modality], whole.inputs[modality])
@@ -94,9 +97,9 @@ def test_a_lost_modality_is_zero_and_absent_and_the_others_are_untouched(store):
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_outside_of_0_to_1_is_refused(share, store):
-    with pytest.raises(ConfigError, match="data.missing.text"):
+    with pytest.raises(ConfigError, match=r"data\.missing\.text"):
         settings(store, data={"missing": {"text": share}})
-    with pytest.raises(ConfigError, match=f"data.missing.text: expected a share from 0 to 1, got {share}"):
+    with pytest.raises(ConfigError, match=rf"data\.missing\.text: expected a share from 0 to 1, got {share}"):
         ThinnedClips(build_source(settings(store), store, "train", shuffle_seed=None), {"text": share}, seed=0)
 
 
@@ -107,7 +110,8 @@ def test_every_graph_trains_without_nan_whatever_is_missing(store, tmp_path, gra
     pairs = {} if graph != "shared" else {"pairs": ["va", "vt", "at"]}
     wanted = settings(store, graph=graph, data={"missing": missing}, training={"precision": precision}, **pairs)
     made, losses = trained(wanted, store, tmp_path)
-    assert len(losses) == 4 and np.isfinite(losses).all()
+    assert len(losses) == 4
+    assert np.isfinite(losses).all()
     assert all(x.isfinite().all() for x in made.model.state_dict().values())
 
 
@@ -173,9 +177,8 @@ def test_only_the_dealt_modality_is_shuffled(store):
     for modality in ("video", "audio"):
         assert torch.equal(whole.inputs[modality], texts.inputs[modality])
     assert not torch.equal(whole.inputs["text"], texts.inputs["text"])
-    assert torch.equal(texts.inputs["text"], both.inputs["text"]) and not torch.equal(
-        whole.inputs["audio"], both.inputs["audio"]
-    )
+    assert torch.equal(texts.inputs["text"], both.inputs["text"])
+    assert not torch.equal(whole.inputs["audio"], both.inputs["audio"])
 
 
 def test_shuffling_twice_is_refused(store):

@@ -153,7 +153,8 @@ def test_words_with_other_vectors_are_read_by_those_of_the_main_store(stores):
 def test_relative_paths_are_taken_from_the_file(stores):
     file = stores / "experiment.yaml"
     file.write_text(
-        "experiment: x\nstages: VAT\ndata: {stores: {told: {store: told, weight: 0.5}, b: {store: untold, weight: 0.5}}}\n"
+        "experiment: x\nstages: VAT\n"
+        "data: {stores: {told: {store: told, weight: 0.5}, b: {store: untold, weight: 0.5}}}\n"
     )
     found = read_experiment(file).data.stores
     assert found["b"].store == (stores / "untold").resolve()
@@ -162,7 +163,8 @@ def test_relative_paths_are_taken_from_the_file(stores):
 def test_the_fingerprint_changes_with_every_store_and_weight(stores):
     asked = [settings(stores, *x) for x in ((["told", "untold"],), (["told", "untold"], [0.6, 0.4]), (["told"],))]
     found = {data_fingerprint(one, main_store(one)) for one in asked}
-    assert len(found) == 3 and main_store(asked[0]).fingerprint not in found
+    assert len(found) == 3
+    assert main_store(asked[0]).fingerprint not in found
 
 
 def test_a_run_on_two_stores_measures_each_resumes_and_names_both(stores, tmp_path):
@@ -171,7 +173,8 @@ def test_a_run_on_two_stores_measures_each_resumes_and_names_both(stores, tmp_pa
     rows = pd.DataFrame(run.results())
     assert {"retrieval", "retrieval@told", "retrieval@untold"} <= set(rows.task)
     subjects = set(rows[rows.task == "retrieval@untold"].subject)
-    assert "video->audio" in subjects and "text->video" not in subjects
+    assert "video->audio" in subjects
+    assert "text->video" not in subjects
     own, named = (
         rows[(rows.task == task) & (rows.subject == "text->video") & (rows.metric == "recall_at_1")].value.item()
         for task in ("retrieval", "retrieval@told")
