@@ -1,6 +1,7 @@
 """Training clips that have lost a modality at random: the same in every epoch, and more of them at a larger share."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class ThinnedClips:
                 inputs[modality][here] = 0  # memory of this batch alone
                 lengths[modality] = lengths[modality].masked_fill(here, 0)
                 present[modality] = present[modality] & ~here
-        return Batch(inputs, lengths, present, batch.clips)
+        return replace(batch, inputs=inputs, lengths=lengths, present=present)
 
 
 def lost_clips(clips: int, share: float, modality: str, *, seed: int) -> np.ndarray:

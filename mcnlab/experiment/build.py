@@ -64,7 +64,7 @@ def build_training_source(settings: ExperimentSettings, store: Store, *, seed: i
         sources = {name: _clips_of_store(settings, one, shuffle_seed=shuffle_seed) for name, one in stores.items()}
         weights = {name: share.weight for name, share in (data.stores or {}).items()}
         source = MixedClips(sources, weights, modalities=store.modalities)
-    lost = {modality: share for modality, share in data.missing.items() if share > 0}
+    lost: dict[str, float] = {modality: share for modality, share in data.missing.items() if share > 0}
     return ThinnedClips(source, lost, seed=seed) if lost else source
 
 
