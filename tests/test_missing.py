@@ -204,6 +204,7 @@ def test_shuffled_text_finds_its_video_by_chance_and_leaves_video_and_audio_alon
                 "data": {"world": world, **data},
                 "stages": "VAT",
                 "graph": "disjoint",
+                "pairs": ["va", "vt"],  # with at, the audio tower would see the text
                 "terms": {"contrast": {"temperature": 0.1}},
                 "model": {"dim": 32, "audio_width": 32, "audio_blocks": 1},
                 "training": {"epochs": 12, "batch": 64, "lr": 0.003, "warmup_steps": 10},
