@@ -161,7 +161,7 @@ def waiting(store: Store, folder: Path, *, prefetch: int, batch: int, steps: int
     trainer = Trainer(
         model=model,
         terms=build_terms(settings, model.graph, seed=0),
-        source=build_training_source(settings, store, shuffle_seed=None),
+        source=build_training_source(settings, store, seed=0),
         stages=build_stages(settings),
         settings=build_loop(settings, seed=0),
         folder=folder,

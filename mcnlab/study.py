@@ -131,8 +131,8 @@ def place_of_runs(
         return
     with cluster_client(scheduler) as client:
         console.print(f"dashboard: {client.dashboard_link}", markup=False, highlight=False)
-        stores = dict.fromkeys(run.settings.data.store for run in planned)
-        common = in_common(folders.runs, [store.absolute() for store in stores if store is not None])
+        stores = dict.fromkeys(store for run in planned for store in run.settings.data.paths)
+        common = in_common(folders.runs, [store.absolute() for store in stores])
         check_workers(client, common)
         sweep = Sweep(client, common, gpus_per_run)
         at_once = tasks_at_once(client, gpus=gpus_per_run)
@@ -174,7 +174,7 @@ def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders, *, work
     opened: dict[str, Store] = {}
     notes: dict[str, None] = {}
     for run in planned:
-        key = repr((run.settings.data.world, run.settings.data.store))
+        key = repr((run.settings.data.world, run.settings.data.paths, run.settings.trained_modalities))
         if key not in opened:
             with counted("rendering the world") as progress:
                 opened[key] = prepared_store(run.settings, folders.stores, progress=progress, workers=workers)
@@ -225,7 +225,7 @@ def say_where_runs_stand(planned: Sequence[PlannedRun], missing: Sequence[Planne
 def set_aside_other_run(run: PlannedRun, folders: StudyFolders, store: Store) -> None:
     """Move a run with other settings, or of other data, out of the way; nothing is lost."""
     known = RunFolder(run.folder).provenance
-    if not known or (same_run(run.folder, run.settings, run.seed) and same_data(run.folder, store)):
+    if not known or (same_run(run.folder, run.settings, run.seed) and same_data(run.folder, run.settings, store)):
         return
     what = "data have" if same_run(run.folder, run.settings, run.seed) else "settings have"
     aside = folders.runs / ".superseded" / f"{run.folder.name}-{known.get('key', 'unknown')[:10]}"

@@ -28,7 +28,7 @@ def drawing_trainer(store, folder, **changes):
     """A trainer whose clips are drawn anew every epoch."""
     made = trainer(store, folder, stages="VAT", **changes)
     wanted = settings(store, stages="VAT", data={"store": str(store.path), **WINDOWS}, **changes)
-    made.source = build_training_source(wanted, open_store(store.path), shuffle_seed=None)
+    made.source = build_training_source(wanted, open_store(store.path), seed=0)
     made.settings = build_loop(wanted, seed=0)
     made.__post_init__()
     return made

@@ -1,7 +1,7 @@
 """Training clips that are drawn anew every epoch, straight from the store's memory maps."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ import torch
 from mcnlab.batch import Batch
 from mcnlab.data import cutting
 from mcnlab.data.cutting import NewArray
-from mcnlab.data.loading import ClipCutter, ClipWindow, batch_of, epoch_order, picked_rows, word_table
+from mcnlab.data.loading import DEALT, ClipCutter, ClipWindow, batch_of, epoch_order, picked_rows, word_table
 from mcnlab.data.sampling import captions_inside, joined_words, merged_captions, window_starts, windows_in
 from mcnlab.data.store import Store
 from mcnlab.data.text import tokens
@@ -136,15 +136,23 @@ class DrawnClips:
         split: which of them.
         window: how a clip is cut.
         rule: how the clips of a recording are chosen.
-        shuffle_seed: when given, audio and text are dealt to other clips, each once: the control in which pairs mean
+        shuffle_seed: when given, some modalities are dealt to other clips, each once: the control in which pairs mean
             nothing.
+        shuffled: the modalities that are dealt then.
 
     Raises:
         DataError: the split does not exist or is empty.
     """
 
     def __init__(
-        self, store: Store, split: str, *, window: ClipWindow, rule: DrawingRule, shuffle_seed: int | None = None
+        self,
+        store: Store,
+        split: str,
+        *,
+        window: ClipWindow,
+        rule: DrawingRule,
+        shuffle_seed: int | None = None,
+        shuffled: Collection[str] = DEALT,
     ) -> None:
         if not store.splits.get(split):
             raise DataError(f"{store.path}: no clips in split {split!r}; splits are {dict(store.splits)}")
@@ -165,7 +173,7 @@ class DrawnClips:
         self._dealt = {
             modality: key_generator(shuffle_seed, "shuffled pairs", modality).permutation(len(self))
             for modality in store.modalities
-            if shuffle_seed is not None and modality != "video"
+            if shuffle_seed is not None and modality in shuffled
         }
         self._prepared = functools.lru_cache(maxsize=_CAPTIONS_KEPT)(self._prepare)
         self._begin(("first",))

@@ -1,6 +1,6 @@
 """Batches of clips from a store, in an order that depends on the seed and the epoch alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +22,8 @@ SILENCE_DB = -80.0
 """Padding of a log-mel in sound mode: the quietest level."""
 PUBLISHED_PAD_DB = 0.0
 """Padding of a log-mel as published: the loudest level."""
+DEALT = ("audio", "text")
+"""Modalities that a shuffled control deals to other clips: after that no pair means anything."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,23 @@ class ClipSource:
         store: where the clips lie.
         split: which of them.
         window: how a clip is cut.
-        shuffle_seed: when given, audio and text are dealt to other clips at random, each once: the control in which
+        shuffle_seed: when given, some modalities are dealt to other clips at random, each once: the control in which
             pairs mean nothing.
+        shuffled: the modalities that are dealt then.
 
     Raises:
         DataError: the split does not exist or is empty.
     """
 
-    def __init__(self, store: Store, split: str, *, window: ClipWindow, shuffle_seed: int | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        split: str,
+        *,
+        window: ClipWindow,
+        shuffle_seed: int | None = None,
+        shuffled: Collection[str] = DEALT,
+    ) -> None:
         if split not in store.splits or store.splits[split] == 0:
             raise DataError(f"{store.path}: no clips in split {split!r}; splits are {dict(store.splits)}")
         self.store = store
@@ -102,7 +113,7 @@ class ClipSource:
             self._arrays[modality], lengths = self._cut(modality)
             self._lengths[modality] = np.where(self.clips[f"has_{modality}"], lengths, 0)
         if shuffle_seed is not None:
-            self._shuffle(shuffle_seed)
+            self._shuffle(shuffle_seed, shuffled)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -160,10 +171,10 @@ class ClipSource:
         ids[: len(known)] = known
         return ids, len(known)
 
-    def _shuffle(self, seed: int) -> None:
-        """Deal audio and text to other clips."""
+    def _shuffle(self, seed: int, shuffled: Collection[str]) -> None:
+        """Deal some modalities to other clips."""
         for modality in self._arrays:
-            if modality != "video":
+            if modality in shuffled:
                 dealt = key_generator(seed, "shuffled pairs", modality).permutation(len(self))
                 self._arrays[modality] = self._arrays[modality][dealt]
                 self._lengths[modality] = self._lengths[modality][dealt]

@@ -28,8 +28,11 @@ class Store:
     It can be sent to another process: only its path travels.
     """
 
-    def __init__(self, path: Path, info: Mapping[str, Any], manifest: Manifest) -> None:
+    def __init__(
+        self, path: Path, info: Mapping[str, Any], manifest: Manifest, *, words: WordVectors | None = None
+    ) -> None:
         self.path = path
+        self._words = words
         self.info: dict[str, Any] = dict(info)
         self.name: str = info["name"]
         self.fingerprint: str = info["fingerprint"]
@@ -39,7 +42,7 @@ class Store:
         self._shards: dict[int, Mapping[str, np.ndarray]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _opened_again, (self.path, tuple(self.tracks))
+        return _opened_again, (self.path, tuple(self.tracks), self._words)
 
     def __len__(self) -> int:
         return len(self._manifest)
@@ -74,10 +77,22 @@ class Store:
                 raise DataError(f"{self.path}: no video track {name!r}; it has {', '.join(known) or 'none'}")
         return self._with_tracks([track.name for track in self.tracks.values() if track.modality != "video"] + [*names])
 
+    def with_words(self, words: WordVectors) -> "Store":
+        """The same store as if its captions had been read with another vocabulary.
+
+        Args:
+            words: the vocabulary and its vectors.
+
+        Returns:
+            A store on the same files. Whether a clip has text is what the whole store says; a clip none of whose words
+            is known gives a batch no text.
+        """
+        return Store(self.path, self.info, self._manifest, words=words)
+
     def _with_tracks(self, names: Collection[str]) -> "Store":
         """A store with only these tracks, in the store's own order."""
         rows = [row for row in self.info["tracks"] if row["name"] in names]
-        return Store(self.path, {**self.info, "tracks": rows}, self._manifest)
+        return Store(self.path, {**self.info, "tracks": rows}, self._manifest, words=self._words)
 
     def tracks_of(self, row: int) -> dict[str, np.ndarray]:
         """The tracks of a recording, under memory maps: what `store[row].tracks` holds, without its clips.
@@ -113,6 +128,8 @@ class Store:
     @cached_property
     def word_vectors(self) -> WordVectors:
         """The vocabulary of the store and its frozen vectors."""
+        if self._words is not None:
+            return self._words
         vocabulary = json.loads((self.path / "words.json").read_text(encoding="utf-8"))
         vectors = mapped_tensors(self.path / "words.safetensors")["vectors"]
         return WordVectors(tuple(vocabulary["words"]), np.array(vectors), vocabulary["source"])
@@ -249,9 +266,10 @@ class Store:
         ]
 
 
-def _opened_again(path: Path, tracks: tuple[str, ...]) -> Store:
-    """A store in another process, with the tracks that it had in the first."""
-    return open_store(path)._with_tracks(tracks)
+def _opened_again(path: Path, tracks: tuple[str, ...], words: WordVectors | None) -> Store:
+    """A store in another process, with the tracks and the words that it had in the first."""
+    store = open_store(path)
+    return (store if words is None else store.with_words(words))._with_tracks(tracks)
 
 
 def open_store(path: Path | str) -> Store:

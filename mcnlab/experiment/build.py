@@ -12,10 +12,13 @@ from torch import Tensor
 import mcnlab
 from mcnlab.data.drawn_clips import DrawnClips, PublishedDraws, WindowDraws
 from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWindow, TrainingClips, input_dim
+from mcnlab.data.missing import ThinnedClips
+from mcnlab.data.mixing import MixedClips
 from mcnlab.data.raw_frames import FrameShape, frame_shape
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
 from mcnlab.experiment.graphs import GraphSettings, graph_of
+from mcnlab.experiment.mixed import chosen_tracks, opened_stores
 from mcnlab.experiment.settings import ClusterSettings, ContrastSettings, ExperimentSettings
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce
 from mcnlab.modalities import group_name
@@ -33,28 +36,42 @@ LEARNING_PACKAGES = ("data", "models", "losses", "training")
 
 def build_source(settings: ExperimentSettings, store: Store, split: str, *, shuffle_seed: int | None) -> ClipSource:
     """The clips of a split as they stand in the store, cut as the experiment wants them."""
-    return ClipSource(chosen_tracks(settings, store), split, window=clip_window(settings), shuffle_seed=shuffle_seed)
+    return ClipSource(
+        chosen_tracks(settings, store),
+        split,
+        window=clip_window(settings),
+        shuffle_seed=shuffle_seed,
+        shuffled=settings.data.dealt,
+    )
 
 
-def chosen_tracks(settings: ExperimentSettings, store: Store) -> Store:
-    """A store with the video tracks that an experiment uses.
+def build_training_source(settings: ExperimentSettings, store: Store, *, seed: int) -> TrainingClips:
+    """The clips to train on: of one store or mixed from several, some dealt to other clips or without a modality.
 
     Args:
         settings: the experiment.
-        store: where its clips lie.
+        store: its store, or the main one of several.
+        seed: of the run.
 
     Returns:
-        The store, or a narrower view of it.
+        The clips; modalities that the main store lacks are left out.
 
     Raises:
-        DataError: the store lacks one of the tracks.
+        DataError: a split is empty, or the stores do not fit each other.
     """
-    names = settings.data.video_tracks
-    return store if names is None else store.with_video_tracks(names)
+    data, stores = settings.data, opened_stores(settings)
+    shuffle_seed = seed if data.dealt else None
+    source = _clips_of_store(settings, store, shuffle_seed=shuffle_seed) if not stores else None
+    if source is None:
+        sources = {name: _clips_of_store(settings, one, shuffle_seed=shuffle_seed) for name, one in stores.items()}
+        weights = {name: share.weight for name, share in (data.stores or {}).items()}
+        source = MixedClips(sources, weights, modalities=store.modalities)
+    lost: dict[str, float] = {modality: share for modality, share in data.missing.items() if share > 0}
+    return ThinnedClips(source, lost, seed=seed) if lost else source
 
 
-def build_training_source(settings: ExperimentSettings, store: Store, *, shuffle_seed: int | None) -> TrainingClips:
-    """The clips to train on: those of the store, or drawn anew every epoch."""
+def _clips_of_store(settings: ExperimentSettings, store: Store, *, shuffle_seed: int | None) -> TrainingClips:
+    """The training clips of one store: as they stand there, or drawn anew every epoch."""
     data = settings.data
     if data.sampling == "captions":
         return build_source(settings, store, data.train_split, shuffle_seed=shuffle_seed)
@@ -64,7 +81,14 @@ def build_training_source(settings: ExperimentSettings, store: Store, *, shuffle
         else WindowDraws(data.window_s)
     )
     clips = chosen_tracks(settings, store)
-    return DrawnClips(clips, data.train_split, window=clip_window(settings), rule=rule, shuffle_seed=shuffle_seed)
+    return DrawnClips(
+        clips,
+        data.train_split,
+        window=clip_window(settings),
+        rule=rule,
+        shuffle_seed=shuffle_seed,
+        shuffled=data.dealt,
+    )
 
 
 def clip_window(settings: ExperimentSettings) -> ClipWindow:
@@ -162,7 +186,11 @@ def build_terms(settings: ExperimentSettings, graph: Graph, *, seed: int) -> dic
     faithful = settings.mode == "faithful"
     terms: dict[str, Term] = {}
     if (contrast := settings.terms.contrast) is not None:
-        terms["contrast"] = ContrastTerm(weight=contrast.weight, loss=pair_loss(contrast, faithful=faithful))
+        terms["contrast"] = ContrastTerm(
+            weight=contrast.weight,
+            loss=pair_loss(contrast, faithful=faithful),
+            keeps_lone=contrast.loss == "mil_nce",
+        )
     if (cluster := settings.terms.cluster) is not None:
         terms["cluster"] = ClusterTerm(
             weight=cluster.weight,
@@ -268,7 +296,7 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
     )
     common = {
         "data": fingerprint,
-        "clips": settings.data.model_dump(exclude={"world", "store"}),
+        "clips": settings.data.model_dump(exclude={"world", "store", "stores"}),
         "seed": seed,
         "mode": settings.mode,
         "graph": graph.model_dump() if isinstance(graph := settings.graph, GraphSettings) else graph,

@@ -11,6 +11,7 @@ from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks, cluster_sizes
+from mcnlab.experiment.mixed import check_mixture, opened_stores
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.transfer import units_of
 from mcnlab.modalities import pair_modalities
@@ -54,8 +55,9 @@ def check_data(settings: ExperimentSettings, store: Store) -> list[str]:
     """
     chosen_tracks(settings, store)
     check_modalities(settings, store)
+    notes = check_mixture(settings)
     _check_training_split(settings, store)
-    return [*check_weights(settings, store), *check_held_out(settings, store)]
+    return [*notes, *check_weights(settings, store), *check_held_out(settings, store)]
 
 
 def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
@@ -204,10 +206,10 @@ def _check_training_split(settings: ExperimentSettings, store: Store) -> None:
     split = settings.data.train_split
     if not store.splits.get(split):
         raise DataError(f"{store.path}: no split {split!r} to train on; it has {', '.join(store.splits)}")
-    clips = store.clips(split)
+    tables = [one.clips(split) for one in (opened_stores(settings) or {"": store}).values()]
     for pair in settings.trained_pairs:
         first, second = pair_modalities(pair)
-        if int((clips[f"has_{first}"] & clips[f"has_{second}"]).sum()) < 2:
+        if all(int((clips[f"has_{first}"] & clips[f"has_{second}"]).sum()) < 2 for clips in tables):
             raise DataError(
                 f"{store.path}: split {split!r}: experiment {settings.experiment!r} compares {first} with {second}, "
                 "but fewer than two clips have both"

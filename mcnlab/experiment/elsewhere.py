@@ -11,9 +11,9 @@ from mcnlab.data.store import Store, open_store
 from mcnlab.distributed import from_first
 from mcnlab.errors import DataError
 from mcnlab.experiment.actions import has_step_lists
-from mcnlab.experiment.build import chosen_tracks
 from mcnlab.experiment.checks import check_held_out, check_modalities, evaluation_split
 from mcnlab.experiment.measure import HeldOut, embed_held_out, measure
+from mcnlab.experiment.mixed import chosen_tracks, opened_stores
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.multimodal import MultimodalModel
 
@@ -37,6 +37,24 @@ def check_elsewhere(settings: ExperimentSettings, store: Store) -> None:
         check_widths(settings, store, other)
 
 
+def other_stores(settings: ExperimentSettings) -> dict[str, Store]:
+    """The stores whose own held-out clips are measured by name: those that are mixed, then those of `evaluation.also`.
+
+    Args:
+        settings: the experiment.
+
+    Returns:
+        By name, opened; a store that is mixed in but has no held-out split is left out.
+
+    Raises:
+        DataError: one is not there.
+    """
+    held_out = [settings.evaluation.split] if settings.evaluation.split else ["test", "val"]
+    mixed = opened_stores(settings)
+    also = {name: open_store(path) for name, path in settings.evaluation.also.items()}
+    return {name: one for name, one in mixed.items() if any(map(one.splits.get, held_out))} | also
+
+
 def evaluated_stores(settings: ExperimentSettings, store: Store) -> dict[str, dict[str, Any]]:
     """All stores that a run is measured on, for whoever reads its numbers.
 
@@ -47,7 +65,7 @@ def evaluated_stores(settings: ExperimentSettings, store: Store) -> dict[str, di
     Returns:
         By the name that results use after `@`: store, split, clips in it, fingerprint, path.
     """
-    stores = {"own": store, **{name: open_store(path) for name, path in settings.evaluation.also.items()}}
+    stores = {"own": store, **other_stores(settings)}
     found = {}
     for name, one in stores.items():
         split = evaluation_split(settings, one)
@@ -90,7 +108,7 @@ def _check_frames(store: Store, other: Store) -> None:
 def embed_everywhere(
     settings: ExperimentSettings, model: MultimodalModel, store: Store, *, seed: int
 ) -> tuple[HeldOut, dict[str, HeldOut]]:
-    """Embed the held-out splits of a run's store and of those that `evaluation.also` names.
+    """Embed the held-out splits of a run's store, and of others that are mixed in or that `evaluation.also` names.
 
     The processes of a run share the work, and all must call it; the weights are rank 0's.
 
@@ -109,8 +127,10 @@ def embed_everywhere(
     for tensor in model.state_dict().values():
         tensor.copy_(from_first(tensor))
     own = embed_held_out(settings, model, store, seed=seed)
-    others = {name: open_store(path) for name, path in settings.evaluation.also.items()}
-    also = {name: embed_held_out(settings, model, one, seed=seed, inputs=store) for name, one in others.items()}
+    also = {
+        name: own if one.path == store.path else embed_held_out(settings, model, one, seed=seed, inputs=store)
+        for name, one in other_stores(settings).items()
+    }
     return own, also
 
 
@@ -122,7 +142,7 @@ def measure_also(
     seed: int,
     held_out: Mapping[str, HeldOut] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
-    """Retrieval, and the search for steps where there are lists of them, on every store that `evaluation.also` names.
+    """Retrieval, and the search for steps where there are lists of them, on every store of `other_stores`.
 
     Args:
         settings: the experiment.
@@ -139,8 +159,7 @@ def measure_also(
         DataError: as `check_elsewhere`.
     """
     rows: list[dict[str, Any]] = []
-    for name, path in settings.evaluation.also.items():
-        other = open_store(path)
+    for name, other in other_stores(settings).items():
         steps = has_step_lists(other, evaluation_split(settings, other))
         tasks = ("retrieval", "actions") if steps else ("retrieval",)
         ready = held_out.get(name)

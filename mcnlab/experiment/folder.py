@@ -20,6 +20,7 @@ from mcnlab.errors import (
 )
 from mcnlab.experiment.build import short_hash
 from mcnlab.experiment.elsewhere import evaluated_stores
+from mcnlab.experiment.mixed import data_fingerprint, mixture_facts
 from mcnlab.experiment.provenance import provenance
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.files import write_json_atomically, write_text_atomically
@@ -35,11 +36,15 @@ def write_start(folder: Path, settings: ExperimentSettings, store: Store, seed: 
     write_text_atomically(
         folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     )
-    visual = visual_features(store)
+    mixed = mixture_facts(settings)
     origin = provenance(
-        seed=seed, store=store.name, fingerprint=store.fingerprint, visual_features=visual, device=device
+        seed=seed,
+        store=" + ".join(one["store"] for one in mixed.values()) or store.name,
+        fingerprint=data_fingerprint(settings, store),
+        visual_features=visual_features(store),
+        device=device,
     )
-    origin["data"]["path"] = str(store.path)
+    origin["data"] |= {"path": str(store.path), **({"stores": mixed} if mixed else {})}
     origin["evaluated"] = evaluated_stores(settings, store)
     if world_size() > 1:
         origin["processes"] = world_size()
@@ -98,6 +103,9 @@ ADDED_LATER: dict[tuple[str, str], object] = {
     ("training", "chunk"): None,
     ("training", "chunk_statistics"): "batch",
     ("training", "compile"): False,
+    ("data", "stores"): None,
+    ("data", "shuffle"): [],
+    ("data", "missing"): {},
 }
 """Settings that did not always exist, and what they mean where they are not given: finished runs stay the same runs."""
 
@@ -120,9 +128,10 @@ def same_run(folder: Path, settings: ExperimentSettings, seed: int) -> bool:
     return run_key(settings, seed) == known.provenance.get("key")
 
 
-def same_data(folder: Path, store: Store) -> bool:
-    """Whether a folder's run was trained on what a store holds now."""
-    return bool(RunFolder(folder).provenance.get("data", {}).get("fingerprint") == store.fingerprint)
+def same_data(folder: Path, settings: ExperimentSettings, store: Store) -> bool:
+    """Whether a folder's run was trained on what its store, or all of its stores, hold now."""
+    known = RunFolder(folder).provenance.get("data", {}).get("fingerprint")
+    return bool(known == data_fingerprint(settings, store))
 
 
 def refuse_other_run(folder: Path, settings: ExperimentSettings, seed: int, *, store: Store | None = None) -> None:
@@ -135,7 +144,7 @@ def refuse_other_run(folder: Path, settings: ExperimentSettings, seed: int, *, s
     if not known.provenance:
         return
     what = "with other settings" if not same_run(folder, settings, seed) else "on other data"
-    if what == "on other data" and (store is None or same_data(folder, store)):
+    if what == "on other data" and (store is None or same_data(folder, settings, store)):
         return
     raise ConfigError(
         f"{folder}: holds a run of {known.experiment!r}, seed {known.seed}, {what}; "

@@ -40,6 +40,7 @@ from mcnlab.experiment.folder import (
 )
 from mcnlab.experiment.loaded import load_run
 from mcnlab.experiment.measure import measure
+from mcnlab.experiment.mixed import data_fingerprint, main_store
 from mcnlab.experiment.settings import ExperimentSettings, read_experiment, with_checksum_of_weights
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically
 from mcnlab.numerics import limited_threads
@@ -187,13 +188,15 @@ def prepared_store(
         workers: processes that render it.
 
     Returns:
-        The store, opened.
+        The store, opened; of several the main one, see `mcnlab.experiment.mixed.main_name`.
 
     Raises:
         DataError: it is missing or broken.
     """
     if settings.data.store is not None:
         return open_store(settings.data.store)
+    if settings.data.stores is not None:
+        return main_store(settings)
     world = settings.data.world or WorldSettings()
     path = stores / f"world-{world_fingerprint(world)}"
     if not path.exists():
@@ -208,14 +211,15 @@ def _done(folder: Path, settings: ExperimentSettings, seed: int) -> bool:
     """Whether a folder holds this very run, finished, and its store, where it is still there, has not changed."""
     if not (RunFolder(folder).finished and same_run(folder, settings, seed)):
         return False
-    own = settings.data.store
-    return own is None or not own.exists() or same_data(folder, open_store(own))
+    known = settings.data.paths
+    if not known or not all(path.exists() for path in known):
+        return True
+    return same_data(folder, settings, main_store(settings) if settings.data.stores else open_store(known[0]))
 
 
 def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int, prefix_cache: Path | None) -> Trainer:
     """All parts put together."""
-    shuffle_seed = seed if settings.data.shuffle_pairs else None
-    source = build_training_source(settings, store, shuffle_seed=shuffle_seed)
+    source = build_training_source(settings, store, seed=seed)
     device = choose_device(settings.training.device)
     model = build_model(settings, store, seed=seed)
     start_weights(settings, model)
@@ -232,7 +236,7 @@ def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int
         stages=build_stages(settings),
         settings=build_loop(settings, seed=seed),
         folder=folder,
-        prefixes=PrefixCache(shared, prefix_keys(settings, fingerprint=store.fingerprint, seed=seed)),
+        prefixes=PrefixCache(shared, prefix_keys(settings, fingerprint=data_fingerprint(settings, store), seed=seed)),
     )
 
 

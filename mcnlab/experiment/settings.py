@@ -16,29 +16,50 @@ from pydantic import (
 )
 
 from mcnlab.config import Settings, read_yaml, with_overrides
+from mcnlab.data.loading import DEALT
+from mcnlab.data.mixing import check_weights
 from mcnlab.data.shards import file_checksum
 from mcnlab.data.world import WorldSettings
-from mcnlab.errors import DataError
+from mcnlab.errors import ConfigError, DataError
 from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
 from mcnlab.experiment.pairs import PAIRS, Modality, Pair, modalities_of_stages, named_stages, names_in, with_pairs
 from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_place, pairs_among
 from mcnlab.models.graph import HeadKind
 from mcnlab.models.video3d import TimePadding, VideoKind
 
+StoreName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+
+
+class StoreShare(Settings):
+    """One of several stores that are mixed in training."""
+
+    store: Path
+    """Its folder; relative to the settings file."""
+    weight: PositiveFloat
+    """Its share of the clips of a batch, on average; all shares sum to 1."""
+
 
 class DataSettings(Settings):
-    """Where the clips come from: the narrated world, or a store on disk."""
+    """Where the clips come from: the narrated world, a store on disk, or several stores."""
 
     world: WorldSettings | None = None
     """Render the narrated world."""
     store: Path | None = None
     """Folder of a store; relative to the settings file."""
+    stores: dict[StoreName, StoreShare] | None = Field(default=None, min_length=1)
+    """Several stores by name, mixed in training by weight, each measured on its own held-out clips. The first with
+    all modalities that are trained gives the model its sizes, and is where every task is measured."""
     video_tracks: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Video tracks to use, such as `[video_2d]`; all of the store's when not given."""
     train_split: str = "train"
     """Split to train on."""
     shuffle_pairs: bool = False
     """Deal audio and text to other clips: the control in which pairs mean nothing."""
+    shuffle: tuple[Modality, ...] = ()
+    """Deal these modalities to other clips; `[text]` leaves video and audio together."""
+    missing: dict[Modality, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """By modality: share of the training clips that lose it. Who loses it is seeded by the run, and who does at one
+    share also does at a larger one."""
     sampling: Literal["captions", "published", "windows"] = "captions"
     """Clips to train on: those of the store; or, drawn anew every epoch, captions widened as published, or windows."""
     clips_per_video: PositiveInt = 32
@@ -50,13 +71,31 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.world is None) == (self.store is None):
-            raise ValueError("expected either world or store")
+        if sum(one is not None for one in (self.world, self.store, self.stores)) != 1:
+            raise ValueError("expected either world or store, or several stores")
+        if self.stores is not None:
+            try:
+                check_weights({name: share.weight for name, share in self.stores.items()})
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        if self.shuffle_pairs and self.shuffle:
+            raise ValueError("shuffle_pairs deals audio and text already; give it or shuffle, not both")
         owners = {"clips_per_video": "published", "min_time_s": "published", "window_s": "windows"}
         for name, owner in owners.items():
             if self.sampling != owner and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to sampling: {owner}, but sampling is {self.sampling}")
         return self
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The stores on disk that it names."""
+        mixed = tuple(share.store for share in (self.stores or {}).values())
+        return mixed if self.store is None else (self.store,)
+
+    @property
+    def dealt(self) -> tuple[str, ...]:
+        """The modalities that are dealt to other clips in training."""
+        return DEALT if self.shuffle_pairs else self.shuffle
 
 
 class ModelSettings(Settings):
@@ -332,6 +371,9 @@ class ExperimentSettings(Settings):
                 )
         if not self.stages:
             raise ValueError("stages: expected at least one")
+        for name in self.evaluation.also:
+            if name in (self.data.stores or {}):
+                raise ValueError(f"evaluation.also.{name}: data.stores has a store of that name, measured anyway")
         compared = graph_pairs(self.graph)
         if compared is not None and not set(self.trained_pairs) <= set(compared):
             extra = next(pair for pair in self.trained_pairs if pair not in compared)
@@ -397,7 +439,11 @@ def read_experiment(path: Path, *, overrides: list[str] | None = None) -> Experi
 def with_store_beside(settings: ExperimentSettings, folder: Path) -> ExperimentSettings:
     """Settings whose paths, of stores and weights, no longer depend on where one stands."""
     store, weights = settings.data.store, settings.model.weights
-    data = settings.data.model_copy(update={"store": store and (folder / store).resolve()})
+    mixed = settings.data.stores and {
+        name: share.model_copy(update={"store": (folder / share.store).resolve()})
+        for name, share in settings.data.stores.items()
+    }
+    data = settings.data.model_copy(update={"store": store and (folder / store).resolve(), "stores": mixed})
     others = {name: (folder / path).resolve() for name, path in settings.evaluation.also.items()}
     evaluation = settings.evaluation.model_copy(update={"also": others})
     settings = settings.model_copy(update={"data": data, "evaluation": evaluation})

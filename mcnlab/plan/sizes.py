@@ -96,7 +96,7 @@ def data_size(settings: ExperimentSettings, request: Request) -> DataSize:
     Raises:
         DataError: the store is broken, or lacks a track.
     """
-    data, path = settings.data, settings.data.store
+    data, path = settings.data, next(iter(settings.data.paths), None)  # of several stores the first
     if path is not None and path.exists():
         layout = _of_store(settings, chosen_tracks(settings, open_store(path)))
     elif path is None:

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcnlab.reporting.comparison import differences_from
-from mcnlab.reporting.information import views_in_words
 from mcnlab.reporting.graph_answer import graphs_in_words
+from mcnlab.reporting.information import views_in_words
+from mcnlab.reporting.missing import missing_lead, missing_lines, shares_of
 from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, PAIRS, STAGED, Recipe
 from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
 from mcnlab.reporting.views import view_lines
@@ -46,6 +47,7 @@ def answer(summary: StudySummary) -> list[Part]:
     parts = [
         _views(summary),
         _graphs(summary),
+        *_missing(summary),
         _retained(summary),
         _elsewhere(summary),
         _added(summary),
@@ -72,6 +74,20 @@ def _nothing_to_compare(summary: StudySummary) -> str:
     if summary.results.empty:
         return "The runs were not evaluated."
     return "These experiments differ in nothing that could be put into a sentence; their numbers stand below."
+
+
+def _missing(summary: StudySummary) -> list[Part]:
+    """What clips without a modality cost, for every modality of which experiments lack shares."""
+
+    def in_words(column: Column, name: str) -> str:
+        return _with_interval(summary, column, name)
+
+    parts = []
+    for modality, named in shares_of(summary).items():
+        lead = missing_lead(summary, modality, named, in_words=in_words)
+        lines = missing_lines(summary, modality, named, in_words=in_words)
+        parts.append(Part(f"What missing {modality} costs", lead, tuple(lines)))
+    return [part for part in parts if part.points]
 
 
 def _retained(summary: StudySummary) -> Part | None:
@@ -265,7 +281,9 @@ def _control(summary: StudySummary) -> Part | None:
             if name in summary.intervals(column):
                 value = summary.intervals(column)[name].value
                 words.append(f"{short_direction(direction)} {_n(value, 3)} (chance {_n(chance, 3)})")
-    return Part("Control", f"With shuffled pairs, recall at 1 is {', '.join(words)}.") if words else None
+    dealt = next((_recipe(summary, name).dealt for name in controls), ())
+    what = f"shuffled {' and '.join(dealt) or 'pairs'}"
+    return Part("Control", f"With {what}, recall at 1 is {', '.join(words)}.") if words else None
 
 
 def _moved(summary: StudySummary, column: Column, name: str, base: str) -> str:

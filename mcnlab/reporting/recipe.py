@@ -25,6 +25,10 @@ class Recipe:
     mode: str = "sound"
     precision: str = "float32"
     shuffled: bool = False
+    dealt: tuple[str, ...] = ()
+    """Modalities that are dealt to other clips, where not both audio and text are."""
+    missing: tuple[tuple[str, float], ...] = ()
+    """Modality and share of the training clips that lack it."""
 
     @property
     def family(self) -> str:
@@ -56,7 +60,8 @@ class Recipe:
         if len(self.stages) > 1:
             parts.append("stages " + ", ".join(self.stages))
         parts += [word for word, usual in ((self.mode, "sound"), (self.precision, "float32")) if word != usual]
-        return " · ".join(parts + ["shuffled pairs"] * self.shuffled)
+        parts += [f"{share:.0%} without {modality}" for modality, share in self.missing]
+        return " · ".join(parts + [f"shuffled {' and '.join(self.dealt) or 'pairs'}"] * self.shuffled)
 
     @property
     def place(self) -> tuple[Any, ...]:
@@ -89,7 +94,7 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
     stages = [stage for stage in settings.get("stages") or [] if isinstance(stage, Mapping)]
     allowed = settings.get("pairs")
     used = {pair for stage in stages for pair in _stage_pairs(stage) if not allowed or pair in allowed}
-    terms = settings.get("terms") or {}
+    terms, data = settings.get("terms") or {}, settings.get("data") or {}
     return Recipe(
         pairs=tuple(sorted(used, key=pair_place)),
         graph=graph_name(settings.get("graph")),
@@ -97,7 +102,9 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
         stages=tuple(_initials(stage) for stage in stages),
         mode=str(settings.get("mode") or "sound"),
         precision=str((settings.get("training") or {}).get("precision") or "float32"),
-        shuffled=bool((settings.get("data") or {}).get("shuffle_pairs")),
+        shuffled=bool(data.get("shuffle_pairs") or data.get("shuffle")),
+        dealt=tuple(data.get("shuffle") or ()),
+        missing=tuple((str(m), float(share)) for m, share in (data.get("missing") or {}).items()),
     )
 
 

@@ -63,14 +63,20 @@ class ContrastTerm(nn.Module):
     Args:
         weight: factor of the term.
         loss: (rows, dim), (rows, dim) → scalar.
+        keeps_lone: the loss takes `present` and so also clips without the second modality of a pair, as negatives of
+            the first; the mean is over the clips that have both. Otherwise such clips are left out of the pair.
+
+    Source of `keeps_lone`: Alayrac et al. (2020), arXiv 2006.16228, section 3.3; there video is never missing.
+    Difference: a clip without the first modality is left out.
     """
 
     name = "contrast"
 
-    def __init__(self, *, weight: float, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, *, weight: float, loss: Callable[..., Tensor], keeps_lone: bool = False) -> None:
         super().__init__()
         self.weight = weight
         self.loss = loss
+        self.keeps_lone = keeps_lone
 
     def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:
         """Loss of every active pair that at least two clips have."""
@@ -79,9 +85,11 @@ class ContrastTerm(nn.Module):
             first, second = pair_modalities(pair)
             space = model.graph.space_of_pair[pair]
             both = flags[first] & flags[second]
-            if int(both.sum()) >= FEWEST_CLIPS:
-                x, y = outputs.embeddings[first, space], outputs.embeddings[second, space]
-                parts[pair] = self.loss(rows_with(both, x), rows_with(both, y))
+            kept = flags[first] if self.keeps_lone and both.any() else both
+            if int(kept.sum()) >= FEWEST_CLIPS:
+                x, y = (rows_with(kept, outputs.embeddings[modality, space]) for modality in (first, second))
+                lone = {} if bool(both.sum() == kept.sum()) else {"present": both[kept].to(y.device, non_blocking=True)}
+                parts[pair] = self.loss(x, y, **lone)
         return TermValue(torch.stack(list(parts.values())).sum() if parts else None, parts)
 
 
