@@ -43,7 +43,7 @@ for chunked, of_whole in CHUNKED.items():
     CASES[chunked] = {**CASES[of_whole], "training": {**CASES[of_whole].get("training", {}), "chunk": 3}}
 ONE_PROCESS = {"fine and coarse, in stages": {"stages": "AV_T", "graph": "fac"}}
 """Cases that several processes do not end with to the last digit: a bias before a batch normalization has no gradient
-but rounding, which Adam makes into steps; nothing that is compared depends on it."""
+but rounding, which Adam makes into steps; the normalization takes it out again in training."""
 STOPPED = "three terms in stages"
 STOP_AFTER = 7
 
