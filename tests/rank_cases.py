@@ -12,7 +12,8 @@ from torch import nn
 from mcnlab.data.store import open_store
 from mcnlab.distributed import average_gradients, gather_rows, process_group, sum_over_ranks
 from mcnlab.errors import StoppedError
-from mcnlab.experiment.build import build_loop, build_model, build_source, build_stages, build_terms
+from mcnlab.experiment.build import build_loop, build_model, build_source, build_stages
+from mcnlab.experiment.objective import build_terms
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.processes import die_with_parent
 from mcnlab.training.loop import Trainer

@@ -10,7 +10,8 @@ import torch
 from mcnlab.batch import Batch, Outputs
 from mcnlab.data.loading import ClipWindow, epoch_order, mel_frames, rows_between
 from mcnlab.errors import CheckpointError, ConfigError, DataError, NonFiniteError, StoppedError
-from mcnlab.experiment.build import build_loop, build_model, build_source, build_stages, build_terms, prefix_keys
+from mcnlab.experiment.build import build_loop, build_model, build_source, build_stages, prefix_keys
+from mcnlab.experiment.objective import build_terms
 from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.training.checkpoint import list_checkpoints

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mcnlab.batch import Batch, Outputs
-from mcnlab.experiment.build import build_loop, build_terms, sized_model
+from mcnlab.experiment.build import build_loop, sized_model
+from mcnlab.experiment.objective import build_terms
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.plan.trace import Op, Tracer, counting

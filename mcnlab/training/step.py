@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mcnlab.batch import Batch, Outputs
 from mcnlab.distributed import average_gradients, gather_rows, largest_over_ranks, rows_by_rank
 from mcnlab.models.multimodal import MultimodalModel
+from mcnlab.training.predict_term import mean_inputs, reads_means
 from mcnlab.training.terms import Active, Term, TermValue
 from mcnlab.training.watch import check_finite
 
@@ -77,8 +78,8 @@ def train_step(
         NonFiniteError: a term is NaN or infinite; nothing was updated.
     """
     with autocast(settings.precision, batch.clips.device.type):
-        own = model(batch, active.modalities, pairs=active.pairs, even_without=held_anywhere(batch.present))
-        everyone, outputs = gathered(batch, own)
+        own = model(batch, active.modalities, pairs=active.pairs, even_without=held_anywhere(batch.captioned))
+        everyone, outputs = gathered(batch, own, means=any(reads_means(term) for term in terms))
         values = {term.name: term(model, everyone, outputs, active) for term in terms}
     check_finite(values, everyone, outputs, stage=stage, step=active.step, clip_name=clip_name)
     loss = weighted_sum(terms, values)
@@ -108,14 +109,16 @@ def held_anywhere(present: Mapping[str, Tensor]) -> list[str]:
     return [modality for modality, has in zip(present, held.tolist(), strict=True) if has]
 
 
-def gathered(batch: Batch, outputs: Outputs) -> tuple[Batch, Outputs]:
+def gathered(batch: Batch, outputs: Outputs, *, means: bool = False) -> tuple[Batch, Outputs]:
     """The clips of all processes and their outputs as one batch.
 
-    Inputs with a time axis are left out: they are large, and no term reads them.
+    Inputs with a time axis are left out, since they are large, or come as their mean over time for terms that read it.
     """
     counts = rows_by_rank(len(batch))
+    inputs = mean_inputs(batch) if means else {name: x for name, x in batch.inputs.items() if x.ndim == 2}
+    near = outputs.candidates_present
     everyone = Batch(
-        {name: gather_rows(x, counts) for name, x in batch.inputs.items() if x.ndim == 2},
+        {name: gather_rows(x, counts) for name, x in inputs.items()},
         {name: gather_rows(x, counts) for name, x in batch.lengths.items()},
         {name: gather_rows(x, counts) for name, x in batch.present.items()},
         gather_rows(batch.clips, counts),
@@ -124,6 +127,8 @@ def gathered(batch: Batch, outputs: Outputs) -> tuple[Batch, Outputs]:
         {name: gather_rows(x, counts) for name, x in outputs.features.items()},
         {name: gather_rows(x, counts) for name, x in outputs.embeddings.items()},
         {name: everyone.present[name] for name in outputs.present},
+        {name: gather_rows(x, counts) for name, x in outputs.candidates.items()},
+        None if near is None else gather_rows(near, counts),
     )
 
 
