@@ -15,7 +15,7 @@ from mcnlab.losses.prediction import absolute_error, squared_error
 from mcnlab.models.graph import Graph
 from mcnlab.training.bank_term import BankRules, BankTerm
 from mcnlab.training.contrast_term import ContrastTerm, PairLoss
-from mcnlab.training.predict_term import InputStatistics, PredictTerm, input_statistics
+from mcnlab.training.predict_term import InputStatistics, PredictTerm, input_statistics, unknown_statistics
 from mcnlab.training.terms import ClusterSizes, ClusterTerm, ReconstructTerm, Term
 
 
@@ -53,6 +53,25 @@ def training_facts(settings: ExperimentSettings, source: TrainingClips, *, seed:
     if predict is not None:
         statistics = input_statistics(source, modalities, codes=predict.codebook_entries, seed=seed)
     return TrainingFacts(present, statistics)
+
+
+def assumed_facts(settings: ExperimentSettings, input_dims: Mapping[str, int], *, clips: int) -> TrainingFacts:
+    """Facts of clips that nobody has seen, for reckoning what a step costs: all are complete.
+
+    Args:
+        settings: the experiment.
+        input_dims: by modality: width of what its tower reads.
+        clips: how many there are to train on.
+
+    Returns:
+        What the terms ask for.
+    """
+    contrast, predict = settings.terms.contrast, settings.terms.predict
+    banks = contrast is not None and contrast.loss == "memory_bank"
+    present = {m: torch.ones(clips, dtype=torch.bool) for m in settings.trained_modalities if banks}
+    if predict is None:
+        return TrainingFacts(present)
+    return TrainingFacts(present, unknown_statistics(input_dims, codes=predict.codebook_entries))
 
 
 def takes_several_captions(settings: ExperimentSettings) -> bool:

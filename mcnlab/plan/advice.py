@@ -57,7 +57,7 @@ def largest_that_fits(plan: Plan, settings: ExperimentSettings, *, shrink_batch:
         smaller = settings.training.model_copy(update={"batch": batch})
         changed = settings.model_copy(update={"training": smaller})
         costs = [
-            step_cost(changed, plan.data.input_dims, stage, local=local, total=batch, refit=True)
+            step_cost(changed, plan.data.input_dims, stage, local=local, total=batch, refit=True, clips=plan.data.clips)
             for stage in build_stages(settings)
         ]
         needed = plan.calibration.idle_bytes + max(cost.held_bytes + cost.work_bytes for cost in costs)

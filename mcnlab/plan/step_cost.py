@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from mcnlab.batch import Batch, Outputs
 from mcnlab.experiment.build import build_loop, sized_model
-from mcnlab.experiment.objective import build_terms
+from mcnlab.experiment.objective import assumed_facts, build_terms
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.plan.trace import Op, Tracer, counting
 from mcnlab.training.loop import freeze
+from mcnlab.training.predict_term import mean_inputs, reads_means
 from mcnlab.training.stages import Stage
 from mcnlab.training.step import autocast, held_anywhere
 from mcnlab.training.terms import Active, Term
@@ -46,6 +47,7 @@ def step_cost(
     local: int,
     total: int,
     refit: bool,
+    clips: int | None = None,
 ) -> StepCost:
     """Count the work of one step.
 
@@ -56,6 +58,7 @@ def step_cost(
         local: clips that the towers of one process see at once.
         total: clips that the terms see.
         refit: whether the clusters are fitted in this step.
+        clips: training clips, each of which has a row in a memory bank; as many as the terms see when None.
 
     Returns:
         The operations in order, and what they hold. All clips count as complete, and k-means as not converged before
@@ -63,7 +66,9 @@ def step_cost(
     """
     with counting() as tracer:
         model = sized_model(settings, input_dims, seed=0).train()
-        terms = {name: term for name, term in build_terms(settings, model.graph, seed=0).items() if name in stage.terms}
+        facts = assumed_facts(settings, input_dims, clips=total if clips is None else clips)
+        built = build_terms(settings, model.graph, seed=0, facts=facts)
+        terms = {name: term for name, term in built.items() if name in stage.terms}
         buffers = [b for m in (model, *terms.values()) if isinstance(m, nn.Module) for b in m.buffers()]
         fill_queues(terms)
         freeze(model, stage.frozen)
@@ -107,8 +112,8 @@ def _forward_and_backward(
     with autocast(loss.precision, "cpu"):
         for modality in stage.modalities:
             with tracer.part(f"{modality} tower"):
-                own[modality] = model(batch, [modality], even_without=held_anywhere(batch.present))
-        everyone, outputs = _of_everyone(batch, own, total)
+                own[modality] = model(batch, [modality], even_without=held_anywhere(batch.captioned))
+        everyone, outputs = _of_everyone(batch, own, total, means=any(reads_means(term) for term in terms.values()))
         values = {}
         for name, term in terms.items():
             with tracer.part(f"{name} term"):
@@ -126,9 +131,10 @@ def _forward_and_backward(
     return size_of(sent)
 
 
-def _of_everyone(batch: Batch, own: Mapping[str, Outputs], total: int) -> tuple[Batch, Outputs]:
+def _of_everyone(batch: Batch, own: Mapping[str, Outputs], total: int, *, means: bool) -> tuple[Batch, Outputs]:
     """The clips of all processes as the terms see them, cut off from the towers."""
-    inputs = {name: torch.empty(total, *x.shape[1:]) for name, x in batch.inputs.items() if x.ndim == 2}
+    read = mean_inputs(batch) if means else {name: x for name, x in batch.inputs.items() if x.ndim == 2}
+    inputs = {name: torch.empty(total, *x.shape[1:]) for name, x in read.items()}
     flags = {name: torch.ones(total, dtype=torch.bool) for name in batch.present}
     features, embeddings = {}, {}
     for produced in own.values():

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcnlab.reporting.comparison import differences_from
+from mcnlab.reporting.objectives import objectives_in_words
 from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, PAIRS, STAGED, Recipe
 from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
 
@@ -40,8 +41,21 @@ def answer(summary: StudySummary) -> list[Part]:
     """
     if not summary.finished():
         return [Part("", "No run has finished yet, so there is no answer.")]
-    parts = [_retained(summary), _elsewhere(summary), _added(summary), _outcomes(summary), _control(summary)]
+    parts = [
+        _objectives(summary),
+        _retained(summary),
+        _elsewhere(summary),
+        _added(summary),
+        _outcomes(summary),
+        _control(summary),
+    ]
     return [part for part in parts if part is not None] or [Part("", "The runs were not evaluated.")]
+
+
+def _objectives(summary: StudySummary) -> Part | None:
+    """Contrast against prediction, where a study holds them against each other."""
+    found = objectives_in_words(summary)
+    return None if found is None else Part(*found)
 
 
 def _retained(summary: StudySummary) -> Part | None:

@@ -7,8 +7,11 @@ from typing import Any
 PAIRS = ("va", "vt", "at")
 """All pairs of modalities, in the order of tables."""
 CONTROL, ONE_PAIR, ALL_PAIRS, MORE_TERMS, STAGED = "control", "one pair", "all pairs", "more terms", "in stages"
-FAMILIES = (ONE_PAIR, ALL_PAIRS, MORE_TERMS, STAGED, CONTROL)
+PREDICTION = "prediction"
+FAMILIES = (ONE_PAIR, ALL_PAIRS, PREDICTION, MORE_TERMS, STAGED, CONTROL)
 """Kinds of experiments, in the order of tables; each has its color."""
+USUAL_LOSS = "masked_margin_softmax"
+"""Contrastive loss that tables do not name."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Recipe:
     mode: str = "sound"
     precision: str = "float32"
     shuffled: bool = False
+    loss: str = USUAL_LOSS
+    """Of the contrast term."""
 
     @property
     def family(self) -> str:
@@ -31,6 +36,8 @@ class Recipe:
             return CONTROL
         if len(self.stages) > 1:
             return STAGED
+        if "predict" in self.terms and "contrast" not in self.terms:
+            return PREDICTION
         if self.terms != ("contrast",):
             return MORE_TERMS
         return ONE_PAIR if len(self.pairs) == 1 else ALL_PAIRS
@@ -49,6 +56,8 @@ class Recipe:
             'VA VT · contrast + cluster · stages VA, VAT'
         """
         parts = [" ".join(pair.upper() for pair in self.pairs), " + ".join(self.terms)]
+        if "contrast" in self.terms and self.loss != USUAL_LOSS:
+            parts[1] = parts[1].replace("contrast", f"contrast ({self.loss.replace('_', ' ')})")
         if len(self.pairs) > 1 and self.graph != "shared":
             parts.append(f"{self.graph} spaces")
         if len(self.stages) > 1:
@@ -96,6 +105,7 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
         mode=str(settings.get("mode") or "sound"),
         precision=str((settings.get("training") or {}).get("precision") or "float32"),
         shuffled=bool((settings.get("data") or {}).get("shuffle_pairs")),
+        loss=str((terms.get("contrast") or {}).get("loss") or USUAL_LOSS),
     )
 
 
