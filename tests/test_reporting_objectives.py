@@ -29,7 +29,7 @@ KEPT = {
 
 
 def row(experiment, seed, task, subject, metric, value):
-    return dict(experiment=experiment, seed=seed, task=task, subject=subject, metric=metric, value=value)
+    return {"experiment": experiment, "seed": seed, "task": task, "subject": subject, "metric": metric, "value": value}
 
 
 def study(*, names=tuple(RECIPES), seeds=3):
@@ -45,11 +45,8 @@ def study(*, names=tuple(RECIPES), seeds=3):
                 row(name, seed, "retrieval", "text->video", "chance_at_1", 0.01),
             ]
     results = pd.DataFrame(rows).assign(low=np.nan, high=np.nan)
-    runs = tuple(
-        RunRow(name, seed, "finished", "", Path("none"), 1, True, 1.0, 1.0, 1.0)
-        for name in names
-        for seed in range(seeds)
-    )
+    done = ("finished", "", Path("none"), 1, True, 1.0, 1.0, 1.0)
+    runs = tuple(RunRow(name, seed, *done) for name in names for seed in range(seeds))
     recipes = {name: RECIPES[name] for name in names}
     return StudySummary("t", "q", tuple(names), recipes, runs, results, {}, names[0], {}, {})
 
