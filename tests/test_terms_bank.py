@@ -191,3 +191,17 @@ def test_the_loss_falls_below_that_of_knowing_nothing(store, tmp_path):
     negatives = len(made.source) - 1
     found = [line["term.contrast.vt"] for line in lines(tmp_path / "run")]
     assert sum(found[-4:]) / 4 < 2 * math.log(negatives + 1) < found[0] + 1.0
+
+
+def test_noise_contrast_is_finite_at_the_lowest_temperature(model):
+    made = term(nce=True, negatives=9)
+    made.temperature = 0.01
+    bank = made.get_buffer("bank_audio_joint")
+    bank.copy_(l2_normalize(torch.ones(CLIPS, DIM)))
+    flags = {m: torch.ones(2, dtype=torch.bool) for m in MODALITIES}
+    embeddings = {(m, "joint"): l2_normalize(torch.ones(2, DIM)).requires_grad_() for m in MODALITIES}
+    batch = Batch({}, {}, flags, torch.tensor([0, 1]))
+    found = made(model, batch, Outputs({}, embeddings, flags), Active(MODALITIES, PAIRS, 0))
+    found.total.backward()
+    assert math.isfinite(found.total.item())
+    assert all(bool(x.grad.isfinite().all()) for x in embeddings.values() if x.grad is not None)

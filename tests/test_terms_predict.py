@@ -8,7 +8,7 @@ import torch
 
 from mcnlab.batch import Batch
 from mcnlab.data.loading import ClipSource, ClipWindow
-from mcnlab.errors import ConfigError
+from mcnlab.errors import ConfigError, NonFiniteError
 from mcnlab.experiment.objective import training_facts
 from mcnlab.losses.prediction import fitted_codebook, nearest_codes
 from mcnlab.training.predict_term import input_statistics, mean_inputs
@@ -126,3 +126,13 @@ def test_a_run_with_prediction_resumes_bit_for_bit(holed, tmp_path, loss):
 
 def test_without_the_term_there_are_no_predictors(store, tmp_path):
     assert not any("predictors" in name for name in weights(trainer(store, tmp_path / "run")))
+
+
+def test_a_prediction_that_is_not_finite_is_named_with_its_clips(store, tmp_path):
+    made = trainer(store, tmp_path / "run", terms={"predict": {}}, stages="VT")
+    with torch.no_grad():
+        made.model.heads["text_in_joint"].linear.bias.fill_(float("nan"))
+    with pytest.raises(
+        NonFiniteError, match=r"term predict of text->video is nan in stage 1:VT, step 0, clips r\d+:\d"
+    ):
+        made.train()

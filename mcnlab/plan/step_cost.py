@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mcnlab.batch import Batch, Outputs
+from mcnlab.batch import Batch, Candidates, Outputs
 from mcnlab.experiment.build import build_loop, sized_model
-from mcnlab.experiment.objective import assumed_facts, build_terms
+from mcnlab.experiment.objective import assumed_facts, build_terms, takes_several_captions
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.plan.trace import Op, Tracer, counting
@@ -124,7 +124,7 @@ def _forward_and_backward(
         if value is not None and value.requires_grad:
             with tracer.part(f"{name} term"):
                 (term.weight * value).float().backward()
-    sent = [*outputs.features.values(), *outputs.embeddings.values()]
+    sent = [*outputs.features.values(), *outputs.embeddings.values(), *outputs.candidates.values()]
     for modality, produced in own.items():
         with tracer.part(f"{modality} tower"):
             _backward(produced, outputs)
@@ -136,12 +136,14 @@ def _of_everyone(batch: Batch, own: Mapping[str, Outputs], total: int, *, means:
     read = mean_inputs(batch) if means else {name: x for name, x in batch.inputs.items() if x.ndim == 2}
     inputs = {name: torch.empty(total, *x.shape[1:]) for name, x in read.items()}
     flags = {name: torch.ones(total, dtype=torch.bool) for name in batch.present}
-    features, embeddings = {}, {}
+    features, embeddings, near = {}, {}, {}
     for produced in own.values():
+        near |= {key: _leaf(x, total) for key, x in produced.candidates.items()}
         features |= {key: _leaf(x, total) for key, x in produced.features.items()}
         embeddings |= {key: _leaf(x, total) for key, x in produced.embeddings.items()}
     lengths = {name: torch.empty(total, dtype=torch.int64) for name in batch.lengths}
-    outputs = Outputs(features, embeddings, {name: flags[name] for name in own})
+    there = None if batch.candidates is None else torch.ones(total, batch.candidates.lengths.shape[1], dtype=torch.bool)
+    outputs = Outputs(features, embeddings, {name: flags[name] for name in own}, near, there if near else None)
     return Batch(inputs, lengths, flags, torch.empty(total, dtype=torch.int64)), outputs
 
 
@@ -154,7 +156,8 @@ def _leaf(x: Tensor, total: int) -> Tensor:
 def _backward(produced: Outputs, outputs: Outputs) -> None:
     """Send a tower's share of the gradients of all rows back through it."""
     roots, gradients = [], []
-    for mine, everyones in ((produced.features, outputs.features), (produced.embeddings, outputs.embeddings)):
+    found = ((produced.features, outputs.features), (produced.embeddings, outputs.embeddings))
+    for mine, everyones in (*found, (produced.candidates, outputs.candidates)):
         for key, x in mine.items():
             if x.requires_grad and everyones[key].grad is not None:
                 roots.append(x)
@@ -183,7 +186,12 @@ def empty_batch(settings: ExperimentSettings, input_dims: Mapping[str, int], cli
         inputs[modality] = torch.empty(clips, *inner)
     lengths = {modality: torch.empty(clips, dtype=torch.int64) for modality in inputs}
     flags = {modality: torch.ones(clips, dtype=torch.bool) for modality in inputs}
-    return Batch(inputs, lengths, flags, torch.empty(clips, dtype=torch.int64))
+    others = settings.data.candidates - 1 if takes_several_captions(settings) and "text" in inputs else 0
+    near = None
+    if others:
+        counts = torch.empty(clips, others, dtype=torch.int64)
+        near = Candidates(torch.empty(clips, others, *inputs["text"].shape[1:]), counts)
+    return Batch(inputs, lengths, flags, torch.empty(clips, dtype=torch.int64), near)
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:

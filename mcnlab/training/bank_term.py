@@ -91,7 +91,7 @@ class BankTerm(nn.Module):
         for pair, space in graph.space_of_pair.items():
             for modality in pair_modalities(pair):
                 self._add_clips(modality, present)
-                self.register_buffer(f"normalizer_{pair}_{modality}", torch.zeros(()))  # 0: not known yet
+                self.register_buffer(f"normalizer_{pair}_{modality}", torch.zeros((), dtype=torch.float64))
                 if not hasattr(self, bank_name(modality, space)):
                     draw = torch.Generator().manual_seed(key_seed(seed, "bank", modality, space))
                     bank = first_bank(len(present[modality]), dims[space], generator=draw)
@@ -124,14 +124,14 @@ class BankTerm(nn.Module):
         scores = bank_scores(x, bank, candidates, temperature=temperature)
         if not self.rules.nce:
             return bank_softmax(scores)
-        known = len(self.get_buffer(f"clips_{way.other}"))
-        return bank_nce(scores, clips=known, normalizer=self._normalizer(way, scores, known))
+        known, scores = len(self.get_buffer(f"clips_{way.other}")), scores.double()  # exp(1 / 0.01) is beyond float32
+        return bank_nce(scores, clips=known, normalizer=self._normalizer(way, scores, known)).float()
 
     @torch.no_grad()
     def _normalizer(self, way: _Way, scores: Tensor, known: int) -> Tensor:
-        """Z of one direction, after this batch."""
+        """Z of one direction, after this batch; 0 is not known yet."""
         kept = self.get_buffer(f"normalizer_{way.pair}_{way.anchor}")
-        found = bank_normalizer(scores, clips=known).to(kept.dtype)
+        found = bank_normalizer(scores, clips=known)
         share = KEPT_NORMALIZER if self.rules.running else 1.0
         kept.copy_(torch.where(kept == 0, found, share * kept + (1.0 - share) * found))
         return kept.clone()
