@@ -172,8 +172,7 @@ def test_a_fixed_temperature_is_no_parameter(store):
     assert not any("log_scales" in name for name in model.state_dict())
 
 
-@pytest.mark.parametrize("graph", ["shared", "disjoint", "fac"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("graph", "precision"), [("shared", "float32"), ("disjoint", "bfloat16"), ("fac", "float32")])
 def test_candidates_train_in_every_graph_with_missing_modalities(holed, tmp_path, graph, precision):
     made = trainer(
         holed,

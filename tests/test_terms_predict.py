@@ -79,10 +79,9 @@ def test_more_codes_than_clips_are_refused(store):
         training_facts(wanted, source, seed=0)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("graph", ["shared", "disjoint", "fac"])
+@pytest.mark.parametrize(("graph", "loss"), [("shared", "l1"), ("disjoint", "l2"), ("fac", "codes")])
 def test_prediction_learns_in_every_graph(store, tmp_path, graph, loss):
-    how = {"graph": graph, "pairs": ["va", "vt"], "terms": {"predict": LOSSES[loss]}, "training": {"epochs": 25}}
+    how = {"graph": graph, "pairs": ["va", "vt"], "terms": {"predict": LOSSES[loss]}, "training": {"epochs": 15}}
     made = trainer(store, tmp_path / "run", **how, stages="VAT")
     made.train()
     found = lines(tmp_path / "run")
@@ -91,11 +90,10 @@ def test_prediction_learns_in_every_graph(store, tmp_path, graph, loss):
     for direction in directions:
         name = f"term.predict.{direction}"
         first, last = (sum(line[name] for line in part) / 4 for part in (found[:4], found[-4:]))
-        assert last < 0.97 * first, direction
+        assert last < 0.98 * first, direction
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("loss", "precision"), [("l1", "bfloat16"), ("l2", "float32"), ("codes", "bfloat16")])
 def test_missing_modalities_give_no_nan(holed, tmp_path, loss, precision):
     terms = {"contrast": {}, "predict": LOSSES[loss], "reconstruct": {}}
     made = trainer(holed, tmp_path / "run", terms=terms, training={"epochs": 3, "precision": precision})
