@@ -18,9 +18,11 @@ import subprocess
 import tempfile
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from rows import Row, report
 
 from mcnlab.data.importers.howto100m import import_howto100m
 
@@ -95,14 +97,8 @@ def floor_s(folder: Path) -> float:
     return seconds
 
 
-def main() -> None:
-    """Print the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=1200)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="on the disk to measure; the system's temporary one by default")
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """The rows."""
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         make_files(folder, options.megabytes)
@@ -111,10 +107,20 @@ def main() -> None:
         copy_s(folder)  # the first round finds a cold disk
         rounds = [(copy_s(folder), import_s(folder, options.workers), floor_s(folder)) for _ in range(options.rounds)]
     copy, own, floor = (min(times) for times in zip(*rounds, strict=True))
-    print(f"{size:.0f} MB: cp -r {size / copy:.0f} MB/s, floor {size / floor:.0f} MB/s")
-    print(f"import with {options.workers} worker(s) {size / own:.0f} MB/s, {floor / own:.2f} of the floor")
-    print(f"import / cp -r: {copy / own:.2f} (goal: at least 0.5)")
+    part = f"import of HowTo100M features, {size:.0f} MB, {options.workers} worker(s)"
+    detail = f"{size / own:.0f} against {size / copy:.0f} MB/s"
+    yield Row(part, "`cp -r` of the same bytes", copy / own, 0.5, detail=detail)
+    detail = f"{size / own:.0f} against {size / floor:.0f} MB/s"
+    yield Row(part, "a bare loop with the same checksums", floor / own, detail=detail)
+
+
+def own_options(parser: argparse.ArgumentParser) -> None:
+    """Options of this benchmark."""
+    parser.add_argument("--megabytes", type=int, default=1200)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; the system's temporary one by default")
 
 
 if __name__ == "__main__":
-    main()
+    report(measure, __doc__, own_options)

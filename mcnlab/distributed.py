@@ -9,7 +9,7 @@ import os
 import platform
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ import psutil
 import torch
 import torch.distributed
 from jaxtyping import Float, Num, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from mcnlab.errors import RankError
 
@@ -25,6 +25,8 @@ LOST_SOON_S = 2.0
 """Seconds after a broken connection within which a process that was killed is seen to be gone."""
 _peers: list[tuple[int, int]] = []
 """By rank: process number, and a number for its machine."""
+_own_way: list[torch.distributed.ProcessGroup] = []
+"""The group of all processes a second time, for sums that do not wait for other messages."""
 
 
 def world_size() -> int:
@@ -64,11 +66,14 @@ def process_group(rank: int, processes: int, *, meet: str, timeout_s: float) -> 
             timeout=datetime.timedelta(seconds=timeout_s),
         )
     try:
+        with _everybody():
+            _own_way[:] = [torch.distributed.new_group(timeout=datetime.timedelta(seconds=timeout_s))]
         here = torch.tensor([[os.getpid(), zlib.crc32(platform.node().encode())]])
         _peers[:] = [(pid, machine) for pid, machine in gather_rows(here, [1] * processes).tolist()]
         yield
     finally:
         _peers.clear()
+        _own_way.clear()
         torch.distributed.destroy_process_group()
 
 
@@ -121,24 +126,25 @@ def wait_for_all() -> None:
     largest_over_ranks(torch.zeros(1))
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Mean of every gradient over all processes; a parameter that got none anywhere stays without.
+def start_sum(x: Float[Tensor, "..."]) -> Callable[[], None]:
+    """Begin to replace a tensor by its sum over all processes, while other work goes on.
+
+    Such sums go their own way, so that only their order among themselves must be the same on every process.
 
     Args:
-        parameters: the same ones in the same order on every process.
+        x: contiguous; left alone until the sum is there.
+
+    Returns:
+        Waits until it is.
     """
-    if world_size() == 1:
-        return
-    training = [parameter for parameter in parameters if parameter.requires_grad]
-    somewhere = largest_over_ranks(torch.tensor([int(parameter.grad is not None) for parameter in training]))
-    reached = [parameter for parameter, has in zip(training, somewhere.tolist(), strict=True) if has]
-    if not reached:
-        return
-    own = [torch.zeros_like(p) if p.grad is None else p.grad for p in reached]
-    total = _reduced(torch.cat([gradient.flatten() for gradient in own]), torch.distributed.ReduceOp.SUM)
-    mean = (total / world_size()).split([parameter.numel() for parameter in reached])
-    for parameter, gradient in zip(reached, mean, strict=True):
-        parameter.grad = gradient.view_as(parameter)
+    with _everybody():
+        work = torch.distributed.all_reduce(x, group=_own_way[0] if _own_way else None, async_op=True)
+
+    def wait() -> None:
+        with _everybody():
+            work.wait()
+
+    return wait
 
 
 class _GatherRows(torch.autograd.Function):

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from mcnlab.data.store import open_store
-from mcnlab.distributed import average_gradients, gather_rows, process_group, sum_over_ranks
+from mcnlab.distributed import gather_rows, process_group, sum_over_ranks
 from mcnlab.errors import StoppedError
 from mcnlab.experiment.build import build_loop, build_model, build_stages, build_training_source
 from mcnlab.experiment.objective import build_terms, training_facts
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.processes import die_with_parent
+from mcnlab.training.averaging import average_gradients, averaged_backward
 from mcnlab.training.loop import Trainer
 from mcnlab.training.stages import PrefixCache
 
@@ -45,6 +46,15 @@ CASES = {
     "prediction": {"store": "holed", "stages": "VAT", "terms": {"predict": {}}, "training": {"batch": 15}},
     "a frozen tower": {"stages": [{"epochs": 3, "modalities": ["video", "audio", "text"], "frozen": ["audio"]}]},
 }
+CHUNKED = {
+    "in chunks": "three terms in stages",
+    "candidate captions, in chunks": "candidate captions",
+    "missing modalities, in chunks": "missing modalities",
+    "fewer clips than ranks, in chunks": "fewer clips than ranks",
+}
+"""By case: the one with whole batches that it must equal."""
+for chunked, of_whole in CHUNKED.items():
+    CASES[chunked] = {**CASES[of_whole], "training": {**CASES[of_whole].get("training", {}), "chunk": 3}}
 STOPPED = "three terms in stages"
 STOP_AFTER = 7
 
@@ -117,7 +127,16 @@ def known_gradients(number, processes):
         used.grad = torch.tensor([1.0, 2.0])
     average_gradients([used, unused])
     assert unused.grad is None
+    several, early, lonely = (nn.Parameter(torch.zeros(2)) for _ in range(3))
+    passes = [lambda: (several + early).sum().backward(), lambda: (several * (number + 1.0)).sum().backward()]
+    if number == 0:
+        passes[1] = lambda: (several + lonely).sum().backward()
+    averaged_backward([several, early, lonely, unused], passes)
+    assert unused.grad is None
     return {
+        "several": several.grad.numpy(),
+        "early": early.grad.numpy(),
+        "lonely": lonely.grad.numpy(),
         "gathered": total.detach().numpy(),
         "of_rows": rows.grad.numpy(),
         "of_scalar": scalar.grad.numpy(),

@@ -15,10 +15,11 @@ import torch
 import yaml
 
 from mcnlab.cli import main
-from mcnlab.distributed import average_gradients, from_first, gather_rows, largest_over_ranks, own_rows, sum_over_ranks
+from mcnlab.distributed import from_first, gather_rows, largest_over_ranks, own_rows, sum_over_ranks
 from mcnlab.runs import RunFolder
+from mcnlab.training.averaging import average_gradients, in_buckets
 from tests.mini_study import BASE, EXPERIMENTS
-from tests.rank_cases import CASES, STOP_AFTER, STOPPED, all_ranks, log, result, stop, train, trainer
+from tests.rank_cases import CASES, CHUNKED, STOP_AFTER, STOPPED, all_ranks, log, result, stop, train, trainer
 from tests.small_store import make_store
 
 pytestmark = pytest.mark.distributed
@@ -103,6 +104,27 @@ def test_gradients_reach_the_rows_on_the_rank_where_they_came_from(folder, train
         assert found["of_rows"].tolist() == [[processes * 3.0 * (number + 1) ** 2] * 2] * (number + 1)
         assert found["of_scalar"] == processes * 2.0 * ranks
         assert found["averaged"].tolist() == [1 / processes, 2 / processes]
+        assert found["several"].tolist() == pytest.approx([1 + ranks / processes] * 2)
+        assert found["early"].tolist() == [1.0] * 2
+        assert found["lonely"].tolist() == pytest.approx([1 / processes] * 2)
+
+
+@pytest.mark.parametrize("case", CHUNKED)
+def test_chunks_equal_the_whole_batch_on_one_process(folder, alone, case):
+    assert_close(alone[case], alone[CHUNKED[case]])
+    assert_same_log(log(folder, case, name="alone"), log(folder, CHUNKED[case], name="alone"))
+
+
+@pytest.mark.parametrize("case", CHUNKED)
+@pytest.mark.parametrize("processes", [FEW, MANY])
+def test_chunks_on_many_processes_equal_the_whole_batch_on_one(folder, alone, trained, processes, case):
+    assert_close(result(folder, trained(processes), 0, case), alone[CHUNKED[case]])
+
+
+def test_gradients_travel_in_order_and_a_large_one_alone():
+    parameters = [torch.nn.Parameter(torch.zeros(n)) for n in (1, 2, 9, 1, 1)]
+    groups = [[p.numel() for p in group] for group in in_buckets(parameters, 12)]
+    assert groups == [[1, 2], [9], [1, 1]]
 
 
 @pytest.mark.parametrize("processes", [FEW, MANY])

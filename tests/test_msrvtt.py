@@ -188,7 +188,7 @@ def test_a_file_of_youcook2_is_sent_to_its_own_importer(tmp_path, capsys):
     cooked = {"2d": np.ones(2048), "3d": np.ones(2048), "audio": torch.zeros(40, 9), "caption": "stir", "id": "x" * 12}
     path = written(tmp_path / "youcook_val.pkl", [{**cooked, "id": f"{cooked['id']}_{k}"} for k in range(3)])
     assert main(["import", "msrvtt", "-", str(path), "--out", str(tmp_path / "store")]) == 3
-    (said,) = capsys.readouterr().err.splitlines()
+    *_, said = capsys.readouterr().err.splitlines()
     assert said.startswith(f"error: {path}: expected clips of MSR-VTT (")
     assert "found clips of YouCook2" in said
     assert "with keys '2d', '3d', 'audio', 'caption', 'id'" in said

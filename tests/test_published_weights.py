@@ -283,13 +283,13 @@ def test_the_same_file_elsewhere_is_the_same_run_and_a_finished_run_needs_it_no_
         read_experiment(experiment)
 
 
-def test_settings_without_weights_keep_the_key_that_they_had():
+def test_settings_that_were_added_later_leave_the_key_as_it_was():
     plain = {"experiment": "a", "data": {"store": "store"}, "stages": "VT"}
     settings = ExperimentSettings.parse(plain, source="test")
     known = settings.model_dump(mode="json")
-    for setting in ("weights", "weights_sha256"):
-        assert known["model"].pop(setting) is None
-    for setting in ("threads", "checkpoint_every"):
+    for setting in ("weights", "weights_sha256", "coarse_dim", "heads"):
+        assert not known["model"].pop(setting)
+    for setting in ("threads", "checkpoint_every", "prefetch", "chunk", "chunk_statistics", "compile"):
         known["training"].pop(setting)
     assert run_key(settings, 7) == short_hash({"settings": known, "seed": 7})
 

@@ -229,7 +229,7 @@ def test_a_job_that_was_put_off_lets_others_pass():
 
 def test_runs_that_begin_alike_name_the_same_folder(tmp_path):
     stages = [
-        {"epochs": 2, "modalities": names} for names in (["video", "audio"], ["audio", "text"], ["text", "video"])
+        {"epochs": 2, "modalities": names} for names in (["audio", "video"], ["audio", "text"], ["text", "video"])
     ]
     three = {"experiment": "same start", "stages": stages, "terms": MCN}
     path = write_study(tmp_path, experiments=[*EXPERIMENTS, three])

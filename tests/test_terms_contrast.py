@@ -266,3 +266,16 @@ def assert_resumes(store, tmp_path, **how):
 def test_settings_that_contradict_each_other_are_refused(store, changes, complaint):
     with pytest.raises(ConfigError, match=complaint):
         settings(store, **changes)
+
+
+def test_candidates_in_chunks_train_as_the_whole_batch_does(holed, tmp_path):
+    how = {"data": {"candidates": 3}, "terms": {"contrast": {"loss": "mil_nce"}}, "stages": "VT"}
+    found = []
+    for chunk in (None, 5):
+        made = trainer(holed, tmp_path / f"chunk-{chunk}", **how, training={"epochs": 1, "lr": 0.001, "chunk": chunk})
+        made.train()
+        found.append((weights(made), [line["loss"] for line in lines(tmp_path / f"chunk-{chunk}")]))
+    (whole, losses), (chunked, others) = found
+    assert others == pytest.approx(losses, rel=1e-5)
+    for name, x in whole.items():
+        torch.testing.assert_close(chunked[name], x, rtol=1e-4, atol=1e-5, msg=name)

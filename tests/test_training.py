@@ -18,7 +18,6 @@ from mcnlab.training.checkpoint import list_checkpoints
 from mcnlab.training.loop import Trainer
 from mcnlab.training.schedule import warmup_then_cosine
 from mcnlab.training.stages import PrefixCache
-from mcnlab.training.terms import TermValue
 from mcnlab.training.watch import check_finite
 from tests.small_store import make_store
 
@@ -234,7 +233,7 @@ def test_the_watch_names_the_clips_whose_embedding_is_not_finite():
     x[1] = float("inf")
     present = {"video": torch.ones(3, dtype=torch.bool)}
     batch = Batch({}, {}, present, torch.tensor([7, 8, 9]))
-    values = {"cluster": TermValue(torch.tensor(0.0), {"video": torch.tensor(float("nan"))})}
+    values = {"cluster": 0.0, "cluster.video": float("nan")}
     with pytest.raises(NonFiniteError, match=r"term cluster of video is nan in stage 1:VA, step 3, clips c8$"):
         check_finite(
             values, batch, Outputs({}, {("video", "joint"): x}, present), stage="1:VA", step=3, clip_name="c{}".format

@@ -50,11 +50,13 @@ def settle_statistics_together(model: MultimodalModel, source: Batches, *, batch
     batches = _batches(source, batch)
     own = batches[own_rows(len(batches))]
     _settle(model, source, own)
-    for norm in _norms(model):
-        for statistic in (norm.running_mean, norm.running_var):
-            if statistic is not None:
-                mean = sum_over_ranks(statistic.cpu().double() * len(own)) / len(batches)
-                statistic.copy_(mean)
+    for norm in _norms(model):  # a batch without the modality has not been counted
+        counted = norm.get_buffer("num_batches_tracked")
+        total = sum_over_ranks(counted.cpu().double())
+        for statistic in (norm.get_buffer("running_mean"), norm.get_buffer("running_var")):
+            added = sum_over_ranks(statistic.cpu().double() * counted.cpu())
+            statistic.copy_(torch.where(total > 0, added / total.clamp_min(1), statistic.cpu().double()))
+        counted.copy_(total)
     return None
 
 

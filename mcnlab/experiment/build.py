@@ -181,7 +181,10 @@ def build_loop(settings: ExperimentSettings, *, seed: int) -> LoopSettings:
         checkpoint_every=training.checkpoint_every,
         max_steps=training.max_steps,
         prefetch=training.prefetch,
-        step=StepSettings(training.precision, training.max_grad_norm),
+        step=StepSettings(
+            training.precision, training.max_grad_norm, training.chunk, training.chunk_statistics == "batch"
+        ),
+        compile=training.compile,
     )
 
 
@@ -208,7 +211,10 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
         32 hex digits per stage; equal keys mean equal weights.
     """
     training = settings.training.model_dump(
-        include={"batch", "lr", "warmup_steps", "max_grad_norm", "precision", "max_steps"}
+        include={
+            *("batch", "lr", "warmup_steps", "max_grad_norm", "precision", "max_steps"),
+            *("chunk", "chunk_statistics", "compile"),
+        }
     )
     common = {
         "data": fingerprint,

@@ -91,12 +91,24 @@ def process_name() -> str:
     return f"process {os.getpid()} on {platform.node()}"
 
 
+ADDED_LATER: dict[tuple[str, str], object] = {
+    ("model", "weights_sha256"): None,
+    ("model", "coarse_dim"): None,
+    ("model", "heads"): {},
+    ("training", "chunk"): None,
+    ("training", "chunk_statistics"): "batch",
+    ("training", "compile"): False,
+}
+"""Settings that did not always exist, and what they mean where they are not given: finished runs stay the same runs."""
+
+
 def run_key(settings: ExperimentSettings, seed: int) -> str:
     """A hash of everything in the settings that a run's numbers depend on: of released weights, their content."""
     plain = settings.model_dump(mode="json")
     plain["model"].pop("weights")
-    if plain["model"]["weights_sha256"] is None:  # as before there were such settings, so that old runs stay the same
-        plain["model"].pop("weights_sha256")
+    for (group, setting), usual in ADDED_LATER.items():
+        if plain[group][setting] == usual:
+            plain[group].pop(setting)
     for setting in ("threads", "checkpoint_every", "prefetch"):
         plain["training"].pop(setting)
     return short_hash({"settings": plain, "seed": seed})

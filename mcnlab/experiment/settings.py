@@ -141,6 +141,16 @@ class TrainingSettings(Settings):
     """Gradients are shortened to this; published none."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Compute type; the weights stay float32."""
+    chunk: PositiveInt | None = None
+    """Clips that each process takes through the model at a time; its whole share of the batch when not given. The
+    losses still see the whole batch, and memory for the backward pass is that of a chunk."""
+    chunk_statistics: Literal["batch", "chunk"] = "batch"
+    """Whose clips a batch normalization (in DaveNet, in MMV's heads and maps) sees when there are chunks. `batch`: all,
+    exactly as without chunks; such modalities go through the model at once, and DaveNet keeps only its blocks' inputs
+    for the backward pass. `chunk`: those of the chunk; less memory, other numbers."""
+    compile: bool = False
+    """Let torch compile DaveNet; left out with a warning where there is no C++ compiler for a CPU, and with several
+    processes. On a CPU there is little to gain: nearly all time goes into convolutions, which it leaves as they are."""
     checkpoint_every: PositiveInt = 100
     """Steps between two checkpoints."""
     max_steps: PositiveInt | None = None
@@ -153,6 +163,14 @@ class TrainingSettings(Settings):
     """Batches that are read while a step computes; 0 reads each when it is wanted. The numbers are the same."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU when there is one."""
+
+    @model_validator(mode="after")
+    def _chunks_fit(self) -> Self:
+        if self.chunk is None and self.chunk_statistics != "batch":
+            raise ValueError(f"chunk_statistics: {self.chunk_statistics} needs chunk, which is not given")
+        if self.compile and self.chunk is not None:
+            raise ValueError("compile: true does not go with chunk, whose second pass a compiled graph cannot tell")
+        return self
 
 
 class EvaluationSettings(Settings):

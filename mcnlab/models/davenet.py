@@ -1,12 +1,18 @@
 """DaveNet: the residual convolutional network that reads a log-mel spectrogram."""
 
 import math
+from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from mcnlab.models.convolution import TimeNorm, channels_innermost, convolved
+from mcnlab.models.resting import resting_statistics
 from mcnlab.models.towers import real_positions
 
 KERNEL = 9
@@ -33,8 +39,11 @@ class DaveNet(nn.Module):
     def __init__(self, bands: int = 40, widths: tuple[int, ...] = (128, 256, 512, 1024), blocks: int = 2) -> None:
         super().__init__()
         self.dim = widths[-1]
+        self.recompute = False
+        """Keep only the input of every block for the backward pass, and compute its inside again: less memory, a third
+        more work, the same numbers."""
         self.stem = nn.Conv1d(bands, widths[0], 1, bias=False)
-        self.stem_norm = nn.BatchNorm1d(widths[0])
+        self.stem_norm = TimeNorm(widths[0])
         stages = []
         for narrow, wide in pairwise((widths[0], *widths)):
             first = ResidualBlock(narrow, wide, stride=2)
@@ -51,8 +60,23 @@ class DaveNet(nn.Module):
         Returns:
             (rows, dim, ceil(frames / 2^stages)); at least 0, since a ReLU comes last.
         """
-        x = self.stem_norm(self.stem(mel)).relu()  # (rows, widths[0], frames)
-        return self.stages(x)
+        x = self._part(self._stem, channels_innermost(mel))  # (rows, widths[0], 1, frames)
+        for stage in self.stages:
+            for block in cast(nn.Sequential, stage):
+                x = self._part(block, x)
+        return x.squeeze(2)
+
+    def _stem(self, mel: Tensor) -> Tensor:
+        """The first convolution, normalized."""
+        return self.stem_norm(convolved(mel, self.stem)).relu_()
+
+    def _part(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """One part of the network; its inside is kept for the backward pass, or computed again there."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return part(x)
+        contexts = lambda: (nullcontext(), resting_statistics(self))  # noqa: E731
+        found: Tensor = checkpoint(part, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        return found
 
     def _draw_convolutions(self, bands: int) -> None:
         """Convolutions from N(0, sqrt(2 / (kernel · out))), where the stem's kernel spans all bands."""
@@ -70,20 +94,29 @@ class ResidualBlock(nn.Module):
         pad = KERNEL // 2
         self.body = nn.Sequential(
             nn.Conv1d(in_channels, out_channels, KERNEL, stride=stride, padding=pad, bias=False),
-            nn.BatchNorm1d(out_channels),
+            TimeNorm(out_channels),
             nn.ReLU(),
             nn.Conv1d(out_channels, out_channels, KERNEL, padding=pad, bias=False),
-            nn.BatchNorm1d(out_channels),
+            TimeNorm(out_channels),
         )
         same = stride == 1 and in_channels == out_channels
-        self.shortcut: nn.Module = nn.Identity()
+        self.shortcut: nn.Identity | nn.Sequential = nn.Identity()
         if not same:
             project = nn.Conv1d(in_channels, out_channels, 1, stride=stride, bias=False)
-            self.shortcut = nn.Sequential(project, nn.BatchNorm1d(out_channels))
+            self.shortcut = nn.Sequential(project, TimeNorm(out_channels))
 
-    def forward(self, x: Float[Tensor, "rows in_channels frames"]) -> Float[Tensor, "rows out_channels steps"]:
-        """Features of the next resolution."""
-        return (self.body(x) + self.shortcut(x)).relu()
+    def forward(self, x: Float[Tensor, "rows in_channels 1 frames"]) -> Float[Tensor, "rows out_channels 1 steps"]:
+        """Features of the next resolution; in place wherever the backward pass does not ask for what was there."""
+        first, first_norm, _, second, second_norm = self.body
+        inner = first_norm(convolved(x, cast(nn.Conv1d, first))).relu_()
+        return second_norm(convolved(inner, cast(nn.Conv1d, second))).add_(self._shortcut(x)).relu_()
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        """The input in the shape of the output."""
+        if isinstance(self.shortcut, nn.Identity):
+            return x
+        project, norm = self.shortcut
+        return norm(convolved(x, cast(nn.Conv1d, project)))
 
 
 def mean_over_time(

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from mcnlab.batch import Batch, Outputs, pair_modalities
@@ -130,19 +130,19 @@ class MultimodalModel(nn.Module):
         """
         chosen = [m for m in self.backbones if modalities is None or m in modalities]
         features, embeddings, candidates = {}, {}, {}
-        for modality in chosen:
-            rows = batch.present[modality].nonzero().flatten()
+        for modality, rows in present_rows({m: batch.present[m] for m in chosen}).items():
             further = _further_captions(batch) if modality == "text" else rows[:0]
             if len(rows) or len(further) or modality in even_without:
                 found = self._features(modality, batch, rows, further)
             else:
                 found = batch.inputs[modality].new_zeros(0, self.feature_dims[modality])
-            features[modality] = spread_rows(found[: len(rows)], rows, len(batch))
-            own = features[modality][rows]
+            features[modality] = spread_rows(found[: len(rows)] if len(further) else found, rows, len(batch))
+            own = taken(features[modality], rows)
             everything = torch.cat((own, found[len(rows) :])) if len(further) else own
             for space, embedded in self._arrivals(modality, everything, pairs).items():
                 embedded = embedded if self.faithful else l2_normalize(embedded)
-                embeddings[modality, space] = spread_rows(embedded[: len(rows)], rows, len(batch))
+                mine = embedded[: len(rows)] if len(further) else embedded
+                embeddings[modality, space] = spread_rows(mine, rows, len(batch))
                 if modality == "text" and batch.candidates is not None:
                     flags = batch.candidates.present
                     spread = spread_rows(embedded[len(rows) :], further, flags.numel())
@@ -163,6 +163,18 @@ class MultimodalModel(nn.Module):
                 if step.target not in reached:
                     reached[step.target] = self.maps[step.name](reached[step.source])
         return {space: reached[space] for space in graph.spaces if space in reached}
+
+    def couples_clips(self, modality: str) -> bool:
+        """Whether a clip's outputs depend on the other clips: a batch normalization on the way takes their statistics.
+
+        Args:
+            modality: whose tower, heads and maps.
+        """
+        parts = [self.backbones[modality]]
+        parts += [self.heads[head_name(modality, space)] for space in self.graph.heads_of(modality)]
+        ways = (self.graph.way(modality, space) for space in self.graph.spaces_of(modality))
+        parts += [self.maps[step.name] for way in ways for step in way or ()]
+        return any(isinstance(m, nn.BatchNorm1d) and m.training for part in parts for m in part.modules())
 
     def reconstruct(
         self, embedding: Float[Tensor, "rows dim"], *, modality: str, space: str
@@ -187,11 +199,11 @@ class MultimodalModel(nn.Module):
 
     def _features(self, modality: str, batch: Batch, rows: Tensor, further: Tensor) -> Tensor:
         """Backbone features of the given rows of a batch, then of the given candidate captions."""
-        backbone, inputs = self.backbones[modality], batch.inputs[modality][rows]
+        backbone, inputs = self.backbones[modality], taken(batch.inputs[modality], rows)
         if modality == "audio":
-            return self._pooled_audio(backbone(inputs), inputs.shape[2], batch.lengths["audio"][rows])
+            return self._pooled_audio(backbone(inputs), inputs.shape[2], taken(batch.lengths["audio"], rows))
         if modality == "text":
-            lengths = batch.lengths["text"][rows]
+            lengths = taken(batch.lengths["text"], rows)
             if batch.candidates is not None and len(further):
                 inputs = torch.cat((inputs, batch.candidates.words.flatten(0, 1)[further]))
                 lengths = torch.cat((lengths, batch.candidates.lengths.flatten()[further]))
@@ -220,6 +232,20 @@ def _further_captions(batch: Batch) -> Tensor:
     if batch.candidates is None:
         return batch.clips[:0]
     return batch.candidates.present.flatten().nonzero().flatten()
+
+
+def present_rows(present: Mapping[str, Bool[Tensor, " clips"]]) -> dict[str, Int[Tensor, " rows"]]:
+    """By modality: the places of the clips that have it; the device is waited for once, not once per modality."""
+    if not present:
+        return {}
+    flags = torch.stack(list(present.values()))  # (modalities, clips)
+    places = (has.nonzero().flatten() for has in flags.cpu())
+    return {modality: rows.to(flags.device) for modality, rows in zip(present, places, strict=True)}
+
+
+def taken(x: Shaped[Tensor, "clips ..."], rows: Int[Tensor, " rows"]) -> Shaped[Tensor, "rows ..."]:
+    """Some rows of a tensor; all of them are not copied."""
+    return x if len(rows) == len(x) else x[rows]
 
 
 def spread_rows(values: Float[Tensor, "present dim"], rows: Tensor, total: int) -> Float[Tensor, "total dim"]:

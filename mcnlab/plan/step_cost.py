@@ -12,12 +12,12 @@ from mcnlab.experiment.objective import assumed_facts, build_terms, takes_severa
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.plan.trace import Op, Tracer, counting
+from mcnlab.training.chunks import held_anywhere
 from mcnlab.training.loop import freeze
 from mcnlab.training.predict_term import mean_inputs, reads_means
 from mcnlab.training.stages import Stage
-from mcnlab.training.step import autocast, held_anywhere
+from mcnlab.training.step import autocast
 from mcnlab.training.terms import Active, Term
-from mcnlab.training.watch import check_finite
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,6 @@ def _forward_and_backward(
         for name, term in terms.items():
             with tracer.part(f"{name} term"):
                 values[name] = term(model, everyone, outputs, Active(stage.modalities, stage.pairs, step))
-    check_finite(values, everyone, outputs, stage="", step=step, clip_name=str)
     for name, term in terms.items():
         value = values[name].total
         if value is not None and value.requires_grad:
@@ -136,7 +135,7 @@ def _of_everyone(batch: Batch, own: Mapping[str, Outputs], total: int, *, means:
     read = mean_inputs(batch) if means else {name: x for name, x in batch.inputs.items() if x.ndim == 2}
     inputs = {name: torch.empty(total, *x.shape[1:]) for name, x in read.items()}
     flags = {name: torch.ones(total, dtype=torch.bool) for name in batch.present}
-    features, embeddings, near = {}, {}, {}
+    features, embeddings, near = dict[str, Tensor](), dict[tuple[str, str], Tensor](), dict[str, Tensor]()
     for produced in own.values():
         near |= {key: _leaf(x, total) for key, x in produced.candidates.items()}
         features |= {key: _leaf(x, total) for key, x in produced.features.items()}

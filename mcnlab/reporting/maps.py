@@ -17,6 +17,7 @@ from plotly.subplots import make_subplots
 from sklearn.cluster import KMeans
 
 from mcnlab.errors import DataError
+from mcnlab.reporting.layout import DEFAULT, MapSettings
 from mcnlab.reporting.projection import FEWEST_CLIPS, Maps, aligned_maps, stratified_sample
 from mcnlab.reporting.style import GRID, INK, Figure, class_scale, safe, shortened, styled
 from mcnlab.reporting.summary import MODALITIES, StudySummary
@@ -73,12 +74,19 @@ def map_name(modality: str, experiment: str) -> str:
     return f"{modality} of {experiment}"
 
 
-def study_maps(summary: StudySummary, *, seed: int | None = None, cache: Path | None = None) -> StudyMaps | None:
+def study_maps(
+    summary: StudySummary,
+    *,
+    seed: int | None = None,
+    settings: MapSettings = DEFAULT,
+    cache: Path | None = None,
+) -> StudyMaps | None:
     """Lay out the embeddings of one run per experiment, all maps aligned with each other.
 
     Args:
         summary: the study.
         seed: whose runs are drawn; the smallest seed of each experiment when None.
+        settings: of the layout.
         cache: folder where positions are kept.
 
     Returns:
@@ -104,7 +112,7 @@ def study_maps(summary: StudySummary, *, seed: int | None = None, cache: Path | 
     stacks = {map_name(STACK, name): _stack(own, rows[few]) for name, own in found.items() if _one_space(own)}
     ids = {key: list(drawn["id"]) for key in single}
     ids |= {key: _stack_ids(list(drawn["id"].iloc[few])) for key in stacks}
-    maps = aligned_maps({**single, **stacks}, ids=ids, cache=cache)
+    maps = aligned_maps({**single, **stacks}, ids=ids, settings=settings, cache=cache)
     return StudyMaps(drawn, panels, single, maps, few)
 
 
@@ -145,7 +153,7 @@ def maps_figure(maps: StudyMaps, *, modality: str | None = None, name: str = "sp
         title="The same clips in every space",
         caption=f"Aligned UMAP of {len(maps.clips)} held-out clips, cosine distance, one run per experiment. Axes "
         "have no unit, and only neighborhoods mean something. Menus: which embedding, which color. Hover for the "
-        "caption; the same clip lights up in all maps. Numbers are never computed on these maps.",
+        "caption; the same clip lights up in all maps. Numbers are never computed on these maps." + _once(maps.maps),
         alt="Maps of the same clips, one per experiment; the table says how far each can be trusted.",
         plot=plot,
         numbers=trust_table(maps, modalities),
@@ -204,11 +212,17 @@ def modality_figure(maps: StudyMaps) -> Figure | None:
     return Figure(
         name="modalities",
         title="The modalities of the same clips in one space",
-        caption=f"Aligned UMAP of {len(maps.few)} clips, each once per trained modality. Axes have no unit.",
+        caption=f"Aligned UMAP of {len(maps.few)} clips, each once per trained modality. Axes have no unit."
+        + _once(maps.maps),
         alt="Maps with a color per modality.",
         plot=plot,
         numbers=pd.DataFrame(trust).round(3).rename_axis(index="experiment"),
     )
+
+
+def _once(maps: Maps) -> str:
+    """What a caption adds where the positions cannot be computed again."""
+    return "" if maps.repeatable else " Laid out without a seed: computed again, the picture differs."
 
 
 def trust_table(maps: StudyMaps, modalities: Sequence[str]) -> pd.DataFrame:

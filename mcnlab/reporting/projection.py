@@ -1,46 +1,24 @@
 """Embeddings in two dimensions for the eye: aligned UMAP, computed once and kept on disk by content."""
 
-import functools
 import hashlib
-import itertools
 import json
-import os
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
-from unittest import mock
 
 import numpy as np
 from jaxtyping import Float, Int
 from safetensors.numpy import load_file, save
-from sklearn.manifold import trustworthiness
-from sklearn.neighbors import NearestNeighbors
 
-from mcnlab.errors import DataError, ShapeError
+from mcnlab.errors import ConfigError, DataError, ShapeError
 from mcnlab.files import write_bytes_atomically
+from mcnlab.reporting.layout import DEFAULT, MapSettings, lay_out
+from mcnlab.reporting.neighbors import trust_and_overlap, unit_rows
 
-FORMAT = 2
+FORMAT = 3
 """Raise when the same embeddings and settings would give another picture."""
 FEWEST_CLIPS = 8
 """Below this there is nothing to lay out."""
-
-
-@dataclass(frozen=True)
-class MapSettings:
-    """How maps are drawn."""
-
-    neighbors: int = 10
-    """Clips whose distance counts, per clip."""
-    epochs: int = 80
-    """Rounds of the layout."""
-    window: int = 2
-    """Maps before and after one that it is held close to."""
-    pull: float = 0.01
-    """Strength of that hold."""
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,13 +31,15 @@ class Maps:
     """Map name → trustworthiness, 1 is best: whether neighbors on the map are neighbors in the embedding."""
     overlap: Mapping[str, float]
     """Map name → share of a clip's nearest neighbors in the embedding that are so on the map, from 0 to 1."""
+    repeatable: bool = True
+    """Whether the same embeddings and settings give these positions again; not so without a seed."""
 
 
 def aligned_maps(
     embeddings: Mapping[str, Float[np.ndarray, "points _"]],
     *,
     ids: Mapping[str, Sequence[str]] | None = None,
-    settings: MapSettings = MapSettings(),
+    settings: MapSettings = DEFAULT,
     cache: Path | None = None,
 ) -> Maps:
     """Lay out several embeddings of the same clips so that the maps can be compared by eye.
@@ -76,9 +56,10 @@ def aligned_maps(
         cache: folder where results are kept, by a hash of embeddings and settings; None keeps nothing.
 
     Returns:
-        The maps, identical for identical input.
+        The maps, identical for identical input unless the seed is None; what was kept is shown again either way.
 
     Raises:
+        ConfigError: a setting makes no map.
         ShapeError: ids do not fit the rows.
         DataError: there is no embedding, or one has fewer than 8 points.
 
@@ -87,14 +68,14 @@ def aligned_maps(
     """
     arrays = {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in embeddings.items()}
     named = ids or {name: [str(row) for row in range(len(values))] for name, values in arrays.items()}
-    _check(arrays, named)
+    _check(arrays, named, settings)
     path = None if cache is None else cache / f"maps-{_key(arrays, named, settings)}.safetensors"
     if path is not None and path.exists():
         return _read(path)
-    positions = _fit(arrays, named, settings)
-    present = {name: np.isfinite(values).all(axis=1) for name, values in arrays.items()}
-    judged = {name: _judge(arrays[name][rows], positions[name][rows], settings) for name, rows in present.items()}
-    maps = Maps(positions, {k: v[0] for k, v in judged.items()}, {k: v[1] for k, v in judged.items()})
+    positions = lay_out(arrays, named, settings)
+    judged = {name: _judge(values, positions[name], settings) for name, values in arrays.items()}
+    trust, overlap = ({name: pair[place] for name, pair in judged.items()} for place in (0, 1))
+    maps = Maps(positions, trust, overlap, repeatable=settings.seed is not None)
     if path is not None:
         _write(path, maps)
     return maps
@@ -104,6 +85,7 @@ def compile_ahead() -> None:
     """Compile what the first map on a machine has to wait for, about half a minute; for a set-up step."""
     random = np.random.default_rng(0)
     aligned_maps({name: random.normal(size=(4 * FEWEST_CLIPS, 4)) for name in "ab"})
+    aligned_maps({"single": random.normal(size=(4 * FEWEST_CLIPS, 4))})
 
 
 def stratified_sample(labels: list[str | None], *, most: int, seed: int = 0) -> Int[np.ndarray, " chosen"]:
@@ -129,8 +111,11 @@ def stratified_sample(labels: list[str | None], *, most: int, seed: int = 0) -> 
     return np.sort(by_class[np.linspace(0, count - 1, most).round().astype(int)])
 
 
-def _check(arrays: Mapping[str, np.ndarray], ids: Mapping[str, Sequence[str]]) -> None:
-    """Enough points, and a name for each."""
+def _check(arrays: Mapping[str, np.ndarray], ids: Mapping[str, Sequence[str]], settings: MapSettings) -> None:
+    """Enough points, a name for each, and settings that lay out enough of them."""
+    for field, fewest in (("neighbors", 2), ("epochs", 1), ("most", FEWEST_CLIPS)):
+        if getattr(settings, field) < fewest:
+            raise ConfigError(f"{field} of a map must be at least {fewest}, got {getattr(settings, field)}")
     for name, values in arrays.items():
         if len(values) != len(ids[name]):
             raise ShapeError(f"{name}: {len(values)} points but {len(ids[name])} ids")
@@ -139,86 +124,20 @@ def _check(arrays: Mapping[str, np.ndarray], ids: Mapping[str, Sequence[str]]) -
         raise DataError(f"a map needs at least {FEWEST_CLIPS} clips, got {fewest}")
 
 
-def _fit(
-    arrays: Mapping[str, np.ndarray], ids: Mapping[str, Sequence[str]], settings: MapSettings
-) -> dict[str, np.ndarray]:
-    """Positions by aligned UMAP; clips that lack a modality take no part in its map."""
-    umap = _umap()
-    rows = {name: np.flatnonzero(np.isfinite(values).all(axis=1)) for name, values in arrays.items()}
-    names = list(arrays)
-    neighbors = min(settings.neighbors, min(len(found) for found in rows.values()) - 1)
-    common = {"n_neighbors": neighbors, "metric": "cosine", "n_epochs": settings.epochs, "random_state": settings.seed}
-    present = [arrays[name][rows[name]] for name in names]
-    with warnings.catch_warnings(), _graphs_only(umap):
-        warnings.simplefilter("ignore")  # that a seed means one thread; sparse eigenvectors of small graphs
-        if len(names) == 1:
-            found = [umap.UMAP(**common).fit_transform(present[0])]
-        else:
-            pull = {"alignment_window_size": settings.window, "alignment_regularisation": settings.pull}
-            aligned = umap.AlignedUMAP(**common, **pull, transform_seed=settings.seed)
-            found = aligned.fit(present, relations=_relations(ids, rows)).embeddings_
-    placed = zip(names, found, strict=True)
-    return {name: _placed(np.asarray(places), rows[name], len(arrays[name])) for name, places in placed}
-
-
-def _umap() -> ModuleType:
-    """The library, told to keep on disk what it compiles: two seconds to load, twenty to compile without that."""
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(_numba_cache()))  # read when numba is first imported
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that tensorflow is not there
-        # only maps that are not on disk yet need them
-        import umap
-        import umap.aligned_umap
-        from numba.core.dispatcher import Dispatcher
-
-    for module in (umap.umap_, umap.aligned_umap, umap.utils):
-        for function in vars(module).values():
-            if isinstance(function, Dispatcher) and not function.signatures:
-                function.enable_caching()
-    return umap
-
-
-def _graphs_only(umap: ModuleType) -> AbstractContextManager[object]:
-    """Keep AlignedUMAP from laying out each map by itself before it lays out all together: half of its time."""
-    graphs = functools.partial(umap.UMAP, transform_mode="graph")
-    return mock.patch.object(umap.aligned_umap, "UMAP", graphs)
-
-
-def _relations(ids: Mapping[str, Sequence[str]], rows: Mapping[str, np.ndarray]) -> list[dict[int, int]]:
-    """For each map but the last: row in it → row with the same id in the next."""
-    found = []
-    for first, second in itertools.pairwise(ids):
-        places = {ids[second][row]: place for place, row in enumerate(rows[second])}
-        here = {place: ids[first][row] for place, row in enumerate(rows[first])}
-        same = {place: places[name] for place, name in here.items() if name in places}
-        found.append(same or {0: 0})  # umap wants one; a single point holds nothing in place
-    return found
-
-
-def _placed(places: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
-    """Positions of all clips, NaN for those that are not on the map; each map fills the square from -1 to 1."""
-    low, high = np.nanquantile(places, [0.005, 0.995], axis=0)
-    reach = float((high - low).max()) / 2 or 1.0
-    placed = np.full((count, 2), np.nan, dtype=np.float32)
-    placed[rows] = np.clip((places - (low + high) / 2) / reach, -1.1, 1.1)
-    return placed
-
-
 def _judge(embedding: np.ndarray, places: np.ndarray, settings: MapSettings) -> tuple[float, float]:
     """Trustworthiness and neighbor overlap of one map."""
-    k = min(settings.neighbors, (len(places) - 1) // 2)
-    shown = np.nan_to_num(places)
-    near = NearestNeighbors(n_neighbors=k, metric="cosine").fit(embedding).kneighbors(return_distance=False)
-    near_on_map = NearestNeighbors(n_neighbors=k).fit(shown).kneighbors(return_distance=False)
-    common = [len(np.intersect1d(*pair)) for pair in zip(near, near_on_map, strict=True)]
-    return float(trustworthiness(embedding, shown, n_neighbors=k, metric="cosine")), float(np.mean(common) / k)
+    present = np.isfinite(embedding).all(axis=1)
+    count = min(settings.neighbors, (int(present.sum()) - 1) // 2)
+    return trust_and_overlap(unit_rows(embedding[present]), np.nan_to_num(places[present]), count=count)
 
 
 def _key(arrays: Mapping[str, np.ndarray], ids: Mapping[str, Sequence[str]], settings: MapSettings) -> str:
     """A hash of all that a picture depends on."""
     digest = hashlib.sha256(json.dumps({"format": FORMAT, **asdict(settings)}, sort_keys=True).encode())
     for name, values in arrays.items():
-        digest.update(f"{name}\0{values.shape}\0".encode() + values.tobytes() + json.dumps(list(ids[name])).encode())
+        digest.update(f"{name}\0{values.shape}\0".encode())
+        digest.update(values.data)
+        digest.update(json.dumps(list(ids[name])).encode())
     return digest.hexdigest()[:32]
 
 
@@ -226,8 +145,8 @@ def _write(path: Path, maps: Maps) -> None:
     """Keep maps on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {"order": list(maps.positions), "trust": dict(maps.trust), "overlap": dict(maps.overlap)}
+    written = np.frombuffer(json.dumps({**facts, "repeatable": maps.repeatable}).encode(), dtype=np.uint8).copy()
     numbered = {str(number): values for number, values in enumerate(maps.positions.values())}
-    written = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8).copy()
     write_bytes_atomically(path, save({**numbered, "facts": written}))
 
 
@@ -236,10 +155,4 @@ def _read(path: Path) -> Maps:
     stored = load_file(path)
     facts = json.loads(stored.pop("facts").tobytes())
     positions = {name: stored[str(number)] for number, name in enumerate(facts["order"])}
-    return Maps(positions, facts["trust"], facts["overlap"])
-
-
-def _numba_cache() -> Path:
-    """Where compiled code is kept between processes."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "mcnlab" / "numba"
+    return Maps(positions, facts["trust"], facts["overlap"], repeatable=facts["repeatable"])

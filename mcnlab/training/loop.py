@@ -13,6 +13,7 @@ from torch import nn
 from mcnlab.data.loading import TrainingClips
 from mcnlab.distributed import from_first, largest_over_ranks, rank, wait_for_all, world_size
 from mcnlab.errors import StoppedError
+from mcnlab.models.davenet import DaveNet
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.training.checkpoint import (
     Position,
@@ -23,6 +24,7 @@ from mcnlab.training.checkpoint import (
     load_newest,
     save_checkpoint,
 )
+from mcnlab.training.compiling import compile_audio
 from mcnlab.training.metrics_log import MetricsLog, cut_back
 from mcnlab.training.normalization import span_processes
 from mcnlab.training.prefetch import BatchStream
@@ -47,6 +49,8 @@ class LoopSettings:
     """Stop every stage after so many steps, whatever its epochs say."""
     prefetch: int = 2
     """Batches that are made while a step computes; 0: none."""
+    compile: bool = False
+    """Let torch compile DaveNet."""
     step: StepSettings = field(default_factory=StepSettings)
 
 
@@ -73,6 +77,9 @@ class Trainer:
     def __post_init__(self) -> None:
         if world_size() > 1:
             span_processes(self.model)
+        recompute_audio(self.model, self.settings.step.chunk is not None and self.settings.step.coupled_whole)
+        if self.settings.compile:
+            compile_audio(self.model)
         self.device = next(self.model.parameters()).device
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.step.precision == "float16", init_scale=1024.0
@@ -211,7 +218,7 @@ class Trainer:
 
     def _renew_optimizer(self) -> None:
         """Adam without memory; it is always over all parameters, and skips those that get no gradient."""
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.lr)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.lr, fused=True)
 
     @property
     def _log_path(self) -> Path:
@@ -222,6 +229,13 @@ class Trainer:
     def _checkpoints(self) -> Path:
         """Where the run's checkpoints lie."""
         return self.folder / "checkpoints"
+
+
+def recompute_audio(model: MultimodalModel, wanted: bool) -> None:
+    """Let DaveNet keep its insides for the backward pass, or compute them again."""
+    for module in model.modules():
+        if isinstance(module, DaveNet):
+            module.recompute = wanted
 
 
 def freeze(model: MultimodalModel, modalities: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """One training step, in the order it happens."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -8,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mcnlab.batch import Batch, Outputs
-from mcnlab.distributed import average_gradients, gather_rows, largest_over_ranks, rows_by_rank
+from mcnlab.distributed import gather_rows, rows_by_rank
 from mcnlab.models.multimodal import MultimodalModel
+from mcnlab.training.averaging import averaged_backward
+from mcnlab.training.chunks import Forward, chunked_forward, whole_forward
 from mcnlab.training.predict_term import mean_inputs, reads_means
 from mcnlab.training.terms import Active, Term, TermValue
 from mcnlab.training.watch import check_finite
@@ -42,6 +45,10 @@ class StepSettings:
     precision: str = "float32"
     max_grad_norm: float = float("inf")
     """Gradients longer than this are shortened; infinity leaves them alone."""
+    chunk: int | None = None
+    """Clips of this process that go through the model at a time; None takes all of them."""
+    coupled_whole: bool = True
+    """With chunks: modalities with a batch normalization on their way go all at once, which is exact."""
 
 
 def train_step(
@@ -77,23 +84,47 @@ def train_step(
     Raises:
         NonFiniteError: a term is NaN or infinite; nothing was updated.
     """
+    own = forward(model, batch, active, settings)
     with autocast(settings.precision, batch.clips.device.type):
-        own = model(batch, active.modalities, pairs=active.pairs, even_without=held_anywhere(batch.captioned))
-        everyone, outputs = gathered(batch, own, means=any(reads_means(term) for term in terms))
+        everyone, outputs = gathered(batch, own.outputs, means=any(reads_means(term) for term in terms))
         values = {term.name: term(model, everyone, outputs, active) for term in terms}
-    check_finite(values, everyone, outputs, stage=stage, step=active.step, clip_name=clip_name)
     loss = weighted_sum(terms, values)
 
     optimizer.zero_grad(set_to_none=True)
-    grad_norm = 0.0
+    grad_norm = torch.zeros(())
     if loss is not None:
-        scaler.scale(loss).backward()
-        average_gradients(model.parameters())
+        averaged_backward(model.parameters(), [scaler.scale(loss).backward, *own.backwards])
         scaler.unscale_(optimizer)
-        grad_norm = float(nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm))
+        grad_norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    numbers = on_host({"loss": loss, "grad_norm": grad_norm, **flat_values(values)})  # one transfer
+    loss_now, norm_now = numbers.pop("loss", 0.0), numbers.pop("grad_norm")
+    check_finite(numbers, everyone, outputs, stage=stage, step=active.step, clip_name=clip_name)
+    if loss is not None:
+        if math.isfinite(settings.max_grad_norm):
+            nn.utils.clip_grads_with_norm_(model.parameters(), settings.max_grad_norm, grad_norm)
         scaler.step(optimizer)
         scaler.update()
-    return 0.0 if loss is None else loss.item(), grad_norm, flat_values(values)
+    return loss_now, norm_now, numbers
+
+
+def forward(model: MultimodalModel, batch: Batch, active: Active, settings: StepSettings) -> Forward:
+    """The outputs of this process's clips, made at once or in chunks."""
+
+    def context() -> AbstractContextManager[object]:
+        return autocast(settings.precision, batch.clips.device.type)
+
+    if settings.chunk is None:
+        with context():
+            return whole_forward(model, batch, active.modalities, active.pairs)
+    return chunked_forward(
+        model,
+        batch,
+        active.modalities,
+        active.pairs,
+        chunk=settings.chunk,
+        coupled_whole=settings.coupled_whole,
+        autocast=context,
+    )
 
 
 def autocast(precision: str, device: str) -> AbstractContextManager[object]:
@@ -101,12 +132,6 @@ def autocast(precision: str, device: str) -> AbstractContextManager[object]:
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device, dtype=PRECISIONS[precision])
-
-
-def held_anywhere(present: Mapping[str, Tensor]) -> list[str]:
-    """The modalities that some clip of some process has."""
-    held = largest_over_ranks(torch.stack([flags.any() for flags in present.values()]).int().cpu())
-    return [modality for modality, has in zip(present, held.tolist(), strict=True) if has]
 
 
 def gathered(batch: Batch, outputs: Outputs, *, means: bool = False) -> tuple[Batch, Outputs]:
@@ -138,11 +163,18 @@ def weighted_sum(terms: Sequence[Term], values: dict[str, TermValue]) -> Tensor 
     return torch.stack([summand.float() for summand in summands]).sum() if summands else None
 
 
-def flat_values(values: dict[str, TermValue]) -> dict[str, float]:
+def flat_values(values: Mapping[str, TermValue]) -> dict[str, Tensor | None]:
     """Every term and part by its name."""
-    flat = {}
+    flat: dict[str, Tensor | None] = {}
     for term, value in values.items():
-        if value.total is not None:
-            flat[term] = value.total.item()
-        flat |= {f"{term}.{part}": number.item() for part, number in value.parts.items()}
+        flat[term] = value.total
+        flat |= {f"{term}.{part}": number for part, number in value.parts.items()}
     return flat
+
+
+def on_host(scalars: Mapping[str, Tensor | None]) -> dict[str, float]:
+    """Numbers by name, without those that are None, brought from the device in one transfer."""
+    there = {name: x.detach().double() for name, x in scalars.items() if x is not None}
+    device = next((x.device for x in there.values() if x.device.type != "cpu"), torch.device("cpu"))
+    stacked = torch.stack([x.to(device) for x in there.values()])
+    return dict(zip(there, stacked.tolist(), strict=True))

@@ -1,17 +1,17 @@
 """The watch on non-finite losses: it names the term, the modality, the stage, the step and the clips."""
 
+import math
 from collections.abc import Callable, Mapping
 
 from mcnlab.batch import Batch, Outputs
 from mcnlab.errors import NonFiniteError
-from mcnlab.training.terms import TermValue
 
 CLIPS_NAMED = 5
 """Most clips that an error lists by name."""
 
 
 def check_finite(
-    values: Mapping[str, TermValue],
+    values: Mapping[str, float],
     batch: Batch,
     outputs: Outputs,
     *,
@@ -22,7 +22,7 @@ def check_finite(
     """Refuse to go on with a term that is NaN or infinite.
 
     Args:
-        values: by term: its value and parts.
+        values: by `term` and `term.part`, already on the host.
         batch: the clips.
         outputs: what the model made of them.
         stage: name of the stage.
@@ -32,15 +32,15 @@ def check_finite(
     Raises:
         NonFiniteError: a part of a term is not finite.
     """
-    for term, value in values.items():
-        for part, number in value.parts.items():
-            if not bool(number.isfinite()):
-                guilty = _guilty_clips(part, batch, outputs)
-                named = ", ".join(clip_name(int(clip)) for clip in guilty[:CLIPS_NAMED])
-                more = f" and {len(guilty) - CLIPS_NAMED} more" if len(guilty) > CLIPS_NAMED else ""
-                raise NonFiniteError(
-                    f"term {term} of {part} is {number.item()} in stage {stage}, step {step}, clips {named}{more}"
-                )
+    for name, number in values.items():
+        term, _, part = name.partition(".")
+        if part and not math.isfinite(number):
+            guilty = _guilty_clips(part, batch, outputs)
+            named = ", ".join(clip_name(int(clip)) for clip in guilty[:CLIPS_NAMED])
+            more = f" and {len(guilty) - CLIPS_NAMED} more" if len(guilty) > CLIPS_NAMED else ""
+            raise NonFiniteError(
+                f"term {term} of {part} is {number} in stage {stage}, step {step}, clips {named}{more}"
+            )
 
 
 def _guilty_clips(part: str, batch: Batch, outputs: Outputs) -> list[int]:
