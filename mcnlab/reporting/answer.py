@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mcnlab.reporting.comparison import differences_from
 from mcnlab.reporting.information import views_in_words
+from mcnlab.reporting.objectives import objectives_in_words
 from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, PAIRS, STAGED, Recipe
 from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
 from mcnlab.reporting.views import view_lines
@@ -44,6 +45,7 @@ def answer(summary: StudySummary) -> list[Part]:
         return [Part("", "No run has finished yet, so there is no answer.")]
     parts = [
         _views(summary),
+        _objectives(summary),
         _retained(summary),
         _elsewhere(summary),
         _added(summary),
@@ -57,6 +59,12 @@ def _views(summary: StudySummary) -> Part | None:
     """What the number of views and the information that they share mean for one of them."""
     lead, points = views_in_words(summary)
     return Part("Number of views" if view_lines(summary) else "Shared information", lead, points) if lead else None
+
+
+def _objectives(summary: StudySummary) -> Part | None:
+    """Contrast against prediction, where a study holds them against each other."""
+    found = objectives_in_words(summary)
+    return None if found is None else Part(*found)
 
 
 def _retained(summary: StudySummary) -> Part | None:

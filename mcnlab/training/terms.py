@@ -1,6 +1,6 @@
 """The terms of the objective: each turns a batch and its embeddings into one number and its named parts."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,9 +21,6 @@ from mcnlab.losses.kmeans import Share, faithful_kmeans, unit_kmeans
 from mcnlab.losses.reconstruction import reconstruction_error
 from mcnlab.models.multimodal import MultimodalModel, reconstruction_target
 from mcnlab.numerics import key_seed, l2_normalize
-
-FEWEST_CLIPS = 2
-"""A contrast needs something to be told apart from."""
 
 
 @dataclass(frozen=True)
@@ -55,34 +52,6 @@ class Active:
     pairs: tuple[str, ...]
     step: int
     """Steps of the run so far; decides when clusters are fitted again."""
-
-
-class ContrastTerm(nn.Module):
-    """Sum of the contrastive losses of the active pairs, each in its own space, over clips that have both modalities.
-
-    Args:
-        weight: factor of the term.
-        loss: (rows, dim), (rows, dim) → scalar.
-    """
-
-    name = "contrast"
-
-    def __init__(self, *, weight: float, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.weight = weight
-        self.loss = loss
-
-    def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:
-        """Loss of every active pair that at least two clips have."""
-        parts, flags = {}, on_host(outputs.present)
-        for pair in active.pairs:
-            first, second = pair_modalities(pair)
-            space = model.graph.space_of_pair[pair]
-            both = flags[first] & flags[second]
-            if int(both.sum()) >= FEWEST_CLIPS:
-                x, y = outputs.embeddings[first, space], outputs.embeddings[second, space]
-                parts[pair] = self.loss(rows_with(both, x), rows_with(both, y))
-        return TermValue(torch.stack(list(parts.values())).sum() if parts else None, parts)
 
 
 class ReconstructTerm(nn.Module):
