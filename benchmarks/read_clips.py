@@ -30,7 +30,8 @@ from mcnlab.data.drawn_clips import DrawnClips, PublishedDraws
 from mcnlab.data.importers.howto100m import import_howto100m
 from mcnlab.data.loading import ClipWindow
 from mcnlab.data.store import Store, open_store
-from mcnlab.experiment.build import build_loop, build_model, build_stages, build_terms, build_training_source
+from mcnlab.experiment.build import build_loop, build_model, build_stages, build_training_source
+from mcnlab.experiment.objective import build_terms
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.training.loop import Trainer
 from mcnlab.training.stages import PrefixCache

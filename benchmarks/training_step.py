@@ -28,8 +28,9 @@ from mcnlab.batch import Batch, pair_modalities
 from mcnlab.losses.contrastive import masked_margin_softmax
 from mcnlab.models.graph import shared_graph
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
+from mcnlab.training.contrast_term import ContrastTerm
 from mcnlab.training.step import StepSettings, autocast, forward, gathered, train_step, weighted_sum
-from mcnlab.training.terms import Active, ClusterSizes, ClusterTerm, ContrastTerm, ReconstructTerm, Term
+from mcnlab.training.terms import Active, ClusterSizes, ClusterTerm, ReconstructTerm, Term
 
 MODALITIES, PAIRS = ("video", "audio", "text"), ("va", "vt", "at")
 MARGIN, CLUSTERS, REFIT_EVERY, MOST_ROUNDS, TOLERANCE = 0.001, 256, 20, 100, 1e-4
@@ -203,7 +204,11 @@ class Ours:
         state = {"queue_joint": queue, "centroids_joint": centroids}
         state["_extra_state"] = torch.tensor([[0, size.queue, 1]])  # newest row in slot 0, full, fitted
         cluster.load_state_dict(state)
-        contrast = ContrastTerm(weight=1.0, loss=lambda x, y: masked_margin_softmax(x @ y.T, margin=MARGIN))
+        contrast = ContrastTerm(
+            weight=1.0,
+            loss=lambda x, y, temperature, present: masked_margin_softmax(x @ y.T, margin=MARGIN),
+            temperature=1.0,
+        )
         self.terms: list[Term] = [contrast, cluster, ReconstructTerm(weight=RECONSTRUCT_WEIGHT, detach=False)]
         self.optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)

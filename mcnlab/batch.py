@@ -1,7 +1,7 @@
 """The structures that flow between the parts: what goes into a model, and what comes out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,7 +9,26 @@ from torch import Tensor
 
 from mcnlab.modalities import MODALITIES, pair_modalities
 
-__all__ = ["MODALITIES", "Batch", "Outputs", "pair_modalities"]
+__all__ = ["MODALITIES", "Batch", "Candidates", "Outputs", "pair_modalities"]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Captions near in time to those of some clips, any of which may say what a clip shows."""
+
+    words: Float[Tensor, "clips others words dim"]
+    """Word vectors; zeros where a caption is absent."""
+    lengths: Int[Tensor, "clips others"]
+    """How many words are real; 0 where a caption is absent."""
+
+    @property
+    def present(self) -> Bool[Tensor, "clips others"]:
+        """Which of them are there."""
+        return self.lengths > 0
+
+    def to(self, device: torch.device) -> "Candidates":
+        """The same captions on another device."""
+        return Candidates(self.words.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,15 @@ class Batch:
     """By modality: which clips have it."""
     clips: Int[Tensor, " clips"]
     """Place of each clip in its source, to name it in an error."""
+    candidates: Candidates | None = None
+    """Further captions of the clips, beside their own in `inputs`; None where no loss takes them."""
+
+    @property
+    def captioned(self) -> Mapping[str, Bool[Tensor, " clips"]]:
+        """As `present`; text also where a clip has but a candidate caption."""
+        if self.candidates is None:
+            return self.present
+        return {**self.present, "text": self.present["text"] | self.candidates.present.any(dim=1)}
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -44,6 +72,7 @@ class Batch:
             lengths,
             present,
             self.clips.to(device, non_blocking=True),
+            None if self.candidates is None else self.candidates.to(device),
         )
 
 
@@ -62,3 +91,7 @@ class Outputs:
     """By (modality, space): the vectors that are compared."""
     present: Mapping[str, Bool[Tensor, " clips"]]
     """By modality: which clips have it."""
+    candidates: Mapping[str, Float[Tensor, "clips others _"]] = field(default_factory=dict)
+    """By space: embeddings of the candidate captions beside the own one; empty without any."""
+    candidates_present: Bool[Tensor, "clips others"] | None = None
+    """Which of these captions are there."""

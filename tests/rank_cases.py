@@ -12,7 +12,8 @@ from torch import nn
 from mcnlab.data.store import open_store
 from mcnlab.distributed import gather_rows, process_group, sum_over_ranks
 from mcnlab.errors import StoppedError
-from mcnlab.experiment.build import build_loop, build_model, build_source, build_stages, build_terms
+from mcnlab.experiment.build import build_loop, build_model, build_stages, build_training_source
+from mcnlab.experiment.objective import build_terms, training_facts
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.processes import die_with_parent
 from mcnlab.training.averaging import average_gradients, averaged_backward
@@ -31,10 +32,23 @@ CASES = {
     "ranks without sound": {"store": "holed", "stages": "VAT", "training": {"batch": 6}},
     "clips that cannot be shared out evenly": {"store": "holed", "stages": "AV_T", "training": {"batch": 15}},
     "fewer clips than ranks": {"stages": "VAT", "terms": {"contrast": {}}, "training": {"batch": 3}},
+    "a memory bank": {"store": "holed", "stages": "VAT", "terms": {"contrast": {"loss": "memory_bank"}}},
+    "noise contrast, learned temperature": {
+        "stages": "VAT",
+        "terms": {"contrast": {"loss": "memory_bank", "bank": {"form": "nce"}, "learn_temperature": True}},
+    },
+    "candidate captions": {
+        "store": "holed",
+        "stages": "VAT",
+        "terms": {"contrast": {"loss": "mil_nce"}},
+        "data": {"candidates": 3},
+    },
+    "prediction": {"store": "holed", "stages": "VAT", "terms": {"predict": {}}, "training": {"batch": 15}},
     "a frozen tower": {"stages": [{"epochs": 3, "modalities": ["video", "audio", "text"], "frozen": ["audio"]}]},
 }
 CHUNKED = {
     "in chunks": "three terms in stages",
+    "candidate captions, in chunks": "candidate captions",
     "missing modalities, in chunks": "missing modalities",
     "fewer clips than ranks, in chunks": "fewer clips than ranks",
 }
@@ -54,7 +68,7 @@ def trainer(folder, case, *, name):
     store = open_store(folder / changes.pop("store", "whole"))
     base = {
         "experiment": "test",
-        "data": {"store": str(store.path)},
+        "data": {"store": str(store.path), **changes.pop("data", {})},
         "terms": MCN,
         "model": {"dim": 8, "audio_width": 16, "audio_blocks": 1, "decoder_hidden": 8, "audio_frames": 64, "words": 4},
     }
@@ -63,11 +77,11 @@ def trainer(folder, case, *, name):
     wanted = ExperimentSettings.parse({**base, **changes, "training": training}, source="test")
     run = folder / name / case.replace(" ", "-")
     run.mkdir(parents=True, exist_ok=True)
-    model = build_model(wanted, store, seed=0)
+    model, source = build_model(wanted, store, seed=0), build_training_source(wanted, store, shuffle_seed=None)
     return Trainer(
         model=model,
-        terms=build_terms(wanted, model.graph, seed=0),
-        source=build_source(wanted, store, "train", shuffle_seed=None),
+        terms=build_terms(wanted, model.graph, seed=0, facts=training_facts(wanted, source, seed=0)),
+        source=source,
         stages=build_stages(wanted),
         settings=build_loop(wanted, seed=0),
         folder=run,

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from mcnlab.errors import ConfigError, ShapeError
-from mcnlab.losses.memory_bank import bank_nce, bank_normalizer, bank_scores, bank_softmax, first_bank, moved_rows
+from mcnlab.losses.memory_bank import (
+    WHOLE_BANK,
+    bank_nce,
+    bank_normalizer,
+    bank_scores,
+    bank_softmax,
+    first_bank,
+    moved_rows,
+)
 
 CMC = dict(np.load(Path(__file__).parent / "golden" / "cmc_softmax.npz", allow_pickle=False))
 VIEWS = ("l", "ab")
@@ -74,3 +82,17 @@ def test_refusals_quote_the_value():
         bank_scores(torch.ones(2, 2), torch.ones(4, 2), torch.zeros(2, 3, dtype=torch.int64), temperature=0.0)
     with pytest.raises(ConfigError, match=r"from 0 to 1, got 1\.5"):
         moved_rows(torch.ones(2, 2), torch.tensor([0]), torch.ones(1, 2), momentum=1.5)
+
+
+def test_a_bank_that_is_multiplied_whole_gives_the_scores_of_picked_rows():
+    draw = torch.Generator().manual_seed(0)
+    anchors = torch.randn(3, 6, generator=draw, dtype=torch.float64).requires_grad_()
+    bank = torch.randn(WHOLE_BANK * 5 + 1, 6, generator=draw, dtype=torch.float64)
+    candidates = torch.randint(len(bank) - 1, (3, 5), generator=draw)
+    picked = bank_scores(anchors, bank, candidates, temperature=0.2)
+    short = bank[:-1].clone()
+    whole = bank_scores(anchors, short, candidates, temperature=0.2)
+    torch.testing.assert_close(whole, picked, rtol=1e-12, atol=1e-12)
+    short.zero_()  # as when the bank takes in the batch before gradients are asked for
+    expected, found = (torch.autograd.grad(bank_softmax(scores), anchors)[0] for scores in (picked, whole))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

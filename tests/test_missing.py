@@ -14,17 +14,18 @@ from mcnlab.experiment.build import (
     build_model,
     build_source,
     build_stages,
-    build_terms,
     build_training_source,
     prefix_keys,
 )
 from mcnlab.experiment.folder import run_key
+from mcnlab.experiment.objective import build_terms
 from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.losses.contrastive import mil_nce
+from mcnlab.training.contrast_term import ContrastTerm
 from mcnlab.training.loop import Trainer
 from mcnlab.training.stages import PrefixCache
-from mcnlab.training.terms import Active, ContrastTerm
+from mcnlab.training.terms import Active
 from tests.small_store import make_store
 
 SIZES = {"dim": 8, "audio_width": 8, "audio_blocks": 1, "decoder_hidden": 8, "audio_frames": 32, "words": 4}

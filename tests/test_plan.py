@@ -141,6 +141,41 @@ def test_a_fit_of_the_clusters_costs_more_than_an_assignment():
     assert fit - plain >= 2 * (queue + batch) * 6144 * 256  # at least one assignment of all rows
 
 
+SMALL = {
+    "experiment": "small",
+    "stages": "VT",
+    "data": {"store": "nowhere"},
+    "model": {"dim": 32, "audio_width": 16, "audio_blocks": 1, "decoder_hidden": 16},
+}
+
+
+def test_a_memory_bank_holds_a_row_for_every_clip_and_side_of_a_pair():
+    wanted = ExperimentSettings.parse({**SMALL, "terms": {"contrast": {"loss": "memory_bank"}}}, source="test")
+    few, many = (
+        step_cost(wanted, DIMS, build_stages(wanted)[0], StepSize(8, 8, refit=False, clips=clips))
+        for clips in (100, 1100)
+    )
+    assert many.checkpoint_bytes - few.checkpoint_bytes == 1000 * 2 * (4 * 32 + 8)  # an embedding and a place
+    assert many.weights == few.weights
+
+
+def test_three_candidates_cost_the_text_tower_three_times_as_much():
+    counts = []
+    for candidates in (1, 3):
+        changed = {"terms": {"contrast": {"loss": "mil_nce"}}, "data": {"store": "nowhere", "candidates": candidates}}
+        cost = cost_of(ExperimentSettings.parse({**SMALL, **changed}, source="test"), local=8)
+        counts.append(sum(op.flops for op in cost.ops if op.part == "text tower"))
+    assert counts[1] == 3 * counts[0]
+
+
+@pytest.mark.parametrize("predict", [{"loss": "l2"}, {"loss": "codes", "codes": 16}])
+def test_predictors_are_reckoned_with(predict):
+    wanted = ExperimentSettings.parse({**SMALL, "terms": {"predict": predict}}, source="test")
+    cost = cost_of(wanted, local=8)
+    assert sum(op.flops for op in cost.ops if op.part == "predict term") > 0
+    assert cost.gradient_bytes < 4 * cost.weights, "the tower of audio does not train"
+
+
 def test_a_smaller_share_of_the_batch_leaves_the_terms_as_they_are():
     settings = ExperimentSettings.parse(PAPER, source="test")
     whole, half = cost_of(settings, local=64), cost_of(settings, local=32, total=64)

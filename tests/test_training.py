@@ -10,7 +10,8 @@ import torch
 from mcnlab.batch import Batch, Outputs
 from mcnlab.data.loading import ClipWindow, epoch_order, mel_frames, rows_between
 from mcnlab.errors import CheckpointError, ConfigError, DataError, NonFiniteError, StoppedError
-from mcnlab.experiment.build import build_loop, build_model, build_source, build_stages, build_terms, prefix_keys
+from mcnlab.experiment.build import build_loop, build_model, build_stages, build_training_source, prefix_keys
+from mcnlab.experiment.objective import build_terms, training_facts
 from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.training.checkpoint import list_checkpoints
@@ -52,11 +53,11 @@ def settings(store, **changes):
 def trainer(store, folder, *, seed=0, prefixes=None, **changes):
     wanted = settings(store, **changes)
     folder.mkdir(exist_ok=True)
-    source = build_source(wanted, store, "train", shuffle_seed=None)
+    source = build_training_source(wanted, store, shuffle_seed=None)
     model = build_model(wanted, store, seed=seed)
     return Trainer(
         model=model,
-        terms=build_terms(wanted, model.graph, seed=seed),
+        terms=build_terms(wanted, model.graph, seed=seed, facts=training_facts(wanted, source, seed=seed)),
         source=source,
         stages=build_stages(wanted),
         settings=build_loop(wanted, seed=seed),

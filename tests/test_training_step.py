@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from mcnlab.data.store import open_store
 from mcnlab.errors import ConfigError
-from mcnlab.experiment.build import build_loop, build_model, build_source, build_stages, build_terms
+from mcnlab.experiment.build import build_loop, build_model, build_source, build_stages
+from mcnlab.experiment.objective import build_terms
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models import convolution
 from mcnlab.models.convolution import TimeNorm, WideConvolution, channels_innermost, convolved

@@ -1,7 +1,7 @@
 """Batches of clips from a store, in an order that depends on the seed and the epoch alone."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from mcnlab.batch import Batch
 from mcnlab.data import cutting
+from mcnlab.data.candidates import near_captions
 from mcnlab.data.cutting import NewArray, StoredTrack
 from mcnlab.data.raw_frames import cut_frames, frame_shape, new_frames
 from mcnlab.data.store import Store
@@ -86,6 +87,7 @@ class ClipSource:
         shuffle_seed: when given, some modalities are dealt to other clips at random, each once: the control in which
             pairs mean nothing.
         shuffled: the modalities that are dealt then.
+        candidates: captions of each clip, its own and the nearest in time; a clip's candidates are dealt with its own.
 
     Raises:
         DataError: the split does not exist or is empty.
@@ -99,6 +101,7 @@ class ClipSource:
         window: ClipWindow,
         shuffle_seed: int | None = None,
         shuffled: Collection[str] = DEALT,
+        candidates: int = 1,
     ) -> None:
         if split not in store.splits or store.splits[split] == 0:
             raise DataError(f"{store.path}: no clips in split {split!r}; splits are {dict(store.splits)}")
@@ -112,6 +115,7 @@ class ClipSource:
         for modality in store.modalities:
             self._arrays[modality], lengths = self._cut(modality)
             self._lengths[modality] = np.where(self.clips[f"has_{modality}"], lengths, 0)
+        self._near = near_captions(self.clips, candidates) if candidates > 1 and "text" in self._arrays else None
         if shuffle_seed is not None:
             self._shuffle(shuffle_seed, shuffled)
 
@@ -153,7 +157,10 @@ class ClipSource:
             rows, picked = (self._word_table, arrays[places]) if modality == "text" else (arrays, places)
             inputs[modality] = picked_rows(rows, picked, new=new)
             lengths[modality] = self._lengths[modality][places]
-        return batch_of(inputs, lengths, places)
+        near = None
+        if self._near is not None:
+            near = self._near.of(places, self._arrays["text"], self._lengths["text"], self._word_table, new=new)
+        return replace(batch_of(inputs, lengths, places), candidates=near)
 
     def _cut(self, modality: str) -> tuple[np.ndarray, np.ndarray]:
         """All clips' inputs of one modality, and how much of each is real; 0 means that the clip lacks it."""
@@ -178,6 +185,8 @@ class ClipSource:
                 dealt = key_generator(seed, "shuffled pairs", modality).permutation(len(self))
                 self._arrays[modality] = self._arrays[modality][dealt]
                 self._lengths[modality] = self._lengths[modality][dealt]
+                if modality == "text" and self._near is not None:
+                    self._near = self._near.dealt(dealt)
 
 
 class ClipCutter:

@@ -58,13 +58,16 @@ class ThinnedClips:
         """The same in the form in which the source keeps it; see `TrainingClips`."""
         batch = self.source.kept_batch(places, new=new)
         inputs, lengths, present = dict(batch.inputs), dict(batch.lengths), dict(batch.present)
+        near = batch.candidates
         for modality, lost in self.lost.items():
             here = torch.from_numpy(lost[places])
             if modality in inputs and bool(here.any()):
                 inputs[modality][here] = 0  # memory of this batch alone
                 lengths[modality] = lengths[modality].masked_fill(here, 0)
                 present[modality] = present[modality] & ~here
-        return replace(batch, inputs=inputs, lengths=lengths, present=present)
+                if modality == "text" and near is not None:
+                    near = replace(near, lengths=near.lengths.masked_fill(here[:, None], 0))
+        return replace(batch, inputs=inputs, lengths=lengths, present=present, candidates=near)
 
 
 def lost_clips(clips: int, share: float, modality: str, *, seed: int) -> np.ndarray:

@@ -3,11 +3,10 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 import mcnlab
 from mcnlab.data.drawn_clips import DrawnClips, PublishedDraws, WindowDraws
@@ -19,8 +18,8 @@ from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
 from mcnlab.experiment.graphs import GraphSettings, graph_of
 from mcnlab.experiment.mixed import chosen_tracks, opened_stores
-from mcnlab.experiment.settings import ClusterSettings, ContrastSettings, ExperimentSettings
-from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce
+from mcnlab.experiment.objective import takes_several_captions
+from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.modalities import group_name
 from mcnlab.models.graph import Graph
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
@@ -28,7 +27,6 @@ from mcnlab.models.published import PublishedWeights, check_published_weights, l
 from mcnlab.training.loop import LoopSettings
 from mcnlab.training.stages import Stage
 from mcnlab.training.step import StepSettings
-from mcnlab.training.terms import ClusterSizes, ClusterTerm, ContrastTerm, ReconstructTerm, Term
 
 LEARNING_PACKAGES = ("data", "models", "losses", "training")
 """Packages whose code decides what a trained stage looks like."""
@@ -74,7 +72,11 @@ def _clips_of_store(settings: ExperimentSettings, store: Store, *, shuffle_seed:
     """The training clips of one store: as they stand there, or drawn anew every epoch."""
     data = settings.data
     if data.sampling == "captions":
-        return build_source(settings, store, data.train_split, shuffle_seed=shuffle_seed)
+        clips, split, window = chosen_tracks(settings, store), data.train_split, clip_window(settings)
+        candidates = data.candidates if takes_several_captions(settings) else 1
+        return ClipSource(
+            clips, split, window=window, shuffle_seed=shuffle_seed, shuffled=data.dealt, candidates=candidates
+        )
     rule = (
         PublishedDraws(data.clips_per_video, data.min_time_s)
         if data.sampling == "published"
@@ -120,9 +122,17 @@ def sized_model(
         settings.model.video_backbone,
         settings.model.video_padding,
     )
-    graph = model_graph(settings, tuple(input_dims))
-    decoders = settings.terms.reconstruct is not None
-    return MultimodalModel(sizes, graph, faithful=settings.mode == "faithful", decoders=decoders, seed=seed)
+    graph, predict, contrast = model_graph(settings, tuple(input_dims)), settings.terms.predict, settings.terms.contrast
+    predicted = {m: predict.codebook_entries or width for m, width in input_dims.items()} if predict else {}
+    return MultimodalModel(
+        sizes,
+        graph,
+        faithful=settings.mode == "faithful",
+        decoders=settings.terms.reconstruct is not None,
+        seed=seed,
+        predicted=predicted,
+        temperatures={"contrast": contrast.temperature} if contrast and contrast.learn_temperature else {},
+    )
 
 
 def model_graph(settings: ExperimentSettings, modalities: Sequence[str]) -> Graph:
@@ -179,58 +189,6 @@ def check_weights(settings: ExperimentSettings, store: Store) -> list[str]:
         model = build_model(settings, store, seed=0)
     found = check_published_weights(settings.model.weights, model)
     return [f"{settings.model.weights}: {sentence}" for sentence in found.lines()]
-
-
-def build_terms(settings: ExperimentSettings, graph: Graph, *, seed: int) -> dict[str, Term]:
-    """The summands of the objective by name."""
-    faithful = settings.mode == "faithful"
-    terms: dict[str, Term] = {}
-    if (contrast := settings.terms.contrast) is not None:
-        terms["contrast"] = ContrastTerm(
-            weight=contrast.weight,
-            loss=pair_loss(contrast, faithful=faithful),
-            keeps_lone=contrast.loss == "mil_nce",
-        )
-    if (cluster := settings.terms.cluster) is not None:
-        terms["cluster"] = ClusterTerm(
-            weight=cluster.weight,
-            sizes=cluster_sizes(cluster, batch=settings.training.batch),
-            spaces={name: space.dim or settings.model.dim for name, space in graph.spaces.items()},
-            faithful=faithful,
-            temperature=cluster.temperature,
-            margin=cluster.margin,
-            divide=cluster.divide,
-            seed=seed,
-        )
-    if (reconstruct := settings.terms.reconstruct) is not None:
-        terms["reconstruct"] = ReconstructTerm(weight=reconstruct.weight, detach=not faithful)
-    return terms
-
-
-def cluster_sizes(cluster: ClusterSettings, *, batch: int) -> ClusterSizes:
-    """Sizes of the clustering term.
-
-    Raises:
-        ConfigError: there are more clusters than k-means will ever see rows.
-    """
-    rows_per_step = max(1, round(batch * cluster.queue_share))
-    queue_rows = cluster.queue_batches * rows_per_step
-    if cluster.clusters > queue_rows + batch:
-        raise ConfigError(
-            f"terms.cluster.clusters: {cluster.clusters} clusters, but k-means sees at most {queue_rows + batch} rows "
-            f"(queue {queue_rows} + batch {batch})"
-        )
-    return ClusterSizes(cluster.clusters, queue_rows, rows_per_step, cluster.refit_every)
-
-
-def pair_loss(contrast: ContrastSettings, *, faithful: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of two modalities' embeddings; cosines over a temperature in sound mode, else raw dot products."""
-    scale = 1.0 if faithful else contrast.temperature
-    if contrast.loss == "info_nce":
-        return functools.partial(info_nce, temperature=contrast.temperature)
-    if contrast.loss == "mil_nce":
-        return functools.partial(mil_nce, temperature=None if faithful else contrast.temperature)
-    return lambda x, y: masked_margin_softmax(x @ y.T / scale, margin=contrast.margin)
 
 
 def build_stages(settings: ExperimentSettings) -> list[Stage]:

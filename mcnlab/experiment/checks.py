@@ -10,8 +10,9 @@ from mcnlab.errors import ConfigError, DataError
 from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
-from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks, cluster_sizes
+from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks
 from mcnlab.experiment.mixed import check_mixture, opened_stores
+from mcnlab.experiment.objective import cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.transfer import units_of
 from mcnlab.modalities import pair_modalities

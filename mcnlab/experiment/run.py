@@ -21,7 +21,6 @@ from mcnlab.experiment.build import (
     build_loop,
     build_model,
     build_stages,
-    build_terms,
     build_training_source,
     choose_device,
     prefix_keys,
@@ -41,6 +40,7 @@ from mcnlab.experiment.folder import (
 from mcnlab.experiment.loaded import load_run
 from mcnlab.experiment.measure import measure
 from mcnlab.experiment.mixed import data_fingerprint, main_store
+from mcnlab.experiment.objective import build_terms, training_facts
 from mcnlab.experiment.settings import ExperimentSettings, read_experiment, with_checksum_of_weights
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically
 from mcnlab.numerics import limited_threads
@@ -224,7 +224,7 @@ def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int
     model = build_model(settings, store, seed=seed)
     start_weights(settings, model)
     model.to(device)
-    terms = build_terms(settings, model.graph, seed=seed)
+    terms = build_terms(settings, model.graph, seed=seed, facts=training_facts(settings, source, seed=seed))
     for term in terms.values():
         if isinstance(term, nn.Module):
             term.to(device)

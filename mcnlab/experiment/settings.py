@@ -7,11 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    field_validator,
     model_validator,
 )
 
@@ -23,6 +21,7 @@ from mcnlab.data.world import WorldSettings
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
 from mcnlab.experiment.pairs import PAIRS, Modality, Pair, modalities_of_stages, named_stages, names_in, with_pairs
+from mcnlab.experiment.term_settings import TERM_NAMES, ContrastSettings, TermName, TermSettings
 from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_place, pairs_among
 from mcnlab.models.graph import HeadKind
 from mcnlab.models.video3d import TimePadding, VideoKind
@@ -68,6 +67,8 @@ class DataSettings(Settings):
     """Published sampling: captions are widened until they last this long."""
     window_s: PositiveFloat = Field(default=10.0, allow_inf_nan=False)
     """Windows: length of each; they do not overlap."""
+    candidates: PositiveInt = 1
+    """Captions of each clip, its own and the nearest in time, for the losses that take several; 1 is its own alone."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -80,7 +81,12 @@ class DataSettings(Settings):
                 raise ValueError(str(error)) from error
         if self.shuffle_pairs and self.shuffle:
             raise ValueError("shuffle_pairs deals audio and text already; give it or shuffle, not both")
-        owners = {"clips_per_video": "published", "min_time_s": "published", "window_s": "windows"}
+        owners = {
+            "clips_per_video": "published",
+            "min_time_s": "published",
+            "window_s": "windows",
+            "candidates": "captions",
+        }
         for name, owner in owners.items():
             if self.sampling != owner and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to sampling: {owner}, but sampling is {self.sampling}")
@@ -138,69 +144,6 @@ class ModelSettings(Settings):
         return self
 
 
-class ContrastSettings(Settings):
-    """The contrastive loss of every pair."""
-
-    weight: NonNegativeFloat = 1.0
-    """Factor of the term."""
-    loss: Literal["masked_margin_softmax", "info_nce", "mil_nce"] = "masked_margin_softmax"
-    """Which loss."""
-    margin: NonNegativeFloat = 0.001
-    """Margin of the masked margin softmax."""
-    temperature: PositiveFloat = 0.07
-    """Divides cosines in sound mode; faithful mode compares raw dot products."""
-
-
-class ClusterSettings(Settings):
-    """The clustering term."""
-
-    weight: NonNegativeFloat = 1.0
-    """Factor of the term."""
-    clusters: PositiveInt = 256
-    """Number of clusters."""
-    queue_batches: NonNegativeInt = 20
-    """Length of the queue of past clips, in batches' shares."""
-    queue_share: PositiveFloat = Field(default=0.5, le=1.0)
-    """Part of each batch that enters the queue."""
-    refit_every: PositiveInt = 20
-    """Steps between two k-means fits."""
-    temperature: PositiveFloat = 0.1
-    """Divides cosines in sound mode."""
-    margin: NonNegativeFloat = 0.001
-    """Taken off the score of the own centroid."""
-    divide: bool = True
-    """Mean over the modalities; otherwise their sum."""
-
-
-class ReconstructSettings(Settings):
-    """The reconstruction term."""
-
-    weight: NonNegativeFloat = 50.0
-    """Factor of the term; published 50."""
-
-
-class TermSettings(Settings):
-    """The summands of the objective; a term that is not named does not exist."""
-
-    contrast: ContrastSettings | None = None
-    """Pairs are pulled together."""
-    cluster: ClusterSettings | None = None
-    """Clips are pulled to the centroid of their cluster."""
-    reconstruct: ReconstructSettings | None = None
-    """Inputs are given back from embeddings."""
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _bare_name(cls, value: Any, info: Any) -> Any:
-        """`cluster: true` and `cluster:` mean the defaults."""
-        return {} if value is True else None if value is False else value
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the terms that exist."""
-        return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
-
-
 class StageSettings(Settings):
     """Some epochs with a fixed set of active parts."""
 
@@ -210,7 +153,7 @@ class StageSettings(Settings):
     """Modalities that take part: video, audio, text, or any other view that the store has."""
     pairs: tuple[Pair, ...] | None = None
     """Pairs that are compared, or `core:video`; all pairs of the modalities when not given."""
-    terms: tuple[Literal["contrast", "cluster", "reconstruct"], ...] | None = None
+    terms: tuple[TermName, ...] | None = None
     """Terms that count; all when not given."""
     frozen: tuple[Modality, ...] = ()
     """Modalities that take part but do not train."""
@@ -359,7 +302,7 @@ class ExperimentSettings(Settings):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if not self.terms.names:
-            raise ValueError("terms: expected at least one of contrast, cluster, reconstruct")
+            raise ValueError(f"terms: expected at least one of {', '.join(TERM_NAMES)}")
         self._check_modalities()
         for number, stage in enumerate(self.stages):
             unknown = [name for name in stage.terms or () if name not in self.terms.names]
@@ -374,6 +317,7 @@ class ExperimentSettings(Settings):
         for name in self.evaluation.also:
             if name in (self.data.stores or {}):
                 raise ValueError(f"evaluation.also.{name}: data.stores has a store of that name, measured anyway")
+        self._check_terms()
         compared = graph_pairs(self.graph)
         if compared is not None and not set(self.trained_pairs) <= set(compared):
             extra = next(pair for pair in self.trained_pairs if pair not in compared)
@@ -391,6 +335,24 @@ class ExperimentSettings(Settings):
             if world is not None and modality not in world.modalities:
                 has = ", ".join(world.modalities)
                 raise ValueError(f"stages: {modality!r} is not in the world with views: {world.views}; it has {has}")
+
+    def _check_terms(self) -> None:
+        """Terms ask something of data, mode and pairs."""
+        contrast = self.terms.contrast
+        if contrast is None:
+            return
+        if contrast.learn_temperature and self.mode == "faithful":
+            raise ValueError("terms.contrast.learn_temperature: faithful mode compares without a temperature")
+        if contrast.loss == "memory_bank" and self.data.sampling != "captions":
+            raise ValueError(
+                "terms.contrast.loss: memory_bank keeps a row for every clip and needs data.sampling: captions, "
+                f"but sampling is {self.data.sampling}"
+            )
+        for pair in contrast.pair_weights:
+            if pair not in self.trained_pairs:
+                raise ValueError(
+                    f"terms.contrast.pair_weights.{pair}: no stage compares it, only {', '.join(self.trained_pairs)}"
+                )
 
     def stage_pairs(self, stage: StageSettings) -> tuple[str, ...]:
         """The pairs that a stage compares."""

@@ -10,6 +10,9 @@ from torch import Tensor
 from mcnlab.errors import ConfigError, ShapeError
 from mcnlab.numerics import l2_normalize
 
+Temperature = float | Float[Tensor, ""]
+"""What divides cosines: a number, which is checked, or a tensor that is learned, which the caller keeps above 0."""
+
 
 def masked_margin_softmax(similarity: Float[Tensor, "first second"], *, margin: float = 0.001) -> Float[Tensor, ""]:
     """Cross-entropy of the true pair in both directions, after the true pair has paid a margin.
@@ -44,7 +47,7 @@ def masked_margin_softmax(similarity: Float[Tensor, "first second"], *, margin: 
 
 
 def info_nce(
-    x: Float[Tensor, "first width"], y: Float[Tensor, "second other_width"], *, temperature: float
+    x: Float[Tensor, "first width"], y: Float[Tensor, "second other_width"], *, temperature: Temperature
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the true pair among all pairs of the batch by cosine, mean of both directions.
 
@@ -79,7 +82,7 @@ def mil_nce(
     video: Float[Tensor, "clips width"],
     text: Float[Tensor, "candidates other_width"],
     *,
-    temperature: float | None = None,
+    temperature: Temperature | None = None,
     present: Bool[Tensor, " flags"] | None = None,
 ) -> Float[Tensor, ""]:
     """Noise contrast where each clip has several candidate captions, any of which may be the right one.
@@ -124,7 +127,7 @@ def symmetric_mil_nce(
     video: Float[Tensor, "clips width"],
     text: Float[Tensor, "candidates other_width"],
     *,
-    temperature: float | None = None,
+    temperature: Temperature | None = None,
     present: Bool[Tensor, " flags"] | None = None,
 ) -> Float[Tensor, ""]:
     """`mil_nce` with a denominator for each direction, in each of which the true pairs stand once.
@@ -161,7 +164,7 @@ def symmetric_mil_nce(
 
 
 def _candidate_scores(
-    video: Tensor, text: Tensor, temperature: float | None, present: Tensor | None
+    video: Tensor, text: Tensor, temperature: Temperature | None, present: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """(clip, clip of the candidate, candidate) scores, -inf where a candidate is absent; (clips,) who has any."""
     clips, per_clip = len(video), _candidates_per_clip(video, text)
@@ -240,10 +243,23 @@ def _cross_entropy_of_diagonal(scores: Tensor) -> Tensor:
     return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
-def _scores(x: Tensor, y: Tensor, temperature: float | None) -> Tensor:
-    """Dot products, or cosines over the temperature, in full precision even under autocast."""
-    if temperature is not None and not (temperature > 0.0 and math.isfinite(temperature)):
+def check_temperature(temperature: Temperature) -> None:
+    """Refuse a number that cannot divide cosines; a tensor is not looked at, since that would wait for the device.
+
+    Args:
+        temperature: what divides cosines.
+
+    Raises:
+        ConfigError: it is a number that is not above 0, or not finite.
+    """
+    if not isinstance(temperature, Tensor) and not (temperature > 0.0 and math.isfinite(temperature)):
         raise ConfigError(f"temperature must be above 0, got {temperature}")
+
+
+def _scores(x: Tensor, y: Tensor, temperature: Temperature | None) -> Tensor:
+    """Dot products, or cosines over the temperature, in full precision even under autocast."""
+    if temperature is not None:
+        check_temperature(temperature)
     with torch.autocast(device_type=x.device.type, enabled=False):
         x, y = _widened(x), _widened(y)
         if temperature is None:

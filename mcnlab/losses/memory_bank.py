@@ -8,10 +8,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from mcnlab.errors import ConfigError, ShapeError
+from mcnlab.losses.contrastive import Temperature, check_temperature
 from mcnlab.numerics import l2_normalize
 
 EPSILON = 1e-7
 """Keeps the published noise-contrastive ratios away from 0 / 0."""
+WHOLE_BANK = 4
+"""On a CPU a bank at most so many times as long as a row of candidates is multiplied whole: cheaper than picking."""
 
 
 def first_bank(clips: int, dim: int, *, generator: torch.Generator) -> Float[Tensor, "clips dim"]:
@@ -36,7 +39,7 @@ def bank_scores(
     bank: Float[Tensor, "clips dim"],
     candidates: Int[Tensor, "rows candidates"],
     *,
-    temperature: float,
+    temperature: Temperature,
 ) -> Float[Tensor, "rows candidates"]:
     """Cosine of every anchor with its candidates out of the other view's bank, over the temperature.
 
@@ -55,10 +58,12 @@ def bank_scores(
     """
     if len(anchors) != len(candidates):
         raise ShapeError(f"{len(anchors)} anchors but {len(candidates)} rows of candidates")
-    if not (temperature > 0.0 and math.isfinite(temperature)):
-        raise ConfigError(f"temperature must be above 0, got {temperature}")
+    check_temperature(temperature)
     with torch.autocast(anchors.device.type, enabled=False):
         unit = l2_normalize(anchors)
+        if anchors.device.type == "cpu" and len(bank) <= WHOLE_BANK * candidates.shape[1]:
+            stored = bank.detach().to(unit.dtype, copy=True)  # the bank may move on before gradients are asked for
+            return (unit @ stored.T).gather(1, candidates) / temperature
         rows = bank.detach()[candidates].to(unit.dtype)  # (B, K + 1, dim)
         return (rows @ unit[:, :, None]).squeeze(2) / temperature
 

@@ -38,6 +38,34 @@ def squared_error(predicted: Float[Tensor, "rows dim"], target: Float[Tensor, "r
     return (_widened(predicted) - _widened(target)).square().mean()
 
 
+def fitted_codebook(
+    features: Float[Tensor, "rows dim"], *, codes: int, generator: torch.Generator, rounds: int = 10
+) -> Float[Tensor, "codes dim"]:
+    """Codebook of k-means by Euclidean distance, started at different rows drawn at random.
+
+    Args:
+        features: (rows, dim), on the CPU, at least as many rows as codes.
+        codes: entries of the codebook, at least 1.
+        generator: source of the draw.
+        rounds: updates; an entry that no row is nearest to stays where it is.
+
+    Returns:
+        (codes, dim), in the dtype of the features.
+
+    Raises:
+        ConfigError: there are fewer rows than codes.
+    """
+    if not 1 <= codes <= len(features):
+        raise ConfigError(f"a codebook of {codes} entries needs at least as many rows, got {len(features)}")
+    book = features[torch.randperm(len(features), generator=generator)[:codes]]
+    for _ in range(rounds):
+        own = nearest_codes(features, book)
+        counts = torch.bincount(own, minlength=codes)[:, None]
+        sums = torch.zeros_like(book).index_add_(0, own, features)
+        book = torch.where(counts > 0, sums / counts.clamp_min(1), book)
+    return book
+
+
 def nearest_codes(features: Float[Tensor, "rows dim"], codebook: Float[Tensor, "codes dim"]) -> Int[Tensor, " rows"]:
     """The entry of a codebook that is nearest to each row by Euclidean distance; the first wins a tie.
 

@@ -1,5 +1,6 @@
 """The model of one experiment: a backbone per modality, a head per modality and space, decoders."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mcnlab.batch import Batch, Outputs
+from mcnlab.batch import Batch, Outputs, pair_modalities
 from mcnlab.models.davenet import DaveNet, mean_over_time, real_steps
 from mcnlab.models.graph import Graph
 from mcnlab.models.reconstruction import Decoder
@@ -18,6 +19,8 @@ from mcnlab.numerics import l2_normalize, seeded
 
 DAVENET_HALVINGS = 3
 """Doublings of the channel count between DaveNet's first and last stage."""
+MOST_LOG_SCALE = math.log(100.0)
+"""A learned scale of cosines never exceeds 100 (Radford et al. 2021, arXiv 2103.00020)."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,24 @@ class MultimodalModel(nn.Module):
         decoders: whether to build decoders for the reconstruction term.
         seed: first weights; a tower's weights depend on the seed and its name alone, so that the same tower starts
             equal in every experiment.
+        predicted: by modality, how many numbers a predictor says of it, from the embedding of every modality that the
+            graph pairs it with; empty without predictors.
+        temperatures: by term, the first value of a temperature that is learned.
 
     Source: MCN (Chen et al., ICCV 2021), arXiv 2104.12671, figure 2 and its released code.
     """
 
-    def __init__(self, sizes: ModelSizes, graph: Graph, *, faithful: bool, decoders: bool, seed: int) -> None:
+    def __init__(
+        self,
+        sizes: ModelSizes,
+        graph: Graph,
+        *,
+        faithful: bool,
+        decoders: bool,
+        seed: int,
+        predicted: Mapping[str, int] | None = None,
+        temperatures: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
         self.graph = graph
         self.faithful = faithful
@@ -83,6 +99,16 @@ class MultimodalModel(nn.Module):
         for step in graph.maps:
             with seeded(seed, "map", step.name):
                 self.maps[step.name] = CoarseMap(self.space_dims[step.source], self.space_dims[step.target])
+        self.predictors = nn.ModuleDict()
+        predicted = predicted or {}
+        for pair, space in graph.space_of_pair.items() if predicted else ():
+            for source, target in (pair_modalities(pair), pair_modalities(pair)[::-1]):
+                name, dim = predictor_name(source, space, target), self.space_dims[space]
+                with seeded(seed, "predictor", name):
+                    self.predictors[name] = Decoder(dim, sizes.decoder_hidden, predicted[target], last_relu=False)
+        self.log_scales = nn.ParameterDict(
+            {term: nn.Parameter(torch.tensor(-math.log(value))) for term, value in (temperatures or {}).items()}
+        )
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -113,17 +139,26 @@ class MultimodalModel(nn.Module):
             Features and embeddings; rows of an absent modality are zero.
         """
         chosen = [m for m in self.backbones if modalities is None or m in modalities]
-        features, embeddings = {}, {}
+        features, embeddings, candidates = {}, {}, {}
         for modality, rows in present_rows({m: batch.present[m] for m in chosen}).items():
-            if len(rows) or modality in even_without:
-                found = self._features(modality, batch, rows)
+            further = _further_captions(batch) if modality == "text" else rows[:0]
+            if len(rows) or len(further) or modality in even_without:
+                found = self._features(modality, batch, rows, further)
             else:
                 found = batch.inputs[modality].new_zeros(0, self.feature_dims[modality])
-            features[modality] = spread_rows(found, rows, len(batch))
-            for space, embedded in self._arrivals(modality, taken(features[modality], rows), pairs).items():
+            features[modality] = spread_rows(found[: len(rows)] if len(further) else found, rows, len(batch))
+            own = taken(features[modality], rows)
+            everything = torch.cat((own, found[len(rows) :])) if len(further) else own
+            for space, embedded in self._arrivals(modality, everything, pairs).items():
                 embedded = embedded if self.faithful else l2_normalize(embedded)
-                embeddings[modality, space] = spread_rows(embedded, rows, len(batch))
-        return Outputs(features, embeddings, {m: batch.present[m] for m in chosen})
+                mine = embedded[: len(rows)] if len(further) else embedded
+                embeddings[modality, space] = spread_rows(mine, rows, len(batch))
+                if modality == "text" and batch.candidates is not None:
+                    flags = batch.candidates.present
+                    spread = spread_rows(embedded[len(rows) :], further, flags.numel())
+                    candidates[space] = spread.reshape(*flags.shape, -1)
+        there = batch.candidates.present if candidates and batch.candidates is not None else None
+        return Outputs(features, embeddings, {m: batch.present[m] for m in chosen}, candidates, there)
 
     def _arrivals(self, modality: str, features: Tensor, pairs: Collection[str] | None) -> dict[str, Tensor]:
         """By space, in the graph's order: what becomes of a modality's features there, before normalization."""
@@ -157,13 +192,32 @@ class MultimodalModel(nn.Module):
         """What the decoder of a modality gives back from its embedding in a space."""
         return self.decoders[head_name(modality, space)](embedding)
 
-    def _features(self, modality: str, batch: Batch, rows: Tensor) -> Tensor:
-        """Backbone features of the given rows of a batch."""
+    def predict(
+        self, embedding: Float[Tensor, "rows dim"], *, source: str, space: str, target: str
+    ) -> Float[Tensor, "rows _"]:
+        """What a modality's embedding in the space of a pair says about the other modality's input."""
+        return self.predictors[predictor_name(source, space, target)](embedding)
+
+    def learned_temperature(self, term: str) -> Float[Tensor, ""] | None:
+        """The learned temperature of a term, at least 0.01; None where it is not learned."""
+        if term not in self.log_scales:
+            return None
+        log_scale = self.log_scales[term]
+        with torch.no_grad():
+            log_scale.clamp_(max=MOST_LOG_SCALE)  # in place: beyond the border the gradient still leads back
+        return (-log_scale).exp()
+
+    def _features(self, modality: str, batch: Batch, rows: Tensor, further: Tensor) -> Tensor:
+        """Backbone features of the given rows of a batch, then of the given candidate captions."""
         backbone, inputs = self.backbones[modality], taken(batch.inputs[modality], rows)
         if modality == "audio":
             return self._pooled_audio(backbone(inputs), inputs.shape[2], taken(batch.lengths["audio"], rows))
         if modality == "text":
-            return backbone(inputs, None if self.faithful else taken(batch.lengths["text"], rows))
+            lengths = taken(batch.lengths["text"], rows)
+            if batch.candidates is not None and len(further):
+                inputs = torch.cat((inputs, batch.candidates.words.flatten(0, 1)[further]))
+                lengths = torch.cat((lengths, batch.candidates.lengths.flatten()[further]))
+            return backbone(inputs, None if self.faithful else lengths)
         if isinstance(backbone, FramesBackbone):
             return backbone(inputs, None if self.faithful else taken(batch.lengths[modality], rows))
         return backbone(inputs)
@@ -178,6 +232,18 @@ class MultimodalModel(nn.Module):
 def head_name(modality: str, space: str) -> str:
     """The name of a head or decoder among the model's parameters."""
     return f"{modality}_in_{space}"
+
+
+def predictor_name(source: str, space: str, target: str) -> str:
+    """The name among the model's parameters of what predicts a modality from another's embedding in a space."""
+    return f"{source}_in_{space}_to_{target}"
+
+
+def _further_captions(batch: Batch) -> Tensor:
+    """Places of the candidate captions that are there, counted over all clips."""
+    if batch.candidates is None:
+        return batch.clips[:0]
+    return batch.candidates.present.flatten().nonzero().flatten()
 
 
 def present_rows(present: Mapping[str, Bool[Tensor, " clips"]]) -> dict[str, Int[Tensor, " rows"]]:

@@ -56,7 +56,8 @@ def largest_that_fits(plan: Plan, settings: ExperimentSettings, *, shrink_batch:
     def fits(local: int, batch: int) -> bool:
         smaller = settings.training.model_copy(update={"batch": batch})
         changed = settings.model_copy(update={"training": smaller})
-        size = StepSize(local, batch, refit=True) if shrink_batch else StepSize(plan.local, batch, True, chunk=local)
+        size = StepSize(local, batch, True) if shrink_batch else StepSize(plan.local, batch, True, chunk=local)
+        size = replace(size, clips=plan.data.clips)
         costs = [step_cost(changed, plan.data.input_dims, stage, size) for stage in build_stages(settings)]
         needed = plan.calibration.idle_bytes + max(cost.held_bytes + cost.work_bytes for cost in costs)
         return needed <= FITS * plan.calibration.device_memory_bytes

@@ -10,7 +10,8 @@ import torch
 from scipy.optimize import nnls
 
 from mcnlab.batch import Batch
-from mcnlab.experiment.build import build_stages, build_terms, sized_model
+from mcnlab.experiment.build import build_stages, sized_model
+from mcnlab.experiment.objective import build_terms
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.plan.calibration import Rates, StepFactors
 from mcnlab.plan.predict import ARITHMETIC, op_seconds

@@ -151,7 +151,9 @@ def _stage_plan(
     cluster = settings.terms.cluster if "cluster" in stage.terms else None
     shares = {False: 1.0} if cluster is None else {True: 1 / cluster.refit_every, False: 1 - 1 / cluster.refit_every}
     costs = {
-        refit: step_cost(settings, data.input_dims, stage, StepSize(local, batch, refit, chunk_of(settings)))
+        refit: step_cost(
+            settings, data.input_dims, stage, StepSize(local, batch, refit, chunk_of(settings), data.clips)
+        )
         for refit, share in shares.items()
         if share
     }

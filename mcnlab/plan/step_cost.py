@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mcnlab.batch import Batch, Outputs
-from mcnlab.experiment.build import build_terms, sized_model
-from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.batch import Batch, Candidates, Outputs
+from mcnlab.experiment.build import sized_model
+from mcnlab.experiment.objective import assumed_facts, build_terms, takes_several_captions
+from mcnlab.experiment.settings import DataSettings, ExperimentSettings
 from mcnlab.models.multimodal import MultimodalModel, head_name
 from mcnlab.plan.trace import Op, Tracer, counting
+from mcnlab.training.chunks import rows_of, tensors_of
 from mcnlab.training.loop import freeze
+from mcnlab.training.predict_term import mean_inputs, reads_means
 from mcnlab.training.stages import Stage
 from mcnlab.training.step import autocast
 from mcnlab.training.terms import Active, ClusterTerm, RingProgress, Term
@@ -24,7 +27,7 @@ OPTIMIZER = "optimizer"
 UNREAD: dict[str, bool | set[str]] = {
     "experiment": True,
     "evaluation": True,
-    "data": True,
+    "data": set(DataSettings.model_fields) - {"candidates"},
     "training": {"epochs", "lr", "warmup_steps", "checkpoint_every", "max_steps", "threads", "prefetch", "device"},
 }
 """Settings that change nothing about a step."""
@@ -61,6 +64,13 @@ class StepSize:
     """Whether the clusters are fitted in this step."""
     chunk: int | None = None
     """Clips that go through the towers at a time; None: all of the process."""
+    clips: int | None = None
+    """Training clips, each of which has a row in a memory bank; None: as many as the terms see."""
+
+    @property
+    def kept_clips(self) -> int:
+        """Rows of a memory bank."""
+        return self.total if self.clips is None else self.clips
 
     @property
     def pieces(self) -> int:
@@ -123,7 +133,9 @@ def _kept(case: _Case) -> StepCost:
     settings, stage = case.settings, case.stage
     with counting() as tracer:
         model = sized_model(settings, case.input_dims, seed=0).train()
-        terms = {name: term for name, term in build_terms(settings, model.graph, seed=0).items() if name in stage.terms}
+        facts = assumed_facts(settings, case.input_dims, clips=case.size.kept_clips)
+        built = build_terms(settings, model.graph, seed=0, facts=facts)
+        terms = {name: term for name, term in built.items() if name in stage.terms}
         buffers = [b for m in (model, *terms.values()) if isinstance(m, nn.Module) for b in m.buffers()]
         fill_queues(terms.values())
         freeze(model, stage.frozen)
@@ -172,12 +184,13 @@ class _Step:
         for modality in self.stage.modalities:
             with self.tracer.part(f"{modality} tower"):
                 own[modality] = self._first(batch, modality)
-        everyone, outputs = _of_everyone(batch, own, self.size.total)
+        means = any(reads_means(term) for term in self.terms.values())
+        everyone, outputs = _of_everyone(batch, own, self.size.total, means=means)
         self._terms(everyone, outputs)
         for modality, produced in own.items():
             with self.tracer.part(f"{modality} tower"):
                 self._backward(batch, modality, produced, outputs)
-        return size_of([*outputs.features.values(), *outputs.embeddings.values()])
+        return size_of(tensors_of(outputs))
 
     def _terms(self, batch: Batch, outputs: Outputs) -> None:
         """The terms and their gradients for features and embeddings."""
@@ -194,8 +207,8 @@ class _Step:
         if not self._in_chunks(modality):
             return self._embedded(batch, modality)
         with self.tracer.repeated(self.size.pieces), torch.no_grad():
-            found = self._embedded(_rows(batch, self.size.at_once), modality)
-        for x in (*found.features.values(), *found.embeddings.values()):
+            found = self._embedded(rows_of(batch, slice(self.size.at_once)), modality)
+        for x in tensors_of(found):
             x.requires_grad_()
         return found
 
@@ -204,7 +217,7 @@ class _Step:
         if not self._in_chunks(modality):
             _send_back(produced, outputs)
             return
-        some = _rows(batch, self.size.at_once)
+        some = rows_of(batch, slice(self.size.at_once))
         for times in (1, self.size.pieces - 1):  # gradients come into being, then others are added to them
             if times:
                 with self.tracer.repeated(times):
@@ -244,24 +257,21 @@ def _is_norm(part: nn.Module) -> bool:
     return isinstance(part, nn.BatchNorm1d) and part.training
 
 
-def _rows(batch: Batch, count: int) -> Batch:
-    """The first clips of a batch."""
-    groups = (batch.inputs, batch.lengths, batch.present)
-    inputs, lengths, present = ({name: x[:count] for name, x in group.items()} for group in groups)
-    return Batch(inputs, lengths, present, batch.clips[:count])
-
-
-def _of_everyone(batch: Batch, own: Mapping[str, Outputs], total: int) -> tuple[Batch, Outputs]:
+def _of_everyone(batch: Batch, own: Mapping[str, Outputs], total: int, *, means: bool) -> tuple[Batch, Outputs]:
     """The clips of all processes as the terms see them, cut off from the towers."""
-    inputs = {name: torch.empty(total, *x.shape[1:]) for name, x in batch.inputs.items() if x.ndim == 2}
+    read = mean_inputs(batch) if means else {name: x for name, x in batch.inputs.items() if x.ndim == 2}
+    inputs = {name: torch.empty(total, *x.shape[1:]) for name, x in read.items()}
     flags = {name: torch.ones(total, dtype=torch.bool) for name in batch.present}
     features: dict[str, Tensor] = {}
     embeddings: dict[tuple[str, str], Tensor] = {}
+    near: dict[str, Tensor] = {}
     for produced in own.values():
+        near |= {key: _leaf(x, total) for key, x in produced.candidates.items()}
         features |= {key: _leaf(x, total) for key, x in produced.features.items()}
         embeddings |= {key: _leaf(x, total) for key, x in produced.embeddings.items()}
     lengths = {name: torch.empty(total, dtype=torch.int64) for name in batch.lengths}
-    outputs = Outputs(features, embeddings, {name: flags[name] for name in own})
+    there = None if batch.candidates is None else torch.ones(total, batch.candidates.lengths.shape[1], dtype=torch.bool)
+    outputs = Outputs(features, embeddings, {name: flags[name] for name in own}, near, there if near else None)
     return Batch(inputs, lengths, flags, torch.empty(total, dtype=torch.int64)), outputs
 
 
@@ -278,6 +288,7 @@ def _send_back(produced: Outputs, outputs: Outputs) -> None:
     for x, everyones in [
         *((x, outputs.features[name]) for name, x in produced.features.items()),
         *((x, outputs.embeddings[key]) for key, x in produced.embeddings.items()),
+        *((x, outputs.candidates[space]) for space, x in produced.candidates.items()),
     ]:
         if x.requires_grad and everyones.grad is not None:
             roots.append(x)
@@ -304,7 +315,12 @@ def empty_batch(settings: ExperimentSettings, input_dims: Mapping[str, int], cli
         inputs[modality] = torch.empty(clips, *inner)
     lengths = {modality: torch.empty(clips, dtype=torch.int64) for modality in inputs}
     flags = {modality: torch.ones(clips, dtype=torch.bool) for modality in inputs}
-    return Batch(inputs, lengths, flags, torch.empty(clips, dtype=torch.int64))
+    others = settings.data.candidates - 1 if takes_several_captions(settings) and "text" in inputs else 0
+    near = None
+    if others:
+        counts = torch.empty(clips, others, dtype=torch.int64)
+        near = Candidates(torch.empty(clips, others, *inputs["text"].shape[1:]), counts)
+    return Batch(inputs, lengths, flags, torch.empty(clips, dtype=torch.int64), near)
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:

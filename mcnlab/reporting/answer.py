@@ -7,6 +7,7 @@ from mcnlab.reporting.comparison import differences_from
 from mcnlab.reporting.graph_answer import graphs_in_words
 from mcnlab.reporting.information import views_in_words
 from mcnlab.reporting.missing import missing_lead, missing_lines, shares_of
+from mcnlab.reporting.objectives import objectives_in_words
 from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, PAIRS, STAGED, Recipe
 from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
 from mcnlab.reporting.views import view_lines
@@ -48,6 +49,7 @@ def answer(summary: StudySummary) -> list[Part]:
         _views(summary),
         _graphs(summary),
         *_missing(summary),
+        _objectives(summary),
         _retained(summary),
         _elsewhere(summary),
         _added(summary),
@@ -88,6 +90,12 @@ def _missing(summary: StudySummary) -> list[Part]:
         lines = missing_lines(summary, modality, named, in_words=in_words)
         parts.append(Part(f"What missing {modality} costs", lead, tuple(lines)))
     return [part for part in parts if part.points]
+
+
+def _objectives(summary: StudySummary) -> Part | None:
+    """Contrast against prediction, where a study holds them against each other."""
+    found = objectives_in_words(summary)
+    return None if found is None else Part(*found)
 
 
 def _retained(summary: StudySummary) -> Part | None:

@@ -9,8 +9,11 @@ from mcnlab.modalities import MODALITIES, group_name, in_order, pair_modalities,
 PAIRS = pairs_among(MODALITIES)
 """All pairs of the modalities of narrated videos, in the order of tables."""
 CONTROL, ONE_PAIR, ALL_PAIRS, MORE_TERMS, STAGED = "control", "one pair", "all pairs", "more terms", "in stages"
-FAMILIES = (ONE_PAIR, ALL_PAIRS, MORE_TERMS, STAGED, CONTROL)
+PREDICTION = "prediction"
+FAMILIES = (ONE_PAIR, ALL_PAIRS, PREDICTION, MORE_TERMS, STAGED, CONTROL)
 """Kinds of experiments, in the order of tables; each has its color."""
+USUAL_LOSS = "masked_margin_softmax"
+"""Contrastive loss that tables do not name."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Recipe:
     """Modalities that are dealt to other clips, where not both audio and text are."""
     missing: tuple[tuple[str, float], ...] = ()
     """Modality and share of the training clips that lack it."""
+    loss: str = USUAL_LOSS
+    """Of the contrast term."""
 
     @property
     def family(self) -> str:
@@ -37,6 +42,8 @@ class Recipe:
             return CONTROL
         if len(self.stages) > 1:
             return STAGED
+        if "predict" in self.terms and "contrast" not in self.terms:
+            return PREDICTION
         if self.terms != ("contrast",):
             return MORE_TERMS
         return ONE_PAIR if len(self.pairs) == 1 else ALL_PAIRS
@@ -55,6 +62,8 @@ class Recipe:
             'VA VT · contrast + cluster · stages VA, VAT'
         """
         parts = [_pairs_in_words(self.pairs), " + ".join(self.terms)]
+        if "contrast" in self.terms and self.loss != USUAL_LOSS:
+            parts[1] = parts[1].replace("contrast", f"contrast ({self.loss.replace('_', ' ')})")
         if len(self.pairs) > 1 and self.graph != "shared":
             parts.append(f"{self.graph} spaces")
         if len(self.stages) > 1:
@@ -105,6 +114,7 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
         shuffled=bool(data.get("shuffle_pairs") or data.get("shuffle")),
         dealt=tuple(data.get("shuffle") or ()),
         missing=tuple((str(m), float(share)) for m, share in (data.get("missing") or {}).items()),
+        loss=str((terms.get("contrast") or {}).get("loss") or USUAL_LOSS),
     )
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 import pandas as pd
 import plotly.graph_objects as go
 
-from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, STAGED
+from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, PREDICTION, STAGED
 
 INK, QUIET, GRID = "#1d2733", "#5d6b7a", "#e3e7ec"
 FAMILY_COLORS = {
     ONE_PAIR: "#0072B2",
     ALL_PAIRS: "#56B4E9",
+    PREDICTION: "#009E73",
     MORE_TERMS: "#E69F00",
     STAGED: "#D55E00",
     CONTROL: "#8c959f",
@@ -19,11 +20,12 @@ FAMILY_COLORS = {
 FAMILY_WORDS = {
     ONE_PAIR: "one pair, contrast alone",
     ALL_PAIRS: "several pairs, contrast alone",
+    PREDICTION: "prediction instead of contrast",
     MORE_TERMS: "with more terms",
     STAGED: "with more terms, in stages",
     CONTROL: "control: shuffled pairs",
 }
-TERM_COLORS = {"loss": INK, "contrast": "#0072B2", "cluster": "#E69F00", "reconstruct": "#009E73"}
+TERM_COLORS = {"loss": INK, "contrast": "#0072B2", "cluster": "#E69F00", "reconstruct": "#009E73", "predict": "#CC79A7"}
 CLASS_COLORS = (
     "#0072B2",
     "#E69F00",

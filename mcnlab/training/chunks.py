@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mcnlab.batch import Batch, Outputs
+from mcnlab.batch import Batch, Candidates, Outputs
 from mcnlab.distributed import largest_over_ranks
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.models.resting import resting_statistics
@@ -35,7 +35,7 @@ class Forward:
 
 def whole_forward(model: MultimodalModel, batch: Batch, modalities: Sequence[str], pairs: Sequence[str]) -> Forward:
     """All clips of this process at once."""
-    return Forward(model(batch, modalities, pairs=pairs, even_without=held_anywhere(batch.present)))
+    return Forward(model(batch, modalities, pairs=pairs, even_without=held_anywhere(batch.captioned)))
 
 
 def chunked_forward(
@@ -75,9 +75,15 @@ def chunked_forward(
     parts = [_Part(model, some, in_chunks, pairs, autocast) for some in split_batch(batch, chunk)]
     with torch.no_grad():
         cached = joined([part.first() for part in parts])
-    leaves = Outputs(with_gradient(cached.features), with_gradient(cached.embeddings), cached.present)
+    leaves = Outputs(
+        with_gradient(cached.features),
+        with_gradient(cached.embeddings),
+        cached.present,
+        with_gradient(cached.candidates),
+        cached.candidates_present,
+    )
     with autocast():
-        whole = model(batch, at_once, pairs=pairs, even_without=held_anywhere(batch.present))
+        whole = model(batch, at_once, pairs=pairs, even_without=held_anywhere(batch.captioned))
     ends = itertools.pairwise(itertools.accumulate((len(part.batch) for part in parts), initial=0))
     backwards = [partial(part.again, leaves, slice(*end)) for part, end in zip(parts, ends, strict=True)]
     return Forward(merged(whole, leaves, modalities), backwards if in_chunks else ())
@@ -90,7 +96,7 @@ class _Part:
         self, model: MultimodalModel, batch: Batch, modalities: Sequence[str], pairs: Sequence[str], autocast: Autocast
     ) -> None:
         self.model, self.batch, self.modalities, self.pairs, self.autocast = model, batch, modalities, pairs, autocast
-        self.held = held_anywhere(batch.present)
+        self.held = held_anywhere(batch.captioned)
         self.states: list[Tensor] = []
 
     def first(self) -> Outputs:
@@ -128,7 +134,14 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
     """Some clips of a batch."""
     groups = (batch.inputs, batch.lengths, batch.present)
     inputs, lengths, present = ({name: x[rows] for name, x in group.items()} for group in groups)
-    return Batch(inputs, lengths, present, batch.clips[rows])
+    near = batch.candidates
+    return Batch(
+        inputs,
+        lengths,
+        present,
+        batch.clips[rows],
+        None if near is None else Candidates(near.words[rows], near.lengths[rows]),
+    )
 
 
 def held_anywhere(present: Mapping[str, Tensor]) -> list[str]:
@@ -139,10 +152,13 @@ def held_anywhere(present: Mapping[str, Tensor]) -> list[str]:
 
 def joined(parts: Sequence[Outputs]) -> Outputs:
     """The outputs of chunks as those of one batch."""
+    near = [part.candidates_present for part in parts if part.candidates_present is not None]
     return Outputs(
         {m: torch.cat([part.features[m] for part in parts]) for m in parts[0].features},
         {key: torch.cat([part.embeddings[key] for part in parts]) for key in parts[0].embeddings},
         {m: torch.cat([part.present[m] for part in parts]) for m in parts[0].present},
+        {space: torch.cat([part.candidates[space] for part in parts]) for space in parts[0].candidates},
+        torch.cat(near) if near else None,
     )
 
 
@@ -154,6 +170,8 @@ def merged(first: Outputs, second: Outputs, modalities: Sequence[str]) -> Output
         {m: features[m] for m in modalities},
         {key: embeddings[key] for m in modalities for key in embeddings if key[0] == m},
         {m: present[m] for m in modalities},
+        {**first.candidates, **second.candidates},
+        second.candidates_present if first.candidates_present is None else first.candidates_present,
     )
 
 
@@ -164,7 +182,7 @@ def with_gradient(tensors: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
 
 def tensors_of(outputs: Outputs) -> list[Tensor]:
     """All that a gradient can come back to, in a fixed order."""
-    return [*outputs.features.values(), *outputs.embeddings.values()]
+    return [*outputs.features.values(), *outputs.embeddings.values(), *outputs.candidates.values()]
 
 
 def random_states() -> list[Tensor]:

@@ -13,6 +13,7 @@ from mcnlab.distributed import gather_rows, rows_by_rank
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.training.averaging import averaged_backward
 from mcnlab.training.chunks import Forward, chunked_forward, whole_forward
+from mcnlab.training.predict_term import mean_inputs, reads_means
 from mcnlab.training.terms import Active, Term, TermValue
 from mcnlab.training.watch import check_finite
 
@@ -85,7 +86,7 @@ def train_step(
     """
     own = forward(model, batch, active, settings)
     with autocast(settings.precision, batch.clips.device.type):
-        everyone, outputs = gathered(batch, own.outputs)
+        everyone, outputs = gathered(batch, own.outputs, means=any(reads_means(term) for term in terms))
         values = {term.name: term(model, everyone, outputs, active) for term in terms}
     loss = weighted_sum(terms, values)
 
@@ -133,14 +134,16 @@ def autocast(precision: str, device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, dtype=PRECISIONS[precision])
 
 
-def gathered(batch: Batch, outputs: Outputs) -> tuple[Batch, Outputs]:
+def gathered(batch: Batch, outputs: Outputs, *, means: bool = False) -> tuple[Batch, Outputs]:
     """The clips of all processes and their outputs as one batch.
 
-    Inputs with a time axis are left out: they are large, and no term reads them.
+    Inputs with a time axis are left out, since they are large, or come as their mean over time for terms that read it.
     """
     counts = rows_by_rank(len(batch))
+    inputs = mean_inputs(batch) if means else {name: x for name, x in batch.inputs.items() if x.ndim == 2}
+    near = outputs.candidates_present
     everyone = Batch(
-        {name: gather_rows(x, counts) for name, x in batch.inputs.items() if x.ndim == 2},
+        {name: gather_rows(x, counts) for name, x in inputs.items()},
         {name: gather_rows(x, counts) for name, x in batch.lengths.items()},
         {name: gather_rows(x, counts) for name, x in batch.present.items()},
         gather_rows(batch.clips, counts),
@@ -149,6 +152,8 @@ def gathered(batch: Batch, outputs: Outputs) -> tuple[Batch, Outputs]:
         {name: gather_rows(x, counts) for name, x in outputs.features.items()},
         {name: gather_rows(x, counts) for name, x in outputs.embeddings.items()},
         {name: everyone.present[name] for name in outputs.present},
+        {name: gather_rows(x, counts) for name, x in outputs.candidates.items()},
+        None if near is None else gather_rows(near, counts),
     )
 
 

@@ -1,6 +1,6 @@
 """The terms of the objective: each turns a batch and its embeddings into one number and its named parts."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,9 +21,6 @@ from mcnlab.losses.kmeans import Share, faithful_kmeans, unit_kmeans
 from mcnlab.losses.reconstruction import reconstruction_error
 from mcnlab.models.multimodal import MultimodalModel, reconstruction_target
 from mcnlab.numerics import key_seed, l2_normalize
-
-FEWEST_CLIPS = 2
-"""A contrast needs something to be told apart from."""
 
 
 @dataclass(frozen=True)
@@ -55,42 +52,6 @@ class Active:
     pairs: tuple[str, ...]
     step: int
     """Steps of the run so far; decides when clusters are fitted again."""
-
-
-class ContrastTerm(nn.Module):
-    """Sum of the contrastive losses of the active pairs, each in its own space, over clips that have both modalities.
-
-    Args:
-        weight: factor of the term.
-        loss: (rows, dim), (rows, dim) → scalar.
-        keeps_lone: the loss takes `present` and so also clips without the second modality of a pair, as negatives of
-            the first; the mean is over the clips that have both. Otherwise such clips are left out of the pair.
-
-    Source of `keeps_lone`: Alayrac et al. (2020), arXiv 2006.16228, section 3.3; there video is never missing.
-    Difference: a clip without the first modality is left out.
-    """
-
-    name = "contrast"
-
-    def __init__(self, *, weight: float, loss: Callable[..., Tensor], keeps_lone: bool = False) -> None:
-        super().__init__()
-        self.weight = weight
-        self.loss = loss
-        self.keeps_lone = keeps_lone
-
-    def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:
-        """Loss of every active pair that at least two clips have."""
-        parts, flags = {}, on_host(outputs.present)
-        for pair in active.pairs:
-            first, second = pair_modalities(pair)
-            space = model.graph.space_of_pair[pair]
-            both = flags[first] & flags[second]
-            kept = flags[first] if self.keeps_lone and both.any() else both
-            if int(kept.sum()) >= FEWEST_CLIPS:
-                x, y = (rows_with(kept, outputs.embeddings[modality, space]) for modality in (first, second))
-                lone = {} if bool(both.sum() == kept.sum()) else {"present": both[kept].to(y.device, non_blocking=True)}
-                parts[pair] = self.loss(x, y, **lone)
-        return TermValue(torch.stack(list(parts.values())).sum() if parts else None, parts)
 
 
 class ReconstructTerm(nn.Module):

@@ -45,7 +45,8 @@ def check_finite(
 
 def _guilty_clips(part: str, batch: Batch, outputs: Outputs) -> list[int]:
     """Clips with a non-finite embedding of the modalities that a part is about; all clips when there is none."""
-    about = {m for m, _ in outputs.embeddings if m == part.split("@")[0] or (len(part) == 2 and m[0] in part)}
+    named = part.split("@")[0].split("->")
+    about = {m for m, _ in outputs.embeddings if m in named or (len(part) == 2 and m[0] in part)}
     bad = [~x.isfinite().all(dim=1) for (modality, _), x in outputs.embeddings.items() if modality in about]
     rows = [row for row in range(len(batch)) if any(bool(flags[row]) for flags in bad)]
     return [int(batch.clips[row]) for row in rows or range(len(batch))]

@@ -1,0 +1,174 @@
+"""The terms of the objective, from their settings, and what they have to know of the training clips."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mcnlab.data.loading import ClipSource, TrainingClips
+from mcnlab.errors import ConfigError
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.term_settings import SEVERAL_CAPTIONS, BankSettings, ClusterSettings, ContrastSettings
+from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce, symmetric_mil_nce
+from mcnlab.losses.prediction import absolute_error, squared_error
+from mcnlab.models.graph import Graph
+from mcnlab.training.bank_term import BankRules, BankTerm
+from mcnlab.training.contrast_term import ContrastTerm, PairLoss
+from mcnlab.training.predict_term import InputStatistics, PredictTerm, input_statistics, unknown_statistics
+from mcnlab.training.terms import ClusterSizes, ClusterTerm, ReconstructTerm, Term
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What some terms have to know of the training clips before the first step."""
+
+    present: Mapping[str, Tensor] = field(default_factory=dict)
+    """By modality: (clips,), bool: which clips have it; for memory banks."""
+    statistics: Mapping[str, InputStatistics] = field(default_factory=dict)
+    """By modality: of its inputs; for prediction."""
+
+
+def training_facts(settings: ExperimentSettings, source: TrainingClips, *, seed: int) -> TrainingFacts:
+    """What the terms of an experiment have to know of its training clips; nothing is read that no term asks for.
+
+    Args:
+        settings: the experiment.
+        source: the clips.
+        seed: of the run.
+
+    Returns:
+        The facts.
+
+    Raises:
+        ConfigError: the clips do not keep their places over the epochs, as a memory bank needs it; or fewer clips
+            have a modality than a codebook has entries.
+    """
+    contrast, predict, modalities = settings.terms.contrast, settings.terms.predict, settings.trained_modalities
+    present, statistics = {}, {}
+    if contrast is not None and contrast.loss == "memory_bank":
+        if not isinstance(source, ClipSource):
+            raise ConfigError("terms.contrast.loss: memory_bank needs clips that keep their places")
+        present = {modality: torch.from_numpy(source.present(modality)) for modality in modalities}
+    if predict is not None:
+        statistics = input_statistics(source, modalities, codes=predict.codebook_entries, seed=seed)
+    return TrainingFacts(present, statistics)
+
+
+def assumed_facts(settings: ExperimentSettings, input_dims: Mapping[str, int], *, clips: int) -> TrainingFacts:
+    """Facts of clips that nobody has seen, for reckoning what a step costs: all are complete.
+
+    Args:
+        settings: the experiment.
+        input_dims: by modality: width of what its tower reads.
+        clips: how many there are to train on.
+
+    Returns:
+        What the terms ask for.
+    """
+    contrast, predict = settings.terms.contrast, settings.terms.predict
+    banks = contrast is not None and contrast.loss == "memory_bank"
+    present = {m: torch.ones(clips, dtype=torch.bool) for m in settings.trained_modalities if banks}
+    if predict is None:
+        return TrainingFacts(present)
+    return TrainingFacts(present, unknown_statistics(input_dims, codes=predict.codebook_entries))
+
+
+def takes_several_captions(settings: ExperimentSettings) -> bool:
+    """Whether some loss of an experiment takes more than one caption per clip."""
+    contrast = settings.terms.contrast
+    return contrast is not None and contrast.loss in SEVERAL_CAPTIONS
+
+
+def build_terms(
+    settings: ExperimentSettings, graph: Graph, *, seed: int, facts: TrainingFacts | None = None
+) -> dict[str, Term]:
+    """The summands of the objective by name.
+
+    Args:
+        settings: the experiment.
+        graph: of its model.
+        seed: of the run.
+        facts: see `training_facts`; terms that need none do without.
+
+    Returns:
+        The terms.
+
+    Raises:
+        ConfigError: there are more clusters than rows, or a memory bank has too few clips.
+    """
+    faithful, facts = settings.mode == "faithful", facts or TrainingFacts()
+    dims = {name: space.dim or settings.model.dim for name, space in graph.spaces.items()}
+    terms: dict[str, Term] = {}
+    if (contrast := settings.terms.contrast) is not None and contrast.loss == "memory_bank":
+        terms["contrast"] = BankTerm(
+            weight=contrast.weight,
+            graph=graph,
+            dims=dims,
+            present=facts.present,
+            rules=bank_rules(contrast.bank or BankSettings()),
+            temperature=contrast.temperature,
+            seed=seed,
+            pair_weights=contrast.pair_weights,
+        )
+    elif contrast is not None:
+        terms["contrast"] = ContrastTerm(
+            weight=contrast.weight,
+            loss=pair_loss(contrast, faithful=faithful),
+            temperature=contrast.temperature,
+            several=takes_several_captions(settings),
+            pair_weights=contrast.pair_weights,
+        )
+    if (cluster := settings.terms.cluster) is not None:
+        terms["cluster"] = ClusterTerm(
+            weight=cluster.weight,
+            sizes=cluster_sizes(cluster, batch=settings.training.batch),
+            spaces=dims,
+            faithful=faithful,
+            temperature=cluster.temperature,
+            margin=cluster.margin,
+            divide=cluster.divide,
+            seed=seed,
+        )
+    if (reconstruct := settings.terms.reconstruct) is not None:
+        terms["reconstruct"] = ReconstructTerm(weight=reconstruct.weight, detach=not faithful)
+    if (predict := settings.terms.predict) is not None:
+        error = absolute_error if predict.loss == "l1" else squared_error
+        terms["predict"] = PredictTerm(weight=predict.weight, error=error, statistics=facts.statistics)
+    return terms
+
+
+def cluster_sizes(cluster: ClusterSettings, *, batch: int) -> ClusterSizes:
+    """Sizes of the clustering term.
+
+    Raises:
+        ConfigError: there are more clusters than k-means will ever see rows.
+    """
+    rows_per_step = max(1, round(batch * cluster.queue_share))
+    queue_rows = cluster.queue_batches * rows_per_step
+    if cluster.clusters > queue_rows + batch:
+        raise ConfigError(
+            f"terms.cluster.clusters: {cluster.clusters} clusters, but k-means sees at most {queue_rows + batch} rows "
+            f"(queue {queue_rows} + batch {batch})"
+        )
+    return ClusterSizes(cluster.clusters, queue_rows, rows_per_step, cluster.refit_every)
+
+
+def pair_loss(contrast: ContrastSettings, *, faithful: bool) -> PairLoss:
+    """The loss of two modalities' embeddings; cosines over a temperature in sound mode, else raw dot products."""
+    if contrast.loss == "info_nce":
+        return lambda x, y, temperature, present: info_nce(x, y, temperature=temperature)
+    if contrast.loss in SEVERAL_CAPTIONS:
+        loss = mil_nce if contrast.loss == "mil_nce" else symmetric_mil_nce
+        return lambda x, y, temperature, present: loss(
+            x, y, temperature=None if faithful else temperature, present=present
+        )
+    margin = contrast.margin
+    return lambda x, y, temperature, present: masked_margin_softmax(
+        x @ y.T / (1.0 if faithful else temperature), margin=margin
+    )
+
+
+def bank_rules(bank: BankSettings) -> BankRules:
+    """Plain rules of the memory banks."""
+    return BankRules(bank.form == "nce", bank.negatives, bank.momentum, bank.normalizer == "running", bank.exclude_own)

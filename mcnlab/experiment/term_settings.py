@@ -1,0 +1,149 @@
+"""The settings of the objective: one group for each term."""
+
+from typing import Any, Literal, Self, get_args
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from mcnlab.config import Settings
+from mcnlab.experiment.pairs import Pair
+
+TermName = Literal["contrast", "cluster", "reconstruct", "predict"]
+TERM_NAMES: tuple[str, ...] = get_args(TermName)
+"""All terms."""
+SEVERAL_CAPTIONS = ("mil_nce", "symmetric_mil_nce")
+"""Losses that take all candidate captions of a clip; the others take its own."""
+LEAST_TEMPERATURE = 0.01
+"""A learned temperature never falls below this, as in CLIP."""
+
+
+class BankSettings(Settings):
+    """The memory bank of CMC."""
+
+    form: Literal["softmax", "nce"] = "softmax"
+    """Cross-entropy over the own clip and the negatives, or noise-contrastive estimation."""
+    negatives: PositiveInt = 16384
+    """Stored embeddings that every clip is told apart from; at most all clips but one."""
+    momentum: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Part of a stored embedding that stays when its clip is seen again."""
+    normalizer: Literal["first", "running"] = "first"
+    """Form `nce`: Z as the first batch gives it, as published, or a running mean over the batches."""
+    exclude_own: bool = False
+    """Never draw a clip as a negative of its own; the published draw may."""
+
+    @model_validator(mode="after")
+    def _normalizer_of_nce(self) -> Self:
+        if self.normalizer == "running" and self.form != "nce":
+            raise ValueError(f"normalizer belongs to form: nce, but form is {self.form}")
+        return self
+
+
+class ContrastSettings(Settings):
+    """The contrastive loss of every pair."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    loss: Literal["masked_margin_softmax", "info_nce", "mil_nce", "symmetric_mil_nce", "memory_bank"] = (
+        "masked_margin_softmax"
+    )
+    """Which loss; `mil_nce` has one denominator for both directions, `symmetric_mil_nce` one for each."""
+    margin: NonNegativeFloat = 0.001
+    """Margin of the masked margin softmax."""
+    temperature: PositiveFloat = Field(default=0.07, allow_inf_nan=False)
+    """Divides cosines in sound mode; faithful mode compares raw dot products."""
+    learn_temperature: bool = False
+    """Train the temperature, from `temperature` on, down to 0.01 at most."""
+    bank: BankSettings | None = None
+    """Memory bank; its defaults when `loss` is `memory_bank`."""
+    pair_weights: dict[Pair, PositiveFloat] = Field(default_factory=dict)
+    """Weight of pairs, 1 for those not named. With any, the term is the weighted mean of the pairs' losses, else their
+    sum."""
+
+    @model_validator(mode="after")
+    def _parts_belong(self) -> Self:
+        if self.bank is not None and self.loss != "memory_bank":
+            raise ValueError(f"bank belongs to loss: memory_bank, but loss is {self.loss}")
+        if self.learn_temperature and self.temperature < LEAST_TEMPERATURE:
+            raise ValueError(f"temperature must be at least {LEAST_TEMPERATURE} to be learned, got {self.temperature}")
+        return self
+
+
+class ClusterSettings(Settings):
+    """The clustering term."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    clusters: PositiveInt = 256
+    """Number of clusters."""
+    queue_batches: NonNegativeInt = 20
+    """Length of the queue of past clips, in batches' shares."""
+    queue_share: PositiveFloat = Field(default=0.5, le=1.0)
+    """Part of each batch that enters the queue."""
+    refit_every: PositiveInt = 20
+    """Steps between two k-means fits."""
+    temperature: PositiveFloat = 0.1
+    """Divides cosines in sound mode."""
+    margin: NonNegativeFloat = 0.001
+    """Taken off the score of the own centroid."""
+    divide: bool = True
+    """Mean over the modalities; otherwise their sum."""
+
+
+class ReconstructSettings(Settings):
+    """The reconstruction term."""
+
+    weight: NonNegativeFloat = 50.0
+    """Factor of the term; published 50."""
+
+
+class PredictSettings(Settings):
+    """The prediction of one modality's input features from another's embedding, for every pair in both directions."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    loss: Literal["l1", "l2", "codes"] = "l2"
+    """Absolute or squared error of standardized features, or cross-entropy of the code they are quantized to."""
+    codes: int | None = Field(default=None, ge=2)
+    """Loss `codes`: entries of each modality's codebook; 64 when not given."""
+
+    @model_validator(mode="after")
+    def _codes_of_codes(self) -> Self:
+        if self.codes is not None and self.loss != "codes":
+            raise ValueError(f"codes belongs to loss: codes, but loss is {self.loss}")
+        return self
+
+    @property
+    def codebook_entries(self) -> int | None:
+        """Entries of each codebook; None where nothing is quantized."""
+        return (self.codes or 64) if self.loss == "codes" else None
+
+
+class TermSettings(Settings):
+    """The summands of the objective; a term that is not named does not exist."""
+
+    contrast: ContrastSettings | None = None
+    """Pairs are pulled together."""
+    cluster: ClusterSettings | None = None
+    """Clips are pulled to the centroid of their cluster."""
+    reconstruct: ReconstructSettings | None = None
+    """Inputs are given back from embeddings."""
+    predict: PredictSettings | None = None
+    """Inputs of one modality are predicted from embeddings of another."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any, info: Any) -> Any:
+        """`cluster: true` and `cluster:` mean the defaults."""
+        return {} if value is True else None if value is False else value
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the terms that exist."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)

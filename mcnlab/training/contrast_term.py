@@ -1,0 +1,109 @@
+"""The contrast term: what each clip has in two modalities is pulled together, and apart from other clips'."""
+
+from collections.abc import Callable, Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mcnlab.batch import Batch, Outputs, pair_modalities
+from mcnlab.losses.contrastive import Temperature
+from mcnlab.models.multimodal import MultimodalModel
+from mcnlab.training.terms import Active, TermValue, on_host, rows_with
+
+FEWEST_CLIPS = 2
+"""A contrast needs something to be told apart from."""
+PairLoss = Callable[[Tensor, Tensor, Temperature, Tensor | None], Tensor]
+"""(clips, dim), (clips · captions, dim), temperature, which captions are there → scalar."""
+
+
+class ContrastTerm(nn.Module):
+    """Sum, or weighted mean, of the contrastive losses of the active pairs, each in its own space.
+
+    Args:
+        weight: factor of the term.
+        loss: of one pair.
+        temperature: what divides cosines, where the model learns none.
+        several: whether the loss takes several captions per clip and says which are there. A clip without the second
+            modality of a pair then still serves as a negative of the first; otherwise it is left out of the pair.
+        pair_weights: see `total_of_pairs`.
+    """
+
+    name = "contrast"
+
+    def __init__(
+        self,
+        *,
+        weight: float,
+        loss: PairLoss,
+        temperature: float,
+        several: bool = False,
+        pair_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight, self.loss, self.temperature, self.several = weight, loss, temperature, several
+        self.pair_weights = dict(pair_weights or {})
+
+    def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:
+        """Loss of every active pair that clips enough have."""
+        parts, flags = {}, on_host(outputs.present)
+        learned = model.learned_temperature(self.name)
+        temperature = self.temperature if learned is None else learned
+        of_pair = self._with_captions if self.several else self._of_both
+        for pair in active.pairs:
+            value = of_pair(outputs, flags, pair, model.graph.space_of_pair[pair], temperature)
+            if value is not None:
+                parts[pair] = value
+        total = total_of_pairs(parts, active.pairs, weights=self.pair_weights)
+        return TermValue(total, parts if learned is None else {**parts, "temperature": learned.detach()})
+
+    def _of_both(
+        self, outputs: Outputs, flags: Mapping[str, Tensor], pair: str, space: str, temperature: Temperature
+    ) -> Tensor | None:
+        """Loss of the clips that have both modalities."""
+        first, second = pair_modalities(pair)
+        both = flags[first] & flags[second]
+        if int(both.sum()) < FEWEST_CLIPS:
+            return None
+        x, y = outputs.embeddings[first, space], outputs.embeddings[second, space]
+        return self.loss(rows_with(both, x), rows_with(both, y), temperature, None)
+
+    def _with_captions(
+        self, outputs: Outputs, flags: Mapping[str, Tensor], pair: str, space: str, temperature: Temperature
+    ) -> Tensor | None:
+        """Loss of the clips that have the first modality, against all captions of those of them that have any."""
+        first, second = pair_modalities(pair)
+        if first == "text":
+            first, second = second, first
+        here, captions, there = flags[first], outputs.embeddings[second, space][:, None], flags[second][:, None]
+        if second == "text" and outputs.candidates_present is not None:
+            captions = torch.cat((captions, outputs.candidates[space]), dim=1)  # (clips, captions, dim), own first
+            there = torch.cat((there, outputs.candidates_present.cpu()), dim=1)
+        there = there[here]
+        if int(here.sum()) < FEWEST_CLIPS or not there.any():
+            return None
+        x, y = rows_with(here, outputs.embeddings[first, space]), rows_with(here, captions).flatten(0, 1)
+        present = None if there.all() else there.flatten().to(y.device, non_blocking=True)
+        return self.loss(x, y, temperature, present)
+
+
+def total_of_pairs(
+    parts: Mapping[str, Tensor], active: Collection[str], *, weights: Mapping[str, float]
+) -> Tensor | None:
+    """What the pairs' losses come to.
+
+    Args:
+        parts: by pair that has a value: its loss.
+        active: all pairs of the stage.
+        weights: by pair; those not named weigh 1. Empty: the plain sum.
+
+    Returns:
+        The sum; with weights Σ λ L / Σ λ, where a pair without a value counts as 0. None when no pair has a value.
+
+    Source: the weighted mean is that of Alayrac et al. (2020), arXiv 2006.16228, equation 1, as VATT's release has it.
+    """
+    if not parts:
+        return None
+    if not weights:
+        return torch.stack(list(parts.values())).sum()
+    total = torch.stack([weights.get(pair, 1.0) * value for pair, value in parts.items()]).sum()
+    return total / sum(weights.get(pair, 1.0) for pair in active)
