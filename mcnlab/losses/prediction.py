@@ -103,7 +103,7 @@ def code_cross_entropy(logits: Float[Tensor, "rows codes"], codes: Int[Tensor, "
     """
     if len(logits) != len(codes):
         raise ShapeError(f"{len(logits)} rows but {len(codes)} codes")
-    if len(codes) and not (int(codes.min()) >= 0 and int(codes.max()) < logits.shape[1]):
+    if not ((codes >= 0) & (codes < logits.shape[1])).all():
         raise ConfigError(
             f"codes must be from 0 to {logits.shape[1] - 1}, got {int(codes.min())} to {int(codes.max())}"
         )
