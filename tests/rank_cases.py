@@ -77,7 +77,7 @@ def trainer(folder, case, *, name):
     wanted = ExperimentSettings.parse({**base, **changes, "training": training}, source="test")
     run = folder / name / case.replace(" ", "-")
     run.mkdir(parents=True, exist_ok=True)
-    model, source = build_model(wanted, store, seed=0), build_training_source(wanted, store, shuffle_seed=None)
+    model, source = build_model(wanted, store, seed=0), build_training_source(wanted, store, seed=0)
     return Trainer(
         model=model,
         terms=build_terms(wanted, model.graph, seed=0, facts=training_facts(wanted, source, seed=0)),

@@ -53,7 +53,7 @@ def settings(store, **changes):
 def trainer(store, folder, *, seed=0, prefixes=None, **changes):
     wanted = settings(store, **changes)
     folder.mkdir(exist_ok=True)
-    source = build_training_source(wanted, store, shuffle_seed=None)
+    source = build_training_source(wanted, store, seed=0)
     model = build_model(wanted, store, seed=seed)
     return Trainer(
         model=model,
