@@ -96,16 +96,28 @@ def process_name() -> str:
     return f"process {os.getpid()} on {platform.node()}"
 
 
-ADDED_LATER: dict[tuple[str, str], object] = {
+ADDED_LATER: dict[tuple[str, ...], object] = {
     ("model", "weights_sha256"): None,
     ("model", "coarse_dim"): None,
     ("model", "heads"): {},
+    ("model", "video_frames"): 16,
+    ("model", "video_width"): 64,
+    ("model", "video_backbone"): "conv3d",
+    ("model", "video_padding"): "replicate",
     ("training", "chunk"): None,
     ("training", "chunk_statistics"): "batch",
     ("training", "compile"): False,
     ("data", "stores"): None,
     ("data", "shuffle"): [],
     ("data", "missing"): {},
+    ("data", "candidates"): 1,
+    ("data", "world", "views"): 0,
+    ("data", "world", "noise_views"): 1.0,
+    ("data", "world", "video"): "features",
+    ("terms", "predict"): None,
+    ("terms", "contrast", "learn_temperature"): False,
+    ("terms", "contrast", "bank"): None,
+    ("terms", "contrast", "pair_weights"): {},
 }
 """Settings that did not always exist, and what they mean where they are not given: finished runs stay the same runs."""
 
@@ -114,9 +126,12 @@ def run_key(settings: ExperimentSettings, seed: int) -> str:
     """A hash of everything in the settings that a run's numbers depend on: of released weights, their content."""
     plain = settings.model_dump(mode="json")
     plain["model"].pop("weights")
-    for (group, setting), usual in ADDED_LATER.items():
-        if plain[group][setting] == usual:
-            plain[group].pop(setting)
+    for (*path, setting), usual in ADDED_LATER.items():
+        group: dict[str, Any] = plain
+        for name in path:
+            group = group.get(name) or {}
+        if setting in group and group[setting] == usual:
+            group.pop(setting)
     for setting in ("threads", "checkpoint_every", "prefetch"):
         plain["training"].pop(setting)
     return short_hash({"settings": plain, "seed": seed})

@@ -144,14 +144,24 @@ def cluster_sizes(cluster: ClusterSettings, *, batch: int) -> ClusterSizes:
     Raises:
         ConfigError: there are more clusters than k-means will ever see rows.
     """
-    rows_per_step = max(1, round(batch * cluster.queue_share))
-    queue_rows = cluster.queue_batches * rows_per_step
-    if cluster.clusters > queue_rows + batch:
+    rows_per_step = new_rows(cluster, batch=batch)
+    queue_rows, most = cluster.queue_batches * rows_per_step, most_rows(cluster, batch=batch)
+    if cluster.clusters > most:
         raise ConfigError(
-            f"terms.cluster.clusters: {cluster.clusters} clusters, but k-means sees at most {queue_rows + batch} rows "
+            f"terms.cluster.clusters: {cluster.clusters} clusters, but k-means sees at most {most} rows "
             f"(queue {queue_rows} + batch {batch})"
         )
     return ClusterSizes(cluster.clusters, queue_rows, rows_per_step, cluster.refit_every)
+
+
+def new_rows(cluster: ClusterSettings, *, batch: int) -> int:
+    """Rows of a batch that enter the queue."""
+    return max(1, round(batch * cluster.queue_share))
+
+
+def most_rows(cluster: ClusterSettings, *, batch: int) -> int:
+    """Rows that k-means ever sees: a full queue and a batch."""
+    return cluster.queue_batches * new_rows(cluster, batch=batch) + batch
 
 
 def pair_loss(contrast: ContrastSettings, *, faithful: bool) -> PairLoss:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from mcnlab.experiment.build import build_stages
+from mcnlab.experiment.objective import most_rows
 from mcnlab.experiment.settings import ExperimentSettings, TrainingSettings
 from mcnlab.plan.calibration import Calibration
 from mcnlab.plan.predict import FITS, Plan, plan_experiment
@@ -62,11 +63,9 @@ def largest_that_fits(plan: Plan, settings: ExperimentSettings, *, shrink_batch:
         needed = plan.calibration.idle_bytes + max(cost.held_bytes + cost.work_bytes for cost in costs)
         return needed <= FITS * plan.calibration.device_memory_bytes
 
-    smallest = max(2, plan.request.gpus) if shrink_batch else plan.batch
-    if not fits(1, smallest):  # each count takes a second or so
-        return None
+    cluster = settings.terms.cluster
     local, batch = plan.local // 2, plan.batch // 2 if shrink_batch else plan.batch
-    while local >= 1 and batch >= 2:
+    while local >= 1 and batch >= 2 and (cluster is None or most_rows(cluster, batch=batch) >= cluster.clusters):
         if fits(local, batch):
             return batch if shrink_batch else local
         local, batch = local // 2, batch // 2 if shrink_batch else batch
