@@ -45,7 +45,10 @@ def by_sorting(queries: Tensor, gallery: Tensor) -> Tensor:
     places = []
     for one in (scores, scores.T):
         falling = np.sort(-one, axis=1)
-        places.append(np.where(falling - np.diag(-one)[:, None] == 0)[1] + 1)
+        rows, columns = np.where(falling - np.diag(-one)[:, None] == 0)
+        ranks = np.zeros(len(one), dtype=np.int64)
+        ranks[rows] = columns + 1  # of equal scores the last counts, as in ours; published code counts them all
+        places.append(ranks)
     return torch.from_numpy(places[0])
 
 
