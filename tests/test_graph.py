@@ -12,6 +12,7 @@ from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.graph import Graph, Space, SpaceMap, build_graph, fine_and_coarse_graph
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
 from mcnlab.models.towers import RowNorm
+from mcnlab.training.loop import freeze
 from tests.rank_cases import stop, train, trainer
 from tests.small_store import make_store
 
@@ -197,3 +198,12 @@ def test_staged_fine_and_coarse_training_with_all_terms_goes_on_where_it_stopped
     stop(trainer(tmp_path, case, name="stopped"), signal_number=15)
     again = train(tmp_path, case, name="stopped")
     assert all(np.array_equal(x, again[name]) for name, x in whole.items())
+
+
+def test_a_frozen_modality_moves_no_statistics_of_its_heads(batch):
+    model = model_of(fine_and_coarse_graph(coarse_dim=8)).train()
+    freeze(model, ["video"])
+    before = {name: x.clone() for name, x in model.heads["video_in_va"].named_buffers()}
+    model(batch)
+    assert all(torch.equal(x, before[name]) for name, x in model.heads["video_in_va"].named_buffers())
+    assert model.maps["va_to_vat"][2].num_batches_tracked == 1, "the map belongs to nobody and goes on"

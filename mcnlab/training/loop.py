@@ -245,3 +245,6 @@ def freeze(model: MultimodalModel, modalities: Sequence[str]) -> None:
         parameter.requires_grad_(owner not in modalities)
     for modality in modalities:
         model.backbones[modality].eval()
+    for name, head in model.heads.items():
+        if name.split("_in_")[0] in modalities:
+            head.eval()
