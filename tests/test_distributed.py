@@ -17,7 +17,7 @@ import yaml
 from mcnlab.cli import main
 from mcnlab.distributed import from_first, gather_rows, largest_over_ranks, own_rows, sum_over_ranks
 from mcnlab.runs import RunFolder
-from mcnlab.training.averaging import average_gradients, in_buckets
+from mcnlab.training.averaging import in_buckets
 from tests.mini_study import BASE, EXPERIMENTS
 from tests.rank_cases import CASES, CHUNKED, STOP_AFTER, STOPPED, all_ranks, log, result, stop, train, trainer
 from tests.small_store import make_store
@@ -103,7 +103,6 @@ def test_gradients_reach_the_rows_on_the_rank_where_they_came_from(folder, train
         assert found["gathered"][:, 0].tolist() == gathered.tolist()
         assert found["of_rows"].tolist() == [[processes * 3.0 * (number + 1) ** 2] * 2] * (number + 1)
         assert found["of_scalar"] == processes * 2.0 * ranks
-        assert found["averaged"].tolist() == [1 / processes, 2 / processes]
         assert found["several"].tolist() == pytest.approx([1 + ranks / processes] * 2)
         assert found["early"].tolist() == [1.0] * 2
         assert found["lonely"].tolist() == pytest.approx([1 / processes] * 2)
@@ -147,7 +146,6 @@ def test_one_process_gets_back_the_very_same_tensors():
     assert all(f(x) is x for f in (sum_over_ranks, largest_over_ranks, from_first))
     assert gather_rows(x, [3]) is x
     assert own_rows(7) == slice(0, 7)
-    average_gradients([torch.nn.Parameter(x)])
 
 
 def written(folder, **training):

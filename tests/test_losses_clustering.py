@@ -17,7 +17,7 @@ from mcnlab.losses.clustering import (
     push_rows,
     start_centroids,
 )
-from mcnlab.losses.kmeans import ClusterSums, OwnCentroids, Share, faithful_kmeans, sound_kmeans, unit_kmeans
+from mcnlab.losses.kmeans import ClusterSums, OwnCentroids, Share, faithful_kmeans, unit_kmeans
 from mcnlab.numerics import l2_normalize
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -101,21 +101,21 @@ def test_long_embeddings_give_nan_in_faithful_half_precision_and_not_in_float32(
     assert math.isfinite(losses[torch.float32])
 
 
-def test_sound_kmeans_never_leaves_a_cluster_empty():
+def test_unit_kmeans_never_leaves_a_cluster_empty():
     rows = torch.cat([torch.tensor([[1.0, 0.0]]).repeat(20, 1), torch.tensor([[0.0, 1.0], [-1.0, 0.0]])])
-    fit = sound_kmeans(rows, torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]))
+    fit = unit_kmeans(rows, torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]))
     assert torch.bincount(fit.assignment, minlength=3).tolist() == [20, 1, 1]
 
 
-def test_sound_kmeans_survives_huge_rows_in_half_precision():
+def test_unit_kmeans_survives_huge_rows_in_half_precision():
     rows = torch.randn(500, 8, generator=torch.Generator().manual_seed(0)).half() * 3e3
-    fit = sound_kmeans(rows, rows[:7].float() / 3e3)
+    fit = unit_kmeans(l2_normalize(rows), rows[:7].float() / 3e3)
     assert bool(fit.centroids.isfinite().all())
 
 
-def test_more_clusters_than_rows_are_refused_by_sound_kmeans():
+def test_more_clusters_than_rows_are_refused_by_unit_kmeans():
     with pytest.raises(ShapeError, match="2 rows, 3 clusters"):
-        sound_kmeans(torch.eye(2), torch.ones(3, 2))
+        unit_kmeans(torch.eye(2), torch.ones(3, 2))
 
 
 def test_the_queue_keeps_the_newest_rows_first_as_published():
@@ -182,9 +182,9 @@ def test_sums_over_changed_clusters_have_the_bits_of_a_full_sum():
         assert torch.equal(sums.update(assignment), expected)
 
 
-@pytest.mark.parametrize("fit", [faithful_kmeans, sound_kmeans])
+@pytest.mark.parametrize("fit", [faithful_kmeans, unit_kmeans])
 def test_rows_in_pieces_fit_as_in_one(fit):
-    rows = topics(400)
+    rows = l2_normalize(topics(400))
     whole, pieces = (fit(x, rows[:7]) for x in (rows, [rows[:0], rows[:150], rows[150:]]))
     assert torch.equal(whole.assignment, pieces.assignment)
     assert torch.equal(whole.centroids, pieces.centroids)

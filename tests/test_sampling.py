@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from mcnlab.data.cutting import largest_rows, spans_inside
 from mcnlab.data.drawn_clips import DrawnClips, PublishedDraws, WindowDraws
 from mcnlab.data.loading import (
     PUBLISHED_PAD_DB,
@@ -14,17 +15,14 @@ from mcnlab.data.loading import (
     ClipWindow,
     TrainingClips,
     mel_frame,
-    peak_of_rows,
     pooled_video,
     published_rows_between,
-    rows_inside,
 )
 from mcnlab.data.records import Clip, Recording, Track
 from mcnlab.data.sampling import (
     captions_inside,
     joined_words,
     merged_captions,
-    nearest_captions_start,
     window_starts,
 )
 from mcnlab.data.store import StoreWriter, open_store
@@ -102,19 +100,6 @@ def test_windows_on_whole_seconds_have_the_published_frames():
     np.testing.assert_array_equal(starts, GOLDEN["rand_start"])
     frames = [mel_frame(float(start + 10)) - mel_frame(float(start)) for start in starts]
     np.testing.assert_array_equal(frames, GOLDEN["rand_nframes"])
-
-
-def test_mil_nces_candidates_begin_where_the_published_ones_do():
-    for candidates, wanted in zip(GOLDEN["milnce_num_candidates"], GOLDEN["milnce_cap_start"], strict=True):
-        for caption, first in enumerate(wanted):
-            if first != -999:  # there the published function raises
-                found = nearest_captions_start(GOLDEN["start"], GOLDEN["end"], caption, candidates=int(candidates))
-                assert found == first
-
-
-def test_too_few_captions_for_the_candidates_are_refused():
-    with pytest.raises(ShapeError, match="5 candidates of 3 starts"):
-        nearest_captions_start(np.arange(3.0), np.arange(3.0) + 1, 2, candidates=5)
 
 
 def one_by_one(starts, ends, seed, min_time_s):
@@ -305,14 +290,14 @@ def test_the_peak_of_halves_is_their_maximum(seed):
     random = np.random.default_rng(seed)
     rows = random.normal(scale=10.0 ** random.integers(-7, 4, (9, 50)), size=(9, 50)).astype(np.float16)
     rows[:, 0], rows[:, 1] = -np.abs(rows[:, 0]), 0.0
-    np.testing.assert_array_equal(peak_of_rows(rows), rows.astype(np.float32).max(axis=0))
-    np.testing.assert_array_equal(peak_of_rows(rows.astype(np.float64)), rows.astype(np.float32).max(axis=0))
+    for kept in (rows, rows.astype(np.float64)):
+        np.testing.assert_array_equal(largest_rows([kept], 50)[0], rows.astype(np.float32).max(axis=0))
 
 
 def test_rows_inside_end_with_the_track():
-    track = np.arange(10)[:, None]
-    assert rows_inside(track, 8.5, 20.0, 1.0)[:, 0].tolist() == [8, 9]
-    assert len(rows_inside(track, 10.0, 20.0, 1.0)) == 0
+    first, last = spans_inside(np.array([8.5, 10.0]), np.array([20.0, 20.0]), 1.0, np.array([10, 10]))
+    assert (first[0], last[0]) == (8, 10)
+    assert last[1] <= first[1]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def candidate_captions(
     *,
     candidates: int,
 ) -> Int[np.ndarray, "clips candidates"]:
-    """The candidate captions of every clip: the rule of `mcnlab.data.sampling.nearest_captions_start`, all at once.
+    """The captions that MIL-NCE takes around the caption of every clip.
 
     The window of candidates grows to the side that keeps it shorter, the later one winning ties, and to the other side
     once it reaches an end of the recording.

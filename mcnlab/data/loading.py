@@ -307,11 +307,6 @@ def rows_between(track: np.ndarray, start_s: float, end_s: float, rate_hz: float
     return _rows_of(cutting.spans_between, track, start_s, end_s, rate_hz)
 
 
-def rows_inside(track: np.ndarray, start_s: float, end_s: float, rate_hz: float) -> np.ndarray:
-    """As `rows_between`, but none where the clip begins after the track's end."""
-    return _rows_of(cutting.spans_inside, track, start_s, end_s, rate_hz)
-
-
 def published_rows_between(track: np.ndarray, start_s: float, end_s: float, rate_hz: float) -> np.ndarray:
     """The rows of a track that a clip sees as published: see `mcnlab.data.cutting.published_spans`."""
     return _rows_of(cutting.published_spans, track, start_s, end_s, rate_hz)
@@ -356,18 +351,6 @@ def pooled_video(
         pooled.append(cutting.normalized_peaks([np.asarray(seen)], seen.shape[1])[0])
         fewest = min(fewest, len(seen))
     return np.concatenate(pooled), int(fewest)
-
-
-def peak_of_rows(rows: np.ndarray) -> np.ndarray:
-    """The largest value of each column, in float32: see `mcnlab.data.cutting.largest_rows`.
-
-    Args:
-        rows: (rows, dim), finite, at least one row.
-
-    Returns:
-        (dim,), float32.
-    """
-    return cutting.largest_rows([rows], rows.shape[1])[0]
 
 
 def mel_frame(time_s: float) -> int:

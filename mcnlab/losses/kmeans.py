@@ -101,7 +101,7 @@ def faithful_kmeans(
     return KMeansFit(centroids, assignment, max_rounds)
 
 
-def sound_kmeans(
+def unit_kmeans(
     rows: Rows,
     start: Float[Tensor, "clusters dim"],
     *,
@@ -114,7 +114,8 @@ def sound_kmeans(
     A cluster that loses all its rows moves to the row that is farthest from its own centroid.
 
     Args:
-        rows: (rows, dim), in all at least as many as clusters. Scaled to unit length first, so that no sum overflows.
+        rows: (rows, dim), in all at least as many as clusters, of unit length as `l2_normalize` gives them, so that no
+            sum overflows; they are not copied.
         start: (clusters, dim). First centroids.
         max_rounds: most updates; warm-started fits need few.
         tolerance: stop once the summed squared change of the centroids is at most this.
@@ -127,20 +128,6 @@ def sound_kmeans(
         ShapeError: fewer rows than clusters.
         NonFiniteError: a centroid is not finite; it names the cluster.
     """
-    return unit_kmeans(
-        [l2_normalize(part) for part in _parts(rows)], start, max_rounds=max_rounds, tolerance=tolerance, share=share
-    )
-
-
-def unit_kmeans(
-    rows: Rows,
-    start: Float[Tensor, "clusters dim"],
-    *,
-    max_rounds: int = 10,
-    tolerance: float = 1e-4,
-    share: Share = ALL_ROWS,
-) -> KMeansFit:
-    """`sound_kmeans` of rows that `l2_normalize` has seen already; they are not copied."""
     parts, clusters = _parts(rows), len(start)
     total_rows = sum(map(len, parts)) if share.total is None else share.total
     if total_rows < clusters:

@@ -36,16 +36,6 @@ def averaged_backward(parameters: Iterable[nn.Parameter], backwards: Sequence[Ca
     averager.finish()
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Mean of every gradient over all processes; a parameter that got none anywhere stays without.
-
-    Args:
-        parameters: the same ones in the same order on every process.
-    """
-    if world_size() > 1:
-        GradientAverager(parameters).finish()
-
-
 class GradientAverager:
     """Sends gradients in buckets, always in the same order, the last parameters first, whose gradients come first.
 
