@@ -174,7 +174,8 @@ def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders, *, work
     opened: dict[str, Store] = {}
     notes: dict[str, None] = {}
     for run in planned:
-        key = repr((run.settings.data.world, run.settings.data.paths, run.settings.trained_modalities))
+        data = run.settings.data
+        key = repr((data.world, data.scenes, data.paths, run.settings.trained_modalities))
         if key not in opened:
             with counted("rendering the world") as progress:
                 opened[key] = prepared_store(run.settings, folders.stores, progress=progress, workers=workers)

@@ -14,6 +14,7 @@ from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWi
 from mcnlab.data.missing import ThinnedClips
 from mcnlab.data.mixing import MixedClips
 from mcnlab.data.raw_frames import FrameShape, frame_shape
+from mcnlab.data.scenes import ComposedClips, scene_settings
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
 from mcnlab.experiment.graphs import GraphSettings, graph_of
@@ -77,6 +78,8 @@ def _clips_of_store(settings: ExperimentSettings, store: Store, *, shuffle_seed:
         return ClipSource(
             clips, split, window=window, shuffle_seed=shuffle_seed, shuffled=data.dealt, candidates=candidates
         )
+    if data.sampling == "composed":
+        return _composed(settings, store, shuffle_seed=shuffle_seed)
     rule = (
         PublishedDraws(data.clips_per_video, data.min_time_s)
         if data.sampling == "published"
@@ -91,6 +94,18 @@ def _clips_of_store(settings: ExperimentSettings, store: Store, *, shuffle_seed:
         shuffle_seed=shuffle_seed,
         shuffled=data.dealt,
     )
+
+
+def _composed(settings: ExperimentSettings, store: Store, *, shuffle_seed: int | None) -> ComposedClips:
+    """Scenes that are drawn anew every epoch.
+
+    Raises:
+        ConfigError: the store holds no scene world.
+    """
+    scenes = scene_settings(store)
+    if scenes is None:
+        raise ConfigError(f"data.sampling: composed needs a store of scenes, but {store.path} holds none")
+    return ComposedClips(scenes, window=clip_window(settings), shuffle_seed=shuffle_seed, shuffled=settings.data.dealt)
 
 
 def clip_window(settings: ExperimentSettings) -> ClipWindow:
@@ -254,7 +269,7 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
     )
     common = {
         "data": fingerprint,
-        "clips": settings.data.model_dump(exclude={"world", "store", "stores"}),
+        "clips": settings.data.model_dump(exclude={"world", "scenes", "store", "stores"}),
         "seed": seed,
         "mode": settings.mode,
         "graph": graph.model_dump() if isinstance(graph := settings.graph, GraphSettings) else graph,

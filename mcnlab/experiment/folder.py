@@ -111,6 +111,7 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("data", "shuffle"): [],
     ("data", "missing"): {},
     ("data", "candidates"): 1,
+    ("data", "scenes"): None,
     ("data", "world", "views"): 0,
     ("data", "world", "noise_views"): 1.0,
     ("data", "world", "video"): "features",

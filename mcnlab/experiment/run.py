@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 from torch import nn
 
+from mcnlab.data.scenes import build_scenes, scenes_fingerprint
 from mcnlab.data.store import Store, open_store
 from mcnlab.data.world import WorldSettings, build_world, world_fingerprint
 from mcnlab.distributed import rank, wait_for_all, world_size
@@ -197,12 +198,17 @@ def prepared_store(
         return open_store(settings.data.store)
     if settings.data.stores is not None:
         return main_store(settings)
-    world = settings.data.world or WorldSettings()
-    path = stores / f"world-{world_fingerprint(world)}"
+    world, scenes = settings.data.world or WorldSettings(), settings.data.scenes
+    name = f"world-{world_fingerprint(world)}" if scenes is None else f"scenes-{scenes_fingerprint(scenes)}"
+    path = stores / name
     if not path.exists():
         make_folder(stores)
         with FileLock(stores / f".{path.name}.waiting"):
-            if not path.exists():
+            if path.exists():
+                pass
+            elif scenes is not None:
+                build_scenes(scenes, path, progress=progress)
+            else:
                 build_world(world, path, progress=progress, workers=workers)
     return open_store(path)
 

@@ -16,6 +16,7 @@ from pydantic import (
 from mcnlab.config import Settings, read_yaml, with_overrides
 from mcnlab.data.loading import DEALT
 from mcnlab.data.mixing import check_weights
+from mcnlab.data.scenes.settings import SceneSettings
 from mcnlab.data.shards import file_checksum
 from mcnlab.data.world import WorldSettings
 from mcnlab.errors import ConfigError, DataError
@@ -39,10 +40,12 @@ class StoreShare(Settings):
 
 
 class DataSettings(Settings):
-    """Where the clips come from: the narrated world, a store on disk, or several stores."""
+    """Where the clips come from: the narrated world, the scene world, a store on disk, or several stores."""
 
     world: WorldSettings | None = None
     """Render the narrated world."""
+    scenes: SceneSettings | None = None
+    """Render the scene world: frames with several things of which some sound."""
     store: Path | None = None
     """Folder of a store; relative to the settings file."""
     stores: dict[StoreName, StoreShare] | None = Field(default=None, min_length=1)
@@ -59,8 +62,9 @@ class DataSettings(Settings):
     missing: dict[Modality, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """By modality: share of the training clips that lose it. Who loses it is seeded by the run, and who does at one
     share also does at a larger one."""
-    sampling: Literal["captions", "published", "windows"] = "captions"
-    """Clips to train on: those of the store; or, drawn anew every epoch, captions widened as published, or windows."""
+    sampling: Literal["captions", "published", "windows", "composed"] = "captions"
+    """Clips to train on: those of the store; or, drawn anew every epoch, captions widened as published, or windows; or
+    scenes composed anew every epoch, as many as the store of scenes has to train on."""
     clips_per_video: PositiveInt = 32
     """Published sampling: clips of each recording in every epoch."""
     min_time_s: PositiveFloat = Field(default=10.0, allow_inf_nan=False)
@@ -72,8 +76,12 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(one is not None for one in (self.world, self.store, self.stores)) != 1:
-            raise ValueError("expected either world or store, or several stores")
+        if sum(one is not None for one in (self.world, self.scenes, self.store, self.stores)) != 1:
+            raise ValueError("expected either world, scenes or store, or several stores")
+        if self.sampling == "composed" and self.stores is not None:
+            raise ValueError("sampling: composed draws the scenes of one world, but there are several stores")
+        if self.sampling == "composed" and self.world is not None:
+            raise ValueError("sampling: composed needs scenes, or a store of scenes; the narrated world has none")
         if self.stores is not None:
             try:
                 check_weights({name: share.weight for name, share in self.stores.items()})
