@@ -133,7 +133,7 @@ def test_a_map_below_zero_has_the_whole_image_as_its_box():
 
 
 def test_a_box_of_no_share_is_refused():
-    with pytest.raises(ConfigError, match="share of the maximum must be above 0 and at most 1, got 0.0"):
+    with pytest.raises(ConfigError, match=r"share of the maximum must be above 0 and at most 1, got 0\.0"):
         boxes_of_maps(np.ones((1, 2, 2)), (2, 2), share=0.0)
 
 
