@@ -14,7 +14,7 @@ from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce, 
 from mcnlab.losses.prediction import absolute_error, squared_error
 from mcnlab.models.graph import Graph
 from mcnlab.training.bank_term import BankRules, BankTerm
-from mcnlab.training.contrast_term import ContrastTerm, PairLoss
+from mcnlab.training.contrast_term import ContrastTerm, PairLoss, SimilarityLoss
 from mcnlab.training.predict_term import InputStatistics, PredictTerm, input_statistics, unknown_statistics
 from mcnlab.training.terms import ClusterSizes, ClusterTerm, ReconstructTerm, Term
 
@@ -118,6 +118,7 @@ def build_terms(
             temperature=contrast.temperature,
             several=takes_several_captions(settings),
             pair_weights=contrast.pair_weights,
+            peaks=similarity_loss(contrast) if contrast.scorer == "maximum" else None,
         )
     if (cluster := settings.terms.cluster) is not None:
         terms["cluster"] = ClusterTerm(
@@ -177,6 +178,12 @@ def pair_loss(contrast: ContrastSettings, *, faithful: bool) -> PairLoss:
     return lambda x, y, temperature, present: masked_margin_softmax(
         x @ y.T / (1.0 if faithful else temperature), margin=margin
     )
+
+
+def similarity_loss(contrast: ContrastSettings) -> SimilarityLoss:
+    """The same losses of similarities that are known already; see `ContrastSettings.scorer`."""
+    margin, factor = (contrast.margin, 1.0) if contrast.loss == "masked_margin_softmax" else (0.0, 0.5)
+    return lambda similarity, temperature: factor * masked_margin_softmax(similarity / temperature, margin=margin)
 
 
 def bank_rules(bank: BankSettings) -> BankRules:

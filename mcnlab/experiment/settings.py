@@ -136,9 +136,13 @@ class ModelSettings(Settings):
     video_width: PositiveInt = Field(default=64, multiple_of=8)
     """Features of the backbone that trains on frames."""
     video_backbone: VideoKind = "conv3d"
-    """How that backbone sees time: by convolutions, or by channels that frames exchange (`shift`)."""
+    """How that backbone sees time: by convolutions, by channels that frames exchange (`shift`), or not at all
+    (`picture`, which keeps places apart)."""
     video_padding: TimePadding = "replicate"
     """What that backbone sees before the first frame and after the last: `replicate` or `zeros`."""
+    segments: PositiveInt | None = None
+    """Parts of a clip that are seen and heard one by one, with places kept apart (`video_backbone: picture`), for the
+    terms that ask where and when; one vector per clip alone when not given."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""
@@ -347,6 +351,7 @@ class ExperimentSettings(Settings):
     def _check_terms(self) -> None:
         """Terms ask something of data, mode and pairs."""
         contrast = self.terms.contrast
+        self._check_places()
         if contrast is None:
             return
         if contrast.learn_temperature and self.mode == "faithful":
@@ -361,6 +366,16 @@ class ExperimentSettings(Settings):
                 raise ValueError(
                     f"terms.contrast.pair_weights.{pair}: no stage compares it, only {', '.join(self.trained_pairs)}"
                 )
+
+    def _check_places(self) -> None:
+        """Terms that ask where and when need a model that tells it."""
+        contrast, model = self.terms.contrast, self.model
+        if model.segments is not None and self.training.chunk is not None:
+            raise ValueError("training.chunk does not go with model.segments, whose maps are kept whole")
+        if contrast is not None and contrast.scorer == "maximum" and model.segments is None:
+            raise ValueError("terms.contrast.scorer: maximum needs model.segments, the parts of a clip")
+        if contrast is not None and contrast.scorer == "maximum" and self.mode == "faithful":
+            raise ValueError("terms.contrast.scorer: maximum compares cosines, but faithful mode compares raw products")
 
     def stage_pairs(self, stage: StageSettings) -> tuple[str, ...]:
         """The pairs that a stage compares."""

@@ -13,8 +13,8 @@ from mcnlab.models.deflation import deflate
 
 TimePadding = Literal["zeros", "replicate"]
 """What stands before the first frame and after the last: nothing, or that frame again."""
-VideoKind = Literal["conv3d", "shift"]
-"""How a backbone sees time."""
+VideoKind = Literal["conv3d", "shift", "picture"]
+"""How a backbone sees time; `picture` not at all, and keeps places apart."""
 
 LARGEST_MAP = 6
 """Rows and columns of the map that one convolution sees whole; larger maps are averaged down to it."""
@@ -47,11 +47,26 @@ class FramesBackbone(nn.Module):
         Returns:
             (rows, dim): the mean over space and over the steps that real frames reach.
         """
-        maps = self.network(clips.transpose(1, 2))  # (rows, dim, steps, height', width')
+        return self.pooled(self.maps(clips), lengths, padded_frames=clips.shape[1])
+
+    def maps(
+        self, clips: Float[Tensor, "rows frames channels height width"]
+    ) -> Float[Tensor, "rows dim steps _height _width"]:
+        """What the network sees where and when."""
+        return self.network(clips.transpose(1, 2))
+
+    def pooled(
+        self,
+        maps: Float[Tensor, "rows dim steps _height _width"],
+        lengths: Int[Tensor, " rows"] | None,
+        *,
+        padded_frames: int,
+    ) -> Float[Tensor, "rows dim"]:
+        """The mean over space and over the steps that real frames reach; over all without lengths."""
         steps = maps.mean(dim=(3, 4))  # (rows, dim, steps)
         if lengths is None:
             return mean_over_time(steps)
-        return mean_over_time(steps, real_steps(lengths, padded_frames=clips.shape[1], steps=steps.shape[2]))
+        return mean_over_time(steps, real_steps(lengths, padded_frames=padded_frames, steps=steps.shape[2]))
 
     def deflated(self) -> "StillBackbone":
         """The same backbone for pictures, see `mcnlab.models.deflation`."""
@@ -80,7 +95,8 @@ def build_video_backbone(
     """A backbone with random weights.
 
     Args:
-        kind: `conv3d`, or `shift`: pictures one by one, which exchange channels in time.
+        kind: `conv3d`; `shift`: pictures one by one, which exchange channels in time; `picture`: pictures one by one,
+            whose places stay apart.
         frame: channels, height, width of a frame; 1 channel for gray, 3 for color.
         width: of the features, a multiple of 8.
         padding: in time.
@@ -93,6 +109,8 @@ def build_video_backbone(
     """
     if width < 8 or width % 8:
         raise ConfigError(f"the width of a video backbone must be a multiple of 8, got {width}")
+    if kind == "picture":
+        return FramesBackbone(picture_network(frame, width), width)
     build = conv3d_network if kind == "conv3d" else shift_network
     return FramesBackbone(build(frame, width, padding), width)
 
@@ -174,6 +192,32 @@ def shift_network(frame: tuple[int, int, int], width: int, padding: TimePadding)
         ),
         TemporalShift(padding=padding),
         PerFrame(conv2d_block(width, width, (1, 1), 1, 0)),
+    )
+
+
+def picture_network(frame: tuple[int, int, int], width: int) -> nn.Sequential:
+    """Three convolutions on single frames: a map of a quarter of their height and width.
+
+    One place of the map sees 17 × 17 pixels, about as much as a thing is large, so that it can say where the thing is.
+
+    Args:
+        frame: channels, height, width of a frame.
+        width: channels of the result.
+
+    Returns:
+        (rows, channels, frames, height, width) to (rows, width, frames, height / 4, width / 4), rounded up.
+
+    Source: our own sizes, for small frames and a CPU.
+    """
+    return nn.Sequential(
+        PerFrame(
+            nn.Sequential(
+                nn.BatchNorm2d(frame[0]),
+                conv2d_block(frame[0], width // 2, (5, 5), 2, 2),
+                conv2d_block(width // 2, width, (3, 3), 2, 1),
+                conv2d_block(width, width, (3, 3), 1, 1),
+            )
+        )
     )
 
 
