@@ -13,11 +13,15 @@ from pydantic import (
 )
 
 from mcnlab.config import Settings
-from mcnlab.experiment.pairs import Pair
+from mcnlab.experiment.pairs import Modality, Pair
 
-TermName = Literal["contrast", "cluster", "reconstruct", "predict", "detect", "explain"]
+TermName = Literal["contrast", "cluster", "reconstruct", "predict", "classify", "detect", "explain"]
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 """All terms."""
+PAIR_TERMS = ("contrast", "cluster", "reconstruct", "predict", "detect")
+"""Terms that compare modalities, or work where they are compared: a stage with one of them needs a pair."""
+LABEL_TERMS = ("classify", "explain")
+"""Terms that read the classes of clips."""
 SEVERAL_CAPTIONS = ("mil_nce", "symmetric_mil_nce")
 """Losses that take all candidate captions of a clip; the others take its own."""
 SIMILARITY_LOSSES = ("info_nce", "masked_margin_softmax")
@@ -155,7 +159,9 @@ class DetectSettings(Settings):
 
 
 class ExplainSettings(Settings):
-    """Classes told by attention in space and time, which is the explanation. Needs `model.segments` and `data.label`."""
+    """Classes told by attention in space and time, which is the explanation.
+
+    Needs `model.segments` and `data.label`."""
 
     weight: NonNegativeFloat = 1.0
     """Factor of the term."""
@@ -165,6 +171,17 @@ class ExplainSettings(Settings):
     """Attend to places by the sound of their part; else all places of a part count the same."""
     time: bool = True
     """Attend to parts; else all parts count the same."""
+
+
+class ClassifySettings(Settings):
+    """The cross-entropy of the classes that a linear layer tells from a modality; `data.label` says which classes."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    modalities: tuple[Modality, ...] = ()
+    """Modalities that are classified, each by a layer of its own; all that are trained when none is given."""
+    on: Literal["features", "embeddings"] = "features"
+    """What the layer reads: what the backbone makes of a clip, or its embedding, in every space of the modality."""
 
 
 class TermSettings(Settings):
@@ -178,6 +195,8 @@ class TermSettings(Settings):
     """Inputs are given back from embeddings."""
     predict: PredictSettings | None = None
     """Inputs of one modality are predicted from embeddings of another."""
+    classify: ClassifySettings | None = None
+    """Classes are told by a linear layer."""
     detect: DetectSettings | None = None
     """A detector learns boxes and classes that nobody named."""
     explain: ExplainSettings | None = None

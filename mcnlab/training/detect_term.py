@@ -1,4 +1,4 @@
-"""The term that trains a detector on what sound and sight agree on: boxes of heat maps, and classes that nobody named."""
+"""The term that trains a detector on what sound and sight agree on: boxes of heat maps, and unnamed classes."""
 
 from dataclasses import dataclass
 from typing import Literal, cast
