@@ -22,6 +22,7 @@ from mcnlab.experiment.graphs import GraphSettings, graph_of
 from mcnlab.experiment.labels import training_classes, training_labels
 from mcnlab.experiment.mixed import chosen_tracks, opened_stores
 from mcnlab.experiment.objective import takes_several_captions
+from mcnlab.experiment.places import add_parts_by_place
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.modalities import group_name
 from mcnlab.models.graph import Graph
@@ -169,7 +170,7 @@ def sized_model(
     )
     graph, predict, contrast = model_graph(settings, tuple(input_dims)), settings.terms.predict, settings.terms.contrast
     predicted = {m: predict.codebook_entries or width for m, width in input_dims.items()} if predict else {}
-    return MultimodalModel(
+    model = MultimodalModel(
         sizes,
         graph,
         faithful=settings.mode == "faithful",
@@ -179,6 +180,8 @@ def sized_model(
         temperatures={"contrast": contrast.temperature} if contrast and contrast.learn_temperature else {},
         classes=dict.fromkeys(classified(settings, graph), classes),
     )
+    add_parts_by_place(settings, model, seed=seed, classes=classes)
+    return model
 
 
 def classified(settings: ExperimentSettings, graph: Graph) -> list[tuple[str, str | None]]:

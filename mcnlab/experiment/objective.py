@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mcnlab.data.loading import ClipSource, TrainingClips
 from mcnlab.errors import ConfigError
+from mcnlab.experiment.places import terms_by_place
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.term_settings import SEVERAL_CAPTIONS, BankSettings, ClusterSettings, ContrastSettings
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce, symmetric_mil_nce
@@ -139,6 +140,7 @@ def build_terms(
         terms["predict"] = PredictTerm(weight=predict.weight, error=error, statistics=facts.statistics)
     if (classify := settings.terms.classify) is not None:
         terms["classify"] = LabelTerm(weight=classify.weight)
+    terms |= terms_by_place(settings, graph, dims, seed=seed)
     return terms
 
 

@@ -151,12 +151,11 @@ class ModelSettings(Settings):
     """Features of the backbone that trains on frames."""
     video_backbone: VideoKind = "conv3d"
     """How that backbone sees time: by convolutions, by channels that frames exchange (`shift`), or not at all
-    (`picture`, which keeps places apart)."""
+    (`conv2d`, which keeps places apart)."""
     video_padding: TimePadding = "replicate"
     """What that backbone sees before the first frame and after the last: `replicate` or `zeros`."""
     segments: PositiveInt | None = None
-    """Parts of a clip that are seen and heard one by one, with places kept apart (`video_backbone: picture`), for the
-    terms that ask where and when; one vector per clip alone when not given."""
+    """Parts of a clip that are heard one by one, for the terms that ask when; it is heard as a whole when not given."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""
@@ -394,10 +393,19 @@ class ExperimentSettings(Settings):
     def _check_places(self) -> None:
         """Terms that ask where and when need a model that tells it."""
         contrast, model = self.terms.contrast, self.model
-        if model.segments is not None and self.training.chunk is not None:
-            raise ValueError("training.chunk does not go with model.segments, whose maps are kept whole")
-        if contrast is not None and contrast.scorer == "maximum" and model.segments is None:
-            raise ValueError("terms.contrast.scorer: maximum needs model.segments, the parts of a clip")
+        placed = [name for name in ("detect", "explain") if name in self.terms.names]
+        if contrast is not None and contrast.scorer == "maximum":
+            placed.append("contrast.scorer: maximum")
+        if placed and model.video_backbone != "conv2d":
+            raise ValueError(
+                f"terms.{placed[0]} needs model.video_backbone: conv2d, which keeps places, but it is "
+                f"{model.video_backbone}"
+            )
+        if "explain" in self.terms.names and model.segments is None:
+            raise ValueError("terms.explain needs model.segments, the parts of a clip")
+        for term in ("detect", "explain"):
+            if term in self.terms.names and not {"video", "audio"} <= set(self.trained_modalities):
+                raise ValueError(f"terms.{term} needs stages with video and audio")
         if contrast is not None and contrast.scorer == "maximum" and self.mode == "faithful":
             raise ValueError("terms.contrast.scorer: maximum compares cosines, but faithful mode compares raw products")
 

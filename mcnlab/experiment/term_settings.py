@@ -61,8 +61,9 @@ class ContrastSettings(Settings):
     )
     """Which loss; `mil_nce` has one denominator for both directions, `symmetric_mil_nce` one for each."""
     scorer: Literal["vector", "maximum"] = "vector"
-    """What is compared: two vectors; or, where the video has places (`model.segments`), the place of its map that fits
-    the other modality's vector best. For the losses `info_nce` and `masked_margin_softmax`, in sound mode."""
+    """What is compared: two vectors; or, where the video has places (`model.video_backbone: conv2d`), the place of its
+    map that fits the other modality's vector best. For the losses `info_nce` and `masked_margin_softmax`, in sound
+    mode."""
     margin: NonNegativeFloat = 0.001
     """Margin of the masked margin softmax."""
     temperature: PositiveFloat = Field(default=0.07, allow_inf_nan=False)
@@ -139,8 +140,8 @@ class PredictSettings(Settings):
 class DetectSettings(Settings):
     """A detector that sees video alone, trained on boxes and pseudo-classes that video and sound give together.
 
-    Needs `model.segments`; belongs into a stage of its own after one whose contrast compares places with sound, with
-    both towers frozen."""
+    Needs `model.video_backbone: conv2d`; belongs into a stage of its own after one whose contrast compares places with
+    sound, with both towers frozen."""
 
     weight: NonNegativeFloat = 1.0
     """Factor of the term."""
@@ -161,7 +162,7 @@ class DetectSettings(Settings):
 class ExplainSettings(Settings):
     """Classes told by attention in space and time, which is the explanation.
 
-    Needs `model.segments` and `data.label`."""
+    Needs `model.video_backbone: conv2d`, `model.segments` and `data.label`."""
 
     weight: NonNegativeFloat = 1.0
     """Factor of the term."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcnlab.batch import Batch, Outputs, pair_modalities
-from mcnlab.errors import ShapeError
 from mcnlab.models.davenet import DaveNet, mean_over_time, real_steps
 from mcnlab.models.graph import Graph
 from mcnlab.models.reconstruction import Decoder
@@ -20,8 +20,6 @@ from mcnlab.numerics import l2_normalize, seeded
 
 DAVENET_HALVINGS = 3
 """Doublings of the channel count between DaveNet's first and last stage."""
-MAPPED = ("video", "audio")
-"""Modalities whose backbones tell parts of a clip apart."""
 MOST_LOG_SCALE = math.log(100.0)
 """A learned scale of cosines never exceeds 100 (Radford et al. 2021, arXiv 2103.00020)."""
 
@@ -49,7 +47,7 @@ class ModelSizes:
     video_padding: TimePadding = "replicate"
     """What it sees before the first frame and after the last."""
     segments: int | None = None
-    """Parts of a clip, seen and heard one by one, whose features are kept by place; None keeps none."""
+    """Parts of a clip that are heard one by one; None hears it as a whole."""
 
 
 class MultimodalModel(nn.Module):
@@ -154,12 +152,12 @@ class MultimodalModel(nn.Module):
             Features and embeddings; rows of an absent modality are zero.
         """
         chosen = [m for m in self.backbones if modalities is None or m in modalities]
-        features, embeddings, candidates, maps = {}, {}, {}, dict[str, Tensor]()
+        features, embeddings, candidates, maps = {}, {}, {}, {}
         for modality, rows in present_rows({m: batch.present[m] for m in chosen}).items():
             further = _further_captions(batch) if modality == "text" else rows[:0]
-            if self.segments is not None and modality in MAPPED and len(rows):
-                maps[modality], found = self._by_place(modality, batch, rows)
-                maps[modality] = spread_rows(maps[modality], rows, len(batch))
+            if (len(rows) or modality in even_without) and self.keeps_places(modality):
+                found, places = self._features_and_maps(modality, batch, rows)
+                maps[modality] = spread_rows(places, rows, len(batch))
             elif len(rows) or len(further) or modality in even_without:
                 found = self._features(modality, batch, rows, further)
             else:
@@ -177,6 +175,12 @@ class MultimodalModel(nn.Module):
                     candidates[space] = spread.reshape(*flags.shape, -1)
         there = batch.candidates.present if candidates and batch.candidates is not None else None
         return Outputs(features, embeddings, {m: batch.present[m] for m in chosen}, candidates, there, maps)
+
+    def keeps_places(self, modality: str) -> bool:
+        """Whether a modality's tower gives features of every place, or of every part of a clip."""
+        backbone = self.backbones[modality]
+        placed = isinstance(backbone, FramesBackbone) and backbone.keeps_places
+        return placed or (modality == "audio" and self.segments is not None)
 
     def _arrivals(self, modality: str, features: Tensor, pairs: Collection[str] | None) -> dict[str, Tensor]:
         """By space, in the graph's order: what becomes of a modality's features there, before normalization."""
@@ -246,37 +250,42 @@ class MultimodalModel(nn.Module):
             return backbone(inputs, None if self.faithful else taken(batch.lengths[modality], rows))
         return backbone(inputs)
 
-    def _by_place(self, modality: str, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Backbone features of the given rows by part and place, and their mean."""
-        backbone, segments = self.backbones[modality], self.segments or 1
-        inputs, lengths = taken(batch.inputs[modality], rows), taken(batch.lengths[modality], rows)
-        if isinstance(backbone, FramesBackbone):
-            seen = backbone.maps(inputs)
-            maps = mean_of_parts(seen, segments)
-            return maps, backbone.pooled(seen, None if self.faithful else lengths, padded_frames=inputs.shape[1])
+    def _features_and_maps(self, modality: str, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone features of the given rows of a batch, and the maps that they are pooled from."""
+        if modality == "audio":
+            return self._heard_in_parts(batch, rows)
+        backbone, inputs = cast(FramesBackbone, self.backbones[modality]), taken(batch.inputs[modality], rows)
+        lengths = None if self.faithful else taken(batch.lengths[modality], rows)
+        maps = backbone.maps(inputs)  # (rows, dim, steps, height, width)
+        return backbone.pooled(maps, inputs.shape[1], lengths), maps.transpose(1, 2)
+
+    def _heard_in_parts(self, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone features of the sound of the given rows, and those of its parts: (rows, segments, dim, 1, 1)."""
+        segments, inputs = self.segments or 1, taken(batch.inputs["audio"], rows)  # (rows, bands, frames)
         frames = inputs.shape[2] // segments
-        parts = inputs[:, :, : segments * frames].unflatten(2, (segments, frames)).transpose(1, 2).flatten(0, 1)
-        heard = mean_over_time(backbone(parts)).unflatten(0, (len(inputs), segments)).transpose(1, 2)
-        real = real_steps(lengths, padded_frames=inputs.shape[2], steps=segments)
-        return heard, mean_over_time(heard, None if self.faithful else real)
+        parts = inputs[:, :, : segments * frames].unflatten(2, (segments, frames)).transpose(1, 2)
+        heard = mean_over_time(self.backbones["audio"](parts.flatten(0, 1))).unflatten(0, (len(inputs), segments))
+        real = real_steps(taken(batch.lengths["audio"], rows), padded_frames=inputs.shape[2], steps=segments)
+        pooled = mean_over_time(heard.transpose(1, 2), None if self.faithful else real)
+        return pooled, heard[..., None, None]
 
     def map_in_space(
-        self, maps: Float[Tensor, "clips dim segments *place"], *, modality: str, space: str
-    ) -> Float[Tensor, "clips segments places _"]:
-        """What a modality's head makes of every place by itself: (clips, segments, places, width of the space).
+        self, maps: Float[Tensor, "clips steps _ height width"], *, modality: str, space: str
+    ) -> Float[Tensor, "clips steps places _"]:
+        """What a modality's head makes of every place by itself.
 
         Args:
-            maps: of its backbone, as `Outputs.maps` has them; without places there is one.
+            maps: of its backbone, as `Outputs.maps` has them.
             modality: whose head.
             space: where it leads.
 
         Returns:
-            Of unit length, but in faithful mode.
+            (clips, steps, places, width of the space); of unit length, but in faithful mode.
         """
-        places = maps.flatten(3) if maps.ndim > 3 else maps[..., None]  # (clips, dim, segments, places)
-        rows = places.permute(0, 2, 3, 1)
-        found: Tensor = self.heads[head_name(modality, space)](rows.flatten(0, 2)).unflatten(0, rows.shape[:3])
-        return found if self.faithful else l2_normalize(found.flatten(0, 2)).unflatten(0, rows.shape[:3])
+        rows = maps.relu().flatten(3).transpose(2, 3)  # (clips, steps, places, dim)
+        found = self.heads[head_name(modality, space)](rows.flatten(0, 2))
+        found = found if self.faithful else l2_normalize(found)
+        return found.unflatten(0, rows.shape[:3])
 
     def _pooled_audio(self, steps: Tensor, padded_frames: int, frames: Tensor) -> Tensor:
         """DaveNet's output as one vector per clip; the published training mean runs over padding too."""
@@ -321,36 +330,11 @@ def taken(x: Shaped[Tensor, "clips ..."], rows: Int[Tensor, " rows"]) -> Shaped[
     return x if len(rows) == len(x) else x[rows]
 
 
-def spread_rows(
-    values: Float[Tensor, "present dim *place"], rows: Tensor, total: int
-) -> Float[Tensor, "total dim *place"]:
+def spread_rows(values: Float[Tensor, "present ..."], rows: Tensor, total: int) -> Float[Tensor, "total ..."]:
     """Values of some rows at their places among `total` rows; zeros elsewhere."""
     if len(rows) == total:
         return values
     return values.new_zeros(total, *values.shape[1:]).index_copy(0, rows, values)
-
-
-def mean_of_parts(
-    maps: Float[Tensor, "rows dim steps *place"], segments: int
-) -> Float[Tensor, "rows dim segments *place"]:
-    """The mean over the steps of each of so many equal parts.
-
-    Args:
-        maps: (rows, dim, steps, …).
-        segments: how many parts; what is left over at the end goes into the last one.
-
-    Returns:
-        (rows, dim, segments, …).
-
-    Raises:
-        ShapeError: there are fewer steps than parts.
-    """
-    steps = maps.shape[2]
-    if steps < segments:
-        raise ShapeError(f"model.segments: {segments} parts, but the video tower gives {steps} steps")
-    each = steps // segments
-    parts = [maps[:, :, n * each : steps if n == segments - 1 else (n + 1) * each] for n in range(segments)]
-    return torch.stack([part.mean(dim=2) for part in parts], dim=2)
 
 
 def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:

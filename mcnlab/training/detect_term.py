@@ -103,7 +103,7 @@ class DetectTerm(nn.Module):
             return TermValue(None)
         boxes = torch.from_numpy(shares_of_maps(found.heat)).to(found.heat)
         boxes, labels = self._dealt(boxes, labels, active.step)
-        parts = _detection_losses(model, outputs.maps["video"][both].mean(dim=2), boxes, labels)
+        parts = _detection_losses(model, seen_maps(outputs, both), boxes, labels)
         for name, scores in zip(("heard", "seen"), pseudo_heads(model)(found.heard, found.seen), strict=True):
             parts[name] = functional.cross_entropy(scores.float(), labels)
         return TermValue(torch.stack(list(parts.values())).sum(), parts)
@@ -159,13 +159,18 @@ def found_by_sound(model: MultimodalModel, outputs: Outputs, pair: str, rows: Te
     """
     (other,) = (modality for modality in pair_modalities(pair) if modality != "video")
     space, maps = model.graph.space_of_pair[pair], outputs.maps["video"][rows]
-    placed = model.map_in_space(maps, modality="video", space=space)  # (rows, segments, places, dim)
+    placed = model.map_in_space(maps, modality="video", space=space)  # (rows, steps, places, dim)
     heard = outputs.embeddings[other, space][rows]
     flat = placed.flatten(1, 2)
-    similar = heat(flat, heard)  # (rows, segments · places)
+    similar = heat(flat, heard)  # (rows, steps · places)
     seen = flat[torch.arange(len(rows), device=flat.device), similar.argmax(dim=1)]
     shown = similar.unflatten(1, placed.shape[1:3]).amax(dim=1).unflatten(1, maps.shape[3:])
     return Found(shown, heard, seen)
+
+
+def seen_maps(outputs: Outputs, rows: Tensor) -> Tensor:
+    """What the detector sees of some clips: the video tower's map, averaged over frames; (rows, dim, height, width)."""
+    return outputs.maps["video"][rows].relu().mean(dim=1)
 
 
 def shares_of_maps(maps: Tensor) -> np.ndarray:
