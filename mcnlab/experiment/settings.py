@@ -250,7 +250,19 @@ class TrainingSettings(Settings):
         return self
 
 
-Task = Literal["retrieval", "clusters", "retention", "geometry", "actions", "bound", "transfer", "finetune", "stills"]
+Task = Literal[
+    "retrieval",
+    "clusters",
+    "retention",
+    "geometry",
+    "actions",
+    "bound",
+    "transfer",
+    "finetune",
+    "stills",
+    "detection",
+    "explanation",
+]
 """What can be measured."""
 
 
@@ -267,7 +279,9 @@ class EvaluationSettings(Settings):
     )
     """What to measure. Only when they are named: `actions` searches whole recordings for their steps, `bound` tells the
     information that the embeddings of a pair share at least, `transfer` classifies by linear probes, after few examples
-    or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone."""
+    or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone,
+    `detection` finds things by sound and by the detector of the term `detect`, `explanation` asks where and when the
+    attention of the term `explain` points, and what clips are worth without its parts."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)
@@ -406,6 +420,9 @@ class ExperimentSettings(Settings):
         for term in ("detect", "explain"):
             if term in self.terms.names and not {"video", "audio"} <= set(self.trained_modalities):
                 raise ValueError(f"terms.{term} needs stages with video and audio")
+        for task, term in (("detection", "detect"), ("explanation", "explain")):
+            if task in self.evaluation.tasks and term not in self.terms.names:
+                raise ValueError(f"evaluation.tasks: {task} measures what terms.{term} trains, which is not there")
         if contrast is not None and contrast.scorer == "maximum" and self.mode == "faithful":
             raise ValueError("terms.contrast.scorer: maximum compares cosines, but faithful mode compares raw products")
 
