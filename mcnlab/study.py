@@ -177,7 +177,7 @@ def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders, *, work
     notes: dict[str, None] = {}
     for run in planned:
         data = run.settings.data
-        key = repr((data.world, data.kinds, data.paths, run.settings.trained_modalities))
+        key = repr((data.world, data.scenes, data.kinds, data.paths, run.settings.trained_modalities))
         if key not in opened:
             with counted("rendering the world") as progress:
                 opened[key] = prepared_store(run.settings, folders.stores, progress=progress, workers=workers)

@@ -15,12 +15,14 @@ from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWi
 from mcnlab.data.missing import ThinnedClips
 from mcnlab.data.mixing import MixedClips
 from mcnlab.data.raw_frames import FrameShape, frame_shape
+from mcnlab.data.scenes import ComposedClips, scene_settings
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
 from mcnlab.experiment.graphs import GraphSettings, graph_of
 from mcnlab.experiment.labels import training_classes, training_labels
 from mcnlab.experiment.mixed import chosen_tracks, opened_stores
 from mcnlab.experiment.objective import takes_several_captions
+from mcnlab.experiment.places import add_parts_by_place
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.modalities import group_name
 from mcnlab.models.graph import Graph
@@ -84,6 +86,8 @@ def _clips_of_store(settings: ExperimentSettings, store: Store, *, shuffle_seed:
         return ClipSource(
             clips, split, window=window, shuffle_seed=shuffle_seed, shuffled=data.dealt, candidates=candidates
         )
+    if data.sampling == "composed":
+        return _composed(settings, store, shuffle_seed=shuffle_seed)
     rule = (
         PublishedDraws(data.clips_per_video, data.min_time_s)
         if data.sampling == "published"
@@ -98,6 +102,18 @@ def _clips_of_store(settings: ExperimentSettings, store: Store, *, shuffle_seed:
         shuffle_seed=shuffle_seed,
         shuffled=data.dealt,
     )
+
+
+def _composed(settings: ExperimentSettings, store: Store, *, shuffle_seed: int | None) -> ComposedClips:
+    """Scenes that are drawn anew every epoch.
+
+    Raises:
+        ConfigError: the store holds no scene world.
+    """
+    scenes = scene_settings(store)
+    if scenes is None:
+        raise ConfigError(f"data.sampling: composed needs a store of scenes, but {store.path} holds none")
+    return ComposedClips(scenes, window=clip_window(settings), shuffle_seed=shuffle_seed, shuffled=settings.data.dealt)
 
 
 def clip_window(settings: ExperimentSettings) -> ClipWindow:
@@ -150,10 +166,11 @@ def sized_model(
         settings.model.video_width,
         settings.model.video_backbone,
         settings.model.video_padding,
+        settings.model.segments,
     )
     graph, predict, contrast = model_graph(settings, tuple(input_dims)), settings.terms.predict, settings.terms.contrast
     predicted = {m: predict.codebook_entries or width for m, width in input_dims.items()} if predict else {}
-    return MultimodalModel(
+    model = MultimodalModel(
         sizes,
         graph,
         faithful=settings.mode == "faithful",
@@ -163,6 +180,8 @@ def sized_model(
         temperatures={"contrast": contrast.temperature} if contrast and contrast.learn_temperature else {},
         classes=dict.fromkeys(classified(settings, graph), classes),
     )
+    add_parts_by_place(settings, model, seed=seed, classes=classes)
+    return model
 
 
 def classified(settings: ExperimentSettings, graph: Graph) -> list[tuple[str, str | None]]:
@@ -292,7 +311,7 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
     )
     common = {
         "data": fingerprint,
-        "clips": settings.data.model_dump(exclude={"world", "kinds", "store", "stores"}),
+        "clips": settings.data.model_dump(exclude={"world", "scenes", "kinds", "store", "stores"}),
         "seed": seed,
         "mode": settings.mode,
         "graph": graph.model_dump() if isinstance(graph := settings.graph, GraphSettings) else graph,

@@ -14,6 +14,7 @@ from filelock import FileLock
 from torch import nn
 
 from mcnlab.data.kinds import build_kinds, kinds_fingerprint
+from mcnlab.data.scenes import build_scenes, scenes_fingerprint
 from mcnlab.data.store import Store, open_store
 from mcnlab.data.world import WorldSettings, build_world, world_fingerprint
 from mcnlab.distributed import rank, wait_for_all, world_size
@@ -202,14 +203,19 @@ def prepared_store(
         return open_store(settings.data.store)
     if settings.data.stores is not None:
         return main_store(settings)
-    world, kinds = settings.data.world or WorldSettings(), settings.data.kinds
-    path = stores / (f"world-{world_fingerprint(world)}" if kinds is None else f"kinds-{kinds_fingerprint(kinds)}")
+    world, scenes, kinds = settings.data.world or WorldSettings(), settings.data.scenes, settings.data.kinds
+    name = f"world-{world_fingerprint(world)}" if scenes is None else f"scenes-{scenes_fingerprint(scenes)}"
+    path = stores / (name if kinds is None else f"kinds-{kinds_fingerprint(kinds)}")
     if not path.exists():
         make_folder(stores)
         with FileLock(stores / f".{path.name}.waiting"):
-            if not path.exists() and kinds is not None:
+            if path.exists():
+                pass
+            elif scenes is not None:
+                build_scenes(scenes, path, progress=progress)
+            elif kinds is not None:
                 build_kinds(kinds, path, progress=progress)
-            elif not path.exists():
+            else:
                 build_world(world, path, progress=progress, workers=workers)
     return open_store(path)
 

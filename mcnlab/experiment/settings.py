@@ -17,6 +17,7 @@ from mcnlab.config import Settings, read_yaml, with_overrides
 from mcnlab.data.kinds.settings import KindSettings
 from mcnlab.data.loading import DEALT
 from mcnlab.data.mixing import check_weights
+from mcnlab.data.scenes.settings import SceneSettings
 from mcnlab.data.shards import file_checksum
 from mcnlab.data.world import WorldSettings
 from mcnlab.errors import ConfigError, DataError
@@ -48,10 +49,12 @@ class StoreShare(Settings):
 
 
 class DataSettings(Settings):
-    """Where the clips come from: the narrated world, a set of named kinds, a store on disk, or several stores."""
+    """Where the clips come from: the narrated world, the scene world, named kinds, a store on disk, or several."""
 
     world: WorldSettings | None = None
     """Render the narrated world."""
+    scenes: SceneSettings | None = None
+    """Render the scene world: frames with several things of which some sound."""
     kinds: KindSettings | None = None
     """Draw a set of named kinds: classes whose names say how they resemble each other."""
     store: Path | None = None
@@ -70,8 +73,9 @@ class DataSettings(Settings):
     missing: dict[Modality, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """By modality: share of the training clips that lose it. Who loses it is seeded by the run, and who does at one
     share also does at a larger one."""
-    sampling: Literal["captions", "published", "windows"] = "captions"
-    """Clips to train on: those of the store; or, drawn anew every epoch, captions widened as published, or windows."""
+    sampling: Literal["captions", "published", "windows", "composed"] = "captions"
+    """Clips to train on: those of the store; or, drawn anew every epoch, captions widened as published, or windows; or
+    scenes composed anew every epoch, as many as the store of scenes has to train on."""
     clips_per_video: PositiveInt = 32
     """Published sampling: clips of each recording in every epoch."""
     min_time_s: PositiveFloat = Field(default=10.0, allow_inf_nan=False)
@@ -87,8 +91,12 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(one is not None for one in (self.world, self.kinds, self.store, self.stores)) != 1:
-            raise ValueError("expected either world, kinds or store, or several stores")
+        if sum(one is not None for one in (self.world, self.scenes, self.kinds, self.store, self.stores)) != 1:
+            raise ValueError("expected either world, scenes, kinds or store, or several stores")
+        if self.sampling == "composed" and self.stores is not None:
+            raise ValueError("sampling: composed draws the scenes of one world, but there are several stores")
+        if self.sampling == "composed" and self.world is not None:
+            raise ValueError("sampling: composed needs scenes, or a store of scenes; the narrated world has none")
         if self.stores is not None:
             try:
                 check_weights({name: share.weight for name, share in self.stores.items()})
@@ -146,9 +154,12 @@ class ModelSettings(Settings):
     video_width: PositiveInt = Field(default=64, multiple_of=8)
     """Features of the backbone that trains on frames."""
     video_backbone: VideoKind = "conv3d"
-    """How that backbone sees time: by convolutions, or by channels that frames exchange (`shift`)."""
+    """How that backbone sees time: by convolutions, by channels that frames exchange (`shift`), or not at all
+    (`conv2d`, which keeps places apart)."""
     video_padding: TimePadding = "replicate"
     """What that backbone sees before the first frame and after the last: `replicate` or `zeros`."""
+    segments: PositiveInt | None = None
+    """Parts of a clip that are heard one by one, for the terms that ask when; it is heard as a whole when not given."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""
@@ -244,7 +255,18 @@ class TrainingSettings(Settings):
 
 
 Task = Literal[
-    "retrieval", "clusters", "retention", "geometry", "actions", "bound", "transfer", "finetune", "stills", "unseen"
+    "retrieval",
+    "clusters",
+    "retention",
+    "geometry",
+    "actions",
+    "bound",
+    "transfer",
+    "finetune",
+    "stills",
+    "unseen",
+    "detection",
+    "explanation",
 ]
 """What can be measured."""
 
@@ -263,7 +285,9 @@ class EvaluationSettings(Settings):
     """What to measure. Only when they are named: `actions` searches whole recordings for their steps, `bound` tells the
     information that the embeddings of a pair share at least, `transfer` classifies by linear probes, after few examples
     or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone,
-    `unseen` finds clips of classes that were not trained on, and asks whether classes lie as language says."""
+    `unseen` finds clips of classes that were not trained on, and asks whether classes lie as language says, `detection`
+    finds things by sound and by the detector of the term `detect`, `explanation` asks where and when the attention of
+    the term `explain` points, and what clips are worth without its parts."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)
@@ -370,6 +394,7 @@ class ExperimentSettings(Settings):
         """Terms ask something of data, mode and pairs."""
         self._check_labels()
         contrast = self.terms.contrast
+        self._check_places()
         if contrast is None:
             return
         if contrast.learn_temperature and self.mode == "faithful":
@@ -384,6 +409,28 @@ class ExperimentSettings(Settings):
                 raise ValueError(
                     f"terms.contrast.pair_weights.{pair}: no stage compares it, only {', '.join(self.trained_pairs)}"
                 )
+
+    def _check_places(self) -> None:
+        """Terms that ask where and when need a model that tells it."""
+        contrast, model = self.terms.contrast, self.model
+        placed = [name for name in ("detect", "explain") if name in self.terms.names]
+        if contrast is not None and contrast.scorer == "maximum":
+            placed.append("contrast.scorer: maximum")
+        if placed and model.video_backbone != "conv2d":
+            raise ValueError(
+                f"terms.{placed[0]} needs model.video_backbone: conv2d, which keeps places, but it is "
+                f"{model.video_backbone}"
+            )
+        if "explain" in self.terms.names and model.segments is None:
+            raise ValueError("terms.explain needs model.segments, the parts of a clip")
+        for term in ("detect", "explain"):
+            if term in self.terms.names and not {"video", "audio"} <= set(self.trained_modalities):
+                raise ValueError(f"terms.{term} needs stages with video and audio")
+        for task, term in (("detection", "detect"), ("explanation", "explain")):
+            if task in self.evaluation.tasks and term not in self.terms.names:
+                raise ValueError(f"evaluation.tasks: {task} measures what terms.{term} trains, which is not there")
+        if contrast is not None and contrast.scorer == "maximum" and self.mode == "faithful":
+            raise ValueError("terms.contrast.scorer: maximum compares cosines, but faithful mode compares raw products")
 
     def _check_labels(self) -> None:
         """Classes go with terms that learn them, and share a batch evenly."""

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mcnlab.data.records import Track
+from mcnlab.data.scenes import SEGMENT_S, SceneSettings
+from mcnlab.data.scenes.build import WORD_DIM, frames_of_scenes
 from mcnlab.data.store import Store, open_store
 from mcnlab.data.world import WorldSettings, view_tracks
 from mcnlab.errors import ConfigError
@@ -100,7 +102,7 @@ def data_size(settings: ExperimentSettings, request: Request) -> DataSize:
     if path is not None and path.exists():
         layout = _of_store(settings, chosen_tracks(settings, open_store(path)))
     elif path is None:
-        layout = _of_world(data.world or WorldSettings())
+        layout = _of_world(data.world or WorldSettings()) if data.scenes is None else _of_scenes(data.scenes)
     else:
         layout = _published(settings)
     source, tracks, word_dim, modalities, hours, captions, caption_s = layout
@@ -140,6 +142,14 @@ def _of_world(world: WorldSettings) -> _Layout:
     clips = float(world.clips_per_recording)
     hours = clips * WORLD_CLIP_S / 3600
     return "the narrated world", tracks, world.word_dim, world.modalities, hours, clips, WORLD_CLIP_S
+
+
+def _of_scenes(scenes: SceneSettings) -> _Layout:
+    """What the scene world would hold."""
+    tracks = (*frames_of_scenes(scenes).tracks(), PUBLISHED_TRACKS[2])
+    clips = scenes.segments if scenes.clips == "segments" else 1
+    length_s = scenes.segments * SEGMENT_S
+    return "the scene world", tracks, WORD_DIM, ("video", "audio"), length_s / 3600, float(clips), length_s / clips
 
 
 def _published(settings: ExperimentSettings) -> _Layout:
