@@ -53,7 +53,7 @@ def runs(store, tmp_path_factory):
         "experiment": "namer",
         "data": {"train_split": "further", "classes_per_batch": None},
         "terms": {"classify": {"reads": "embeddings"}},
-        "evaluation": {"tasks": ["geometry"]},
+        "evaluation": {"tasks": ["clusters"]},
     }
     pseudo = {"names": "pseudo", "namer": namer, "top": 3}
     for name, guide in (
@@ -71,7 +71,7 @@ def settings(store, **changes):
     base = {
         "experiment": "x",
         "data": {"store": str(store.path), "label": "label", "classes_per_batch": 5},
-        "stages": [{"epochs": 12, "modalities": ["video"]}],
+        "stages": [{"epochs": 25, "modalities": ["video"]}],
         "terms": GUIDE,
         "model": {"dim": 16},
         "training": {"batch": 20, "lr": 0.01, "warmup_steps": 5, "threads": 1},
@@ -126,7 +126,7 @@ def test_recall_and_average_precision_of_classes_on_paper():
     y = np.array([0, 1, 0, 1])
     hits = class_hits(x, y, ks=(1, 2, 3))
     assert hits[1].tolist() == [False, False, False, False]
-    assert hits[2].tolist() == [True, False, True, False]
+    assert hits[2].tolist() == [True, False, True, True]
     assert hits[3].tolist() == [True, True, True, True]
     assert average_precision_at_r(x, np.array([0, 0, 0, 1]))[:3].tolist() == [1.0, 1.0, 1.0]
     assert np.isnan(average_precision_at_r(x, np.array([0, 0, 0, 1]))[3])

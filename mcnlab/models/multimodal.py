@@ -234,7 +234,7 @@ class MultimodalModel(nn.Module):
         return self.classifiers[name](x)
 
     def class_inputs(self, outputs: Outputs, *, modality: str, space: str | None) -> Float[Tensor, "clips ..."]:
-        """What `classify` reads of a batch: embeddings or features; for a teacher's classifier what its projector reads.
+        """What `classify` reads: embeddings or features; for a teacher's classifier, what its projector reads.
 
         Args:
             outputs: of the batch.
