@@ -22,8 +22,10 @@ from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.losses.distillation import distilled_logits, feature_error
 from mcnlab.models import DistillationProjector
 from mcnlab.models.distillation import FrozenClassifier, matched_maps, pooled, projector_parameters
+from mcnlab.reporting.notebooks import execute, notebook_path
 from mcnlab.reporting.students import accuracy_figure, size_figure, told_in_words, told_table
 from mcnlab.reporting.summary import summarize
+from mcnlab.study import STUDENTS_NOTEBOOK, notebooks_of
 from mcnlab.study_plan import laid_over
 from mcnlab.training.distill_term import DistillTerm
 from mcnlab.training.terms import Active
@@ -100,7 +102,7 @@ def test_the_projector_agrees_with_the_released_one_and_its_gradients(golden, mo
     assert projector.parameters_counted == int(golden["n_params"])
 
 
-@pytest.mark.parametrize(("s", "t", "r", "maps"), itertools.product((6, 16), (8, 64), (2, 4), (True, False)))
+@pytest.mark.parametrize(("s", "t", "r", "maps"), list(itertools.product((6, 16), (8, 64), (2, 4), (True, False))))
 def test_the_parameters_of_a_projector_are_those_of_the_formula(s, t, r, maps):
     counted = DistillationProjector(s, t, factor=r, maps=maps).parameters_counted
     assert counted == projector_parameters(s, t, factor=r, maps=maps)
@@ -320,3 +322,11 @@ def test_on_real_digits_a_student_keeps_its_teachers_accuracy_with_few_parameter
     assert mean["simkd"] > mean["teacher"] - 0.03
     assert mean["simkd"] > mean["labels"] + 0.02
     assert max(found["simkd", seed]["permuted_accuracy"] for seed in (0, 1, 2)) <= 0.4
+
+
+@pytest.mark.notebook
+def test_the_notebook_records_how_many_clips_are_named_right(runs, tmp_path):
+    assert STUDENTS_NOTEBOOK in notebooks_of(runs)
+    out = tmp_path / "numbers.json"
+    execute(notebook_path(STUDENTS_NOTEBOOK), tmp_path / "n.ipynb", {"study_dir": str(runs), "out": str(out)})
+    assert json.loads(out.read_text())["accuracy video SimKD"] == pytest.approx(told(runs / "simkd-s0")["accuracy"])

@@ -28,10 +28,11 @@ from mcnlab.metrics.classes import (
     class_similarities,
 )
 from mcnlab.numerics import l2_normalize
-from mcnlab.reporting.notebooks import settings_path
+from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
 from mcnlab.reporting.pages import index_page
 from mcnlab.reporting.summary import Column, summarize
 from mcnlab.reporting.unseen import agreement_figure, similarity_figure, unseen_figure, unseen_in_words, unseen_table
+from mcnlab.study import LANGUAGE_NOTEBOOK, notebooks_of
 from mcnlab.study_plan import StudyFolders, laid_over, plan_runs, read_study
 from mcnlab.training.terms import Active
 from tests.small_store import make_store
@@ -302,3 +303,12 @@ def test_where_a_short_cut_misleads_language_finds_unseen_classes_better_and_wro
 
 def test_the_store_opens_again(store):
     assert open_store(store.path).info["kinds"]["seen"] == 10
+
+
+@pytest.mark.notebook
+def test_the_notebook_records_what_language_adds(runs, tmp_path):
+    assert LANGUAGE_NOTEBOOK in notebooks_of(runs)
+    out = tmp_path / "numbers.json"
+    execute(notebook_path(LANGUAGE_NOTEBOOK), tmp_path / "n.ipynb", {"study_dir": str(runs), "out": str(out)})
+    recorded = json.loads(out.read_text())["agreement video own names"]
+    assert recorded == pytest.approx(measured(runs, "own-names")["agreement"])
