@@ -113,8 +113,8 @@ def test_the_parameters_of_a_projector_are_those_of_the_formula(s, t, r, maps):
 def test_a_signed_projector_can_give_what_a_relu_cannot():
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
     plain, signed = (DistillationProjector(4, 8, maps=False, signed=one) for one in (False, True))
-    assert float(plain(x).min()) >= 0.0
-    assert float(signed(x).min()) < 0.0
+    assert plain(x).min().item() >= 0.0
+    assert signed(x).min().item() < 0.0
 
 
 def test_the_larger_map_is_averaged_down_to_the_smaller():
@@ -186,8 +186,8 @@ def test_a_student_needs_neither_its_teacher_nor_labels(store, tmp_path):
     assert exported.classes == tuple(f"class{k}" for k in range(10))
     assert torch.equal(exported(batch.inputs["video"]), before)
     assert {name.split(".")[2].split("_in_")[0] for name in exported.state_dict()} == {"video"}
-    (folder / "model.json").unlink()
-    with pytest.raises(DataError, match=r"model\.json: missing from the student"):
+    (folder / "model.yaml").unlink()
+    with pytest.raises(DataError, match=r"model\.yaml: missing from the student"):
         load_student(folder)
 
 

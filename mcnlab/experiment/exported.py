@@ -1,16 +1,17 @@
 """A student as one model: tower, projector and classifier in a folder of two files; no teacher, no store."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mcnlab.batch import Batch
+from mcnlab.config import read_yaml
 from mcnlab.data.loading import input_dim
 from mcnlab.data.raw_frames import frame_shape
 from mcnlab.errors import ConfigError, DataError
@@ -19,10 +20,10 @@ from mcnlab.experiment.distillation import teacher_settings
 from mcnlab.experiment.loaded import Run, load_run
 from mcnlab.experiment.recipes import with_recipes
 from mcnlab.experiment.settings import ExperimentSettings
-from mcnlab.files import new_folder_atomically, write_bytes_atomically, write_json_atomically
+from mcnlab.files import new_folder_atomically, write_bytes_atomically, write_text_atomically
 from mcnlab.models.multimodal import MultimodalModel
 
-WEIGHTS, FACTS = "model.safetensors", "model.json"
+WEIGHTS, FACTS = "model.safetensors", "model.yaml"
 
 
 class StudentClassifier(nn.Module):
@@ -85,7 +86,7 @@ def export_student(run: Run | str | Path, out: str | Path, *, modality: str | No
         "format": "mcnlab student 1",
         "settings": _without_folders(known.settings),
         "input_dims": {name: input_dim(chosen, name) for name in store.modalities},
-        "frame": frame_shape(chosen),
+        "frame": None if (frame := frame_shape(chosen)) is None else list(frame),
         "modality": found[0][0],
         "space": found[0][1],
         "classes": list(known.folder.provenance["classes"]),
@@ -93,7 +94,7 @@ def export_student(run: Run | str | Path, out: str | Path, *, modality: str | No
     own = {name: x.contiguous() for name, x in model.state_dict().items() if _owner(name) == found[0][0]}
     with new_folder_atomically(Path(out)) as folder:
         write_bytes_atomically(folder / WEIGHTS, save(own))
-        write_json_atomically(folder / FACTS, facts)
+        write_text_atomically(folder / FACTS, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
     return Path(out)
 
 
@@ -113,7 +114,7 @@ def load_student(folder: str | Path) -> StudentClassifier:
     for name in (WEIGHTS, FACTS):
         if not (path / name).is_file():
             raise DataError(f"{path / name}: missing from the student")
-    facts: dict[str, Any] = json.loads((path / FACTS).read_text(encoding="utf-8"))
+    facts = read_yaml(path / FACTS)
     settings = ExperimentSettings.parse(facts["settings"], source=str(path / FACTS))
     frame = None if facts["frame"] is None else (facts["frame"][0], facts["frame"][1], facts["frame"][2])
     model = sized_model(settings, facts["input_dims"], seed=0, frame=frame, classes=len(facts["classes"]))
