@@ -15,6 +15,14 @@ NONE = Path("-")
 """Typed in place of a file that one does not have."""
 
 
+class WorldKind(StrEnum):
+    """Which world is rendered."""
+
+    narrated = "narrated"
+    scenes = "scenes"
+    kinds = "kinds"
+
+
 class Features(StrEnum):
     """Which video features a store gets."""
 
@@ -41,13 +49,34 @@ def import_world(
     out: Out,
     overrides: Overrides = [],  # noqa: B006  typer wants a list
     views: Annotated[int, typer.Option(help="Further views: depth, flow, luminance, color, surface, outline.")] = 0,
+    kind: Annotated[
+        WorldKind,
+        typer.Option(help="The narrated world; scenes: things in frames, of which some sound; kinds: named classes."),
+    ] = WorldKind.narrated,
 ) -> None:
-    """Render the narrated world: clips whose causes are known."""
+    """Render a world: clips whose causes are known."""
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
     from mcnlab.config import with_overrides
+    from mcnlab.data.kinds import KindSettings, build_kinds
+    from mcnlab.data.scenes import SceneSettings, build_scenes
     from mcnlab.data.world import WorldSettings, build_world
+    from mcnlab.errors import ConfigError
     from mcnlab.progress import counted
 
+    if views and kind != WorldKind.narrated:
+        raise ConfigError(f"--views {views}: {kind.value} have no further views")
+    if kind == WorldKind.kinds:
+        kinds = KindSettings.parse(with_overrides({}, overrides), source="import world --kind kinds")
+        with counted("drawing") as progress:
+            build_kinds(kinds, out, progress=progress)
+        say_what_is_in(out)
+        return
+    if kind == WorldKind.scenes:
+        scenes = SceneSettings.parse(with_overrides({}, overrides), source="import world --kind scenes")
+        with counted("rendering") as progress:
+            build_scenes(scenes, out, progress=progress)
+        say_what_is_in(out)
+        return
     settings = WorldSettings.parse(with_overrides({"views": views} if views else {}, overrides), source="import world")
     with counted("rendering") as progress:
         build_world(settings, out, progress=progress)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mcnlab.data.boxes import Box
 from mcnlab.modalities import MODALITIES
 
-__all__ = ["MODALITIES", "Clip", "Recording", "Track"]
+__all__ = ["MODALITIES", "Box", "Clip", "Recording", "Track"]
 
 _ROUNDING = 1e-6
 
@@ -78,3 +79,5 @@ class Recording:
     """Where the original media are: plain JSON values."""
     thumbnails: np.ndarray | None = None
     """(clips, height, width, 3) uint8."""
+    boxes: tuple[Box, ...] = ()
+    """Where things are, as far as that is known."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcnlab.data.boxes import BOXES_FILE, read_boxes
 from mcnlab.data.clip_table import clip_table, labels_of, modalities_of
 from mcnlab.data.manifest import Manifest
 from mcnlab.data.records import Clip, Recording, Track
@@ -178,6 +179,15 @@ class Store:
         if split is not None and split not in self.splits:
             raise DataError(f"{self.path}: no split {split!r}; there are {', '.join(self.splits)}")
         return clip_table(self._manifest, tuple(self.tracks.values()), split)
+
+    @cached_property
+    def boxes(self) -> pd.DataFrame:
+        """Where things are and when they sound, as far as that is known; without rows where nothing is known.
+
+        Columns recording (row in the store), start_s, end_s, thing, label, left, top, right, bottom (shares of the
+        frame's width and height; NaN for what is heard but not seen), sounding, annotator.
+        """
+        return read_boxes(self.path / BOXES_FILE)
 
     def media(self, row: int) -> dict[str, Any]:
         """Where the original media of a recording are, as its importer noted it.

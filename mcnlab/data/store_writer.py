@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import save_file
 
+from mcnlab.data.boxes import BOXES_FILE, box_rows, check_boxes, write_boxes
 from mcnlab.data.records import Recording, Track
 from mcnlab.data.shards import file_checksum, shard_file
 from mcnlab.data.store_rows import (
@@ -92,6 +93,7 @@ class StoreWriter:
         self._open = OpenShard(0, self.tracks)
         self._files: dict[str, dict[str, Any]] = {}
         self._thumbnails = _ThumbnailSpool()
+        self._boxes: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
         self._folder = self._stack.enter_context(new_folder_atomically(self.path))
@@ -121,7 +123,9 @@ class StoreWriter:
         if recording.id in self._ids:
             raise DataError(f"{recording.id!r}: the id of a recording must be unique and not empty")
         check_values(recording)
+        check_boxes(recording.id, recording.boxes, recording.duration_s)
         row = self._open.add(recording, tracks, self.words.index) | {"checksum": self._checksum(tracks)}
+        self._add_boxes(recording)
         self._ids.add(recording.id)
         self._content.update(json.dumps({k: v for k, v in row.items() if k != "media"}, sort_keys=True).encode())
         self._rows.append(row)
@@ -131,6 +135,13 @@ class StoreWriter:
         self._thumbnails.add(recording)
         if self._open.bytes >= self._shard_bytes:
             self._close_shard()
+
+    def _add_boxes(self, recording: Recording) -> None:
+        """Keep the boxes of the recording that is added next; they are part of what a store is known by."""
+        rows = box_rows(recording.boxes, len(self._ids))
+        self._boxes += rows
+        if rows:
+            self._content.update(json.dumps(rows).encode())
 
     def _checksum(self, tracks: Mapping[str, np.ndarray]) -> str:
         """The sha256 of a recording's rows, in hex."""
@@ -164,6 +175,8 @@ class StoreWriter:
         save_file({"vectors": np.ascontiguousarray(self.words.vectors)}, self._folder / "words.safetensors")
         words = {"words": list(self.words.words), "source": self.words.source}
         write_json_atomically(self._folder / "words.json", words)
+        if self._boxes:
+            write_boxes(self._folder / BOXES_FILE, self._boxes)
         if self.calibration:
             save_file(self.calibration, self._folder / "calibration.safetensors")
         write_json_atomically(self._folder / "import_report.json", self.report)

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcnlab.batch import Batch
 from mcnlab.distributed import gather_rows, own_rows, rows_by_rank, sum_over_ranks, world_size
+from mcnlab.errors import ConfigError
 from mcnlab.models.multimodal import MultimodalModel
 
 
@@ -162,6 +163,54 @@ def _embed(
         nothing = np.full((rows, model.space_dims[key[1]]), np.nan, dtype=np.float32)
         found[key] = np.concatenate(blocks[key]) if key in blocks else nothing
     return found
+
+
+def class_scores(model: MultimodalModel, source: Batches, *, batch: int = 256) -> np.ndarray:
+    """What a model's first classifier says of all clips.
+
+    Args:
+        model: with a classifier; put into evaluation mode and back.
+        source: the clips.
+        batch: clips at a time.
+
+    Returns:
+        (clips, classes), float32: scores; NaN where a clip lacks the modality.
+
+    Raises:
+        ConfigError: the model tells no classes.
+    """
+    found = scores_by_subject(model, source, batch=batch)
+    if not found:
+        raise ConfigError("the model tells no classes: it was trained without the term classify")
+    return next(iter(found.values()))
+
+
+@torch.no_grad()
+def scores_by_subject(model: MultimodalModel, source: Batches, *, batch: int = 256) -> dict[str, np.ndarray]:
+    """What every classifier of a model says of all clips.
+
+    Args:
+        model: put into evaluation mode and back.
+        source: the clips.
+        batch: clips at a time.
+
+    Returns:
+        By modality, and space where classes are told from embeddings in several: (clips, classes), float32; NaN where
+        a clip lacks the modality.
+    """
+    training, found = model.training, dict[str, list[np.ndarray]]()
+    device = next(model.parameters()).device
+    model.eval()
+    for places in _batches(source, batch) if model.classified else ():
+        clips = source.batch(places).to(device)
+        outputs = model(clips, {modality for modality, _ in model.classified})
+        for modality, space in model.classified:
+            x = model.class_inputs(outputs, modality=modality, space=space)
+            scores = model.classify(x, modality=modality, space=space)
+            subject = modality if space is None else model.graph.subject(modality, space)
+            found.setdefault(subject, []).append(_rows(scores, outputs.present[modality]))
+    model.train(training)
+    return {subject: np.concatenate(rows) for subject, rows in found.items()}
 
 
 def _rows(x: torch.Tensor, present: torch.Tensor) -> np.ndarray:

@@ -11,10 +11,13 @@ from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks
+from mcnlab.experiment.classify import check_classified
+from mcnlab.experiment.labels import training_classes
 from mcnlab.experiment.mixed import check_mixture, opened_stores
 from mcnlab.experiment.objective import cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.transfer import units_of
+from mcnlab.experiment.unseen import check_unseen
 from mcnlab.modalities import pair_modalities
 from mcnlab.models.published import is_own
 
@@ -58,6 +61,8 @@ def check_data(settings: ExperimentSettings, store: Store) -> list[str]:
     check_modalities(settings, store)
     notes = check_mixture(settings)
     _check_training_split(settings, store)
+    _check_places(settings, store)
+    training_classes(settings, store)
     return [*notes, *check_weights(settings, store), *check_held_out(settings, store)]
 
 
@@ -93,6 +98,10 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
         units_of(settings, store, split)
     if "stills" in settings.evaluation.tasks:
         _check_stills(settings, store, clips)
+    if "classify" in settings.evaluation.tasks:
+        check_classified(settings)
+    if "unseen" in settings.evaluation.tasks:
+        check_unseen(settings, store, split)
     if "retention" not in settings.evaluation.tasks:
         return []
     left_out = unusable_factors(settings, clips)
@@ -215,6 +224,19 @@ def _check_training_split(settings: ExperimentSettings, store: Store) -> None:
                 f"{store.path}: split {split!r}: experiment {settings.experiment!r} compares {first} with {second}, "
                 "but fewer than two clips have both"
             )
+
+
+def _check_places(settings: ExperimentSettings, store: Store) -> None:
+    """Terms that ask where need frames; what is measured of them needs boxes."""
+    contrast, terms = settings.terms.contrast, settings.terms.names
+    placed = [name for name in ("detect", "explain") if name in terms]
+    if contrast is not None and contrast.scorer == "maximum":
+        placed.append("contrast.scorer: maximum")
+    if placed and frame_shape(chosen_tracks(settings, store)) is None:
+        raise DataError(f"{store.path}: terms.{placed[0]} needs video that is trained from the track {FRAMES_TRACK}")
+    for task in ("detection", "explanation"):
+        if task in settings.evaluation.tasks and not len(store.boxes):
+            raise DataError(f"{store.path}: the task {task} needs boxes, and the store knows none")
 
 
 def _check_stills(settings: ExperimentSettings, store: Store, clips: pd.DataFrame) -> None:

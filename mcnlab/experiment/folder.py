@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from mcnlab.errors import (
 )
 from mcnlab.experiment.build import short_hash
 from mcnlab.experiment.elsewhere import evaluated_stores
+from mcnlab.experiment.labels import training_classes
 from mcnlab.experiment.mixed import data_fingerprint, mixture_facts
 from mcnlab.experiment.provenance import provenance
+from mcnlab.experiment.recipes import with_recipes
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.files import write_json_atomically, write_text_atomically
 from mcnlab.processes import Terminated
@@ -46,6 +48,8 @@ def write_start(folder: Path, settings: ExperimentSettings, store: Store, seed: 
     )
     origin["data"] |= {"path": str(store.path), **({"stores": mixed} if mixed else {})}
     origin["evaluated"] = evaluated_stores(settings, store)
+    if settings.data.label is not None:
+        origin["classes"] = list(training_classes(settings, store))
     if world_size() > 1:
         origin["processes"] = world_size()
     if settings.model.weights is not None:
@@ -104,6 +108,7 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("model", "video_width"): 64,
     ("model", "video_backbone"): "conv3d",
     ("model", "video_padding"): "replicate",
+    ("model", "segments"): None,
     ("training", "chunk"): None,
     ("training", "chunk_statistics"): "batch",
     ("training", "compile"): False,
@@ -111,13 +116,24 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("data", "shuffle"): [],
     ("data", "missing"): {},
     ("data", "candidates"): 1,
+    ("data", "kinds"): None,
+    ("data", "scenes"): None,
+    ("data", "label"): None,
+    ("data", "classes_per_batch"): None,
     ("data", "world", "views"): 0,
     ("data", "world", "noise_views"): 1.0,
     ("data", "world", "video"): "features",
     ("terms", "predict"): None,
+    ("terms", "detect"): None,
+    ("terms", "explain"): None,
+    ("terms", "classify"): None,
+    ("terms", "metric"): None,
+    ("terms", "guide"): None,
+    ("terms", "distill"): None,
     ("terms", "contrast", "learn_temperature"): False,
     ("terms", "contrast", "bank"): None,
     ("terms", "contrast", "pair_weights"): {},
+    ("terms", "contrast", "scorer"): "vector",
 }
 """Settings that did not always exist, and what they mean where they are not given: finished runs stay the same runs."""
 
@@ -126,6 +142,7 @@ def run_key(settings: ExperimentSettings, seed: int) -> str:
     """A hash of everything in the settings that a run's numbers depend on: of released weights, their content."""
     plain = settings.model_dump(mode="json")
     plain["model"].pop("weights")
+    plain["terms"] = with_recipes(plain["terms"], lambda recipe: _key_of(recipe, seed))
     for (*path, setting), usual in ADDED_LATER.items():
         group: dict[str, Any] = plain
         for name in path:
@@ -135,6 +152,13 @@ def run_key(settings: ExperimentSettings, seed: int) -> str:
     for setting in ("threads", "checkpoint_every", "prefetch"):
         plain["training"].pop(setting)
     return short_hash({"settings": plain, "seed": seed})
+
+
+def _key_of(recipe: Mapping[str, Any] | str, seed: int) -> str:
+    """The key of a run that another one learns from."""
+    if isinstance(recipe, str):
+        return str(RunFolder(Path(recipe)).provenance.get("key") or recipe)
+    return run_key(ExperimentSettings.model_validate(recipe), seed)
 
 
 def same_run(folder: Path, settings: ExperimentSettings, seed: int) -> bool:

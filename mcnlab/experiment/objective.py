@@ -6,17 +6,27 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mcnlab.data.labels import LabeledClips
 from mcnlab.data.loading import ClipSource, TrainingClips
 from mcnlab.errors import ConfigError
+from mcnlab.experiment.distillation import build_distill_term
+from mcnlab.experiment.places import terms_by_place
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.term_settings import SEVERAL_CAPTIONS, BankSettings, ClusterSettings, ContrastSettings
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce, symmetric_mil_nce
+from mcnlab.losses.language import margin_loss, multi_similarity
 from mcnlab.losses.prediction import absolute_error, squared_error
 from mcnlab.models.graph import Graph
 from mcnlab.training.bank_term import BankRules, BankTerm
-from mcnlab.training.contrast_term import ContrastTerm, PairLoss
+from mcnlab.training.classify import LabelTerm
+from mcnlab.training.contrast_term import ContrastTerm, PairLoss, SimilarityLoss
+from mcnlab.training.distill_term import Key
+from mcnlab.training.metric_terms import GuideTerm, MetricTerm
 from mcnlab.training.predict_term import InputStatistics, PredictTerm, input_statistics, unknown_statistics
 from mcnlab.training.terms import ClusterSizes, ClusterTerm, ReconstructTerm, Term
+
+ASSUMED_ROWS, ASSUMED_WIDTH = 10, 300
+"""Classes, and width of their vectors of language, where there are no clips to ask."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,10 @@ class TrainingFacts:
     """By modality: (clips,), bool: which clips have it; for memory banks."""
     statistics: Mapping[str, InputStatistics] = field(default_factory=dict)
     """By modality: of its inputs; for prediction."""
+    language: Tensor | None = None
+    """What language says of each class or clip, see `guidance_vectors`; for guidance."""
+    taught: Mapping[Key, Tensor] = field(default_factory=dict)
+    """What a teacher says of each clip, see `mcnlab.experiment.distillation.taught`; for distillation."""
 
 
 def training_facts(settings: ExperimentSettings, source: TrainingClips, *, seed: int) -> TrainingFacts:
@@ -47,6 +61,7 @@ def training_facts(settings: ExperimentSettings, source: TrainingClips, *, seed:
     contrast, predict, modalities = settings.terms.contrast, settings.terms.predict, settings.trained_modalities
     present, statistics = {}, {}
     if contrast is not None and contrast.loss == "memory_bank":
+        source = source.source if isinstance(source, LabeledClips) else source
         if not isinstance(source, ClipSource):
             raise ConfigError("terms.contrast.loss: memory_bank needs clips that keep their places")
         present = {modality: torch.from_numpy(source.present(modality)) for modality in modalities}
@@ -69,9 +84,9 @@ def assumed_facts(settings: ExperimentSettings, input_dims: Mapping[str, int], *
     contrast, predict = settings.terms.contrast, settings.terms.predict
     banks = contrast is not None and contrast.loss == "memory_bank"
     present = {m: torch.ones(clips, dtype=torch.bool) for m in settings.trained_modalities if banks}
-    if predict is None:
-        return TrainingFacts(present)
-    return TrainingFacts(present, unknown_statistics(input_dims, codes=predict.codebook_entries))
+    known = {} if predict is None else unknown_statistics(input_dims, codes=predict.codebook_entries)
+    language = None if settings.terms.guide is None else torch.ones(ASSUMED_ROWS, 1, ASSUMED_WIDTH)
+    return TrainingFacts(present, known, language)
 
 
 def takes_several_captions(settings: ExperimentSettings) -> bool:
@@ -118,6 +133,7 @@ def build_terms(
             temperature=contrast.temperature,
             several=takes_several_captions(settings),
             pair_weights=contrast.pair_weights,
+            peaks=similarity_loss(contrast) if contrast.scorer == "maximum" else None,
         )
     if (cluster := settings.terms.cluster) is not None:
         terms["cluster"] = ClusterTerm(
@@ -135,6 +151,24 @@ def build_terms(
     if (predict := settings.terms.predict) is not None:
         error = absolute_error if predict.loss == "l1" else squared_error
         terms["predict"] = PredictTerm(weight=predict.weight, error=error, statistics=facts.statistics)
+    if (classify := settings.terms.classify) is not None:
+        terms["classify"] = LabelTerm(weight=classify.weight)
+    if (metric := settings.terms.metric) is not None:
+        loss = multi_similarity if metric.loss == "multi_similarity" else margin_loss
+        terms["metric"] = MetricTerm(weight=metric.weight, loss=loss, modalities=settings.labeled_modalities("metric"))
+    if (guide := settings.terms.guide) is not None and facts.language is not None:
+        terms["guide"] = GuideTerm(
+            weight=guide.weight,
+            language=facts.language,
+            by_clip=guide.names == "pseudo" and guide.by == "clip",
+            modalities=settings.labeled_modalities("guide"),
+            shift=guide.shift,
+            temperature=guide.temperature,
+            direction=guide.direction,
+        )
+    if settings.terms.distill is not None:
+        terms["distill"] = build_distill_term(settings, facts.taught)
+    terms |= terms_by_place(settings, graph, dims, seed=seed)
     return terms
 
 
@@ -177,6 +211,12 @@ def pair_loss(contrast: ContrastSettings, *, faithful: bool) -> PairLoss:
     return lambda x, y, temperature, present: masked_margin_softmax(
         x @ y.T / (1.0 if faithful else temperature), margin=margin
     )
+
+
+def similarity_loss(contrast: ContrastSettings) -> SimilarityLoss:
+    """The same losses of similarities that are known already; see `ContrastSettings.scorer`."""
+    margin, factor = (contrast.margin, 1.0) if contrast.loss == "masked_margin_softmax" else (0.0, 0.5)
+    return lambda similarity, temperature: factor * masked_margin_softmax(similarity / temperature, margin=margin)
 
 
 def bank_rules(bank: BankSettings) -> BankRules:

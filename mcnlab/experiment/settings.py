@@ -14,14 +14,24 @@ from pydantic import (
 )
 
 from mcnlab.config import Settings, read_yaml, with_overrides
+from mcnlab.data.kinds.settings import KindSettings
 from mcnlab.data.loading import DEALT
 from mcnlab.data.mixing import check_weights
+from mcnlab.data.scenes.settings import SceneSettings
 from mcnlab.data.shards import file_checksum
 from mcnlab.data.world import WorldSettings
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
 from mcnlab.experiment.pairs import PAIRS, Modality, Pair, modalities_of_stages, named_stages, names_in, with_pairs
-from mcnlab.experiment.term_settings import TERM_NAMES, ContrastSettings, TermName, TermSettings
+from mcnlab.experiment.recipes import PLACES, filled_recipes, with_recipes
+from mcnlab.experiment.term_settings import (
+    LABEL_TERMS,
+    PAIR_TERMS,
+    TERM_NAMES,
+    ContrastSettings,
+    TermName,
+    TermSettings,
+)
 from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_place, pairs_among
 from mcnlab.models.graph import HeadKind
 from mcnlab.models.video3d import TimePadding, VideoKind
@@ -39,10 +49,14 @@ class StoreShare(Settings):
 
 
 class DataSettings(Settings):
-    """Where the clips come from: the narrated world, a store on disk, or several stores."""
+    """Where the clips come from: the narrated world, the scene world, named kinds, a store on disk, or several."""
 
     world: WorldSettings | None = None
     """Render the narrated world."""
+    scenes: SceneSettings | None = None
+    """Render the scene world: frames with several things of which some sound."""
+    kinds: KindSettings | None = None
+    """Draw a set of named kinds: classes whose names say how they resemble each other."""
     store: Path | None = None
     """Folder of a store; relative to the settings file."""
     stores: dict[StoreName, StoreShare] | None = Field(default=None, min_length=1)
@@ -59,8 +73,9 @@ class DataSettings(Settings):
     missing: dict[Modality, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """By modality: share of the training clips that lose it. Who loses it is seeded by the run, and who does at one
     share also does at a larger one."""
-    sampling: Literal["captions", "published", "windows"] = "captions"
-    """Clips to train on: those of the store; or, drawn anew every epoch, captions widened as published, or windows."""
+    sampling: Literal["captions", "published", "windows", "composed"] = "captions"
+    """Clips to train on: those of the store; or, drawn anew every epoch, captions widened as published, or windows; or
+    scenes composed anew every epoch, as many as the store of scenes has to train on."""
     clips_per_video: PositiveInt = 32
     """Published sampling: clips of each recording in every epoch."""
     min_time_s: PositiveFloat = Field(default=10.0, allow_inf_nan=False)
@@ -69,11 +84,19 @@ class DataSettings(Settings):
     """Windows: length of each; they do not overlap."""
     candidates: PositiveInt = 1
     """Captions of each clip, its own and the nearest in time, for the losses that take several; 1 is its own alone."""
+    label: str | None = Field(default=None, min_length=1)
+    """What terms that learn classes take as a clip's class: `label`, or a categorical factor such as `va.floor`."""
+    classes_per_batch: int | None = Field(default=None, ge=2)
+    """Classes in each batch, the same number of clips of each; as the clips come when not given. Needs `label`."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(one is not None for one in (self.world, self.store, self.stores)) != 1:
-            raise ValueError("expected either world or store, or several stores")
+        if sum(one is not None for one in (self.world, self.scenes, self.kinds, self.store, self.stores)) != 1:
+            raise ValueError("expected either world, scenes, kinds or store, or several stores")
+        if self.sampling == "composed" and self.stores is not None:
+            raise ValueError("sampling: composed draws the scenes of one world, but there are several stores")
+        if self.sampling == "composed" and self.world is not None:
+            raise ValueError("sampling: composed needs scenes, or a store of scenes; the narrated world has none")
         if self.stores is not None:
             try:
                 check_weights({name: share.weight for name, share in self.stores.items()})
@@ -86,10 +109,13 @@ class DataSettings(Settings):
             "min_time_s": "published",
             "window_s": "windows",
             "candidates": "captions",
+            "label": "captions",
         }
         for name, owner in owners.items():
             if self.sampling != owner and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to sampling: {owner}, but sampling is {self.sampling}")
+        if self.classes_per_batch is not None and self.label is None:
+            raise ValueError("classes_per_batch needs label, which says what the classes are")
         return self
 
     @property
@@ -128,9 +154,12 @@ class ModelSettings(Settings):
     video_width: PositiveInt = Field(default=64, multiple_of=8)
     """Features of the backbone that trains on frames."""
     video_backbone: VideoKind = "conv3d"
-    """How that backbone sees time: by convolutions, or by channels that frames exchange (`shift`)."""
+    """How that backbone sees time: by convolutions, by channels that frames exchange (`shift`), or not at all
+    (`conv2d`, which keeps places apart)."""
     video_padding: TimePadding = "replicate"
     """What that backbone sees before the first frame and after the last: `replicate` or `zeros`."""
+    segments: PositiveInt | None = None
+    """Parts of a clip that are heard one by one, for the terms that ask when; it is heard as a whole when not given."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""
@@ -173,8 +202,8 @@ class StageSettings(Settings):
         for modality in self.frozen:
             if modality not in self.modalities:
                 raise ValueError(f"frozen: {modality!r} is not among the stage's modalities {list(self.modalities)}")
-        if len(self.modalities) < 2 or len(set(self.modalities)) != len(self.modalities):
-            raise ValueError(f"a stage needs two different modalities or more, got {list(self.modalities)}")
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"a stage needs different modalities, at least one, got {list(self.modalities)}")
         return self
 
 
@@ -226,7 +255,21 @@ class TrainingSettings(Settings):
         return self
 
 
-Task = Literal["retrieval", "clusters", "retention", "geometry", "actions", "bound", "transfer", "finetune", "stills"]
+Task = Literal[
+    "retrieval",
+    "clusters",
+    "retention",
+    "geometry",
+    "actions",
+    "bound",
+    "transfer",
+    "finetune",
+    "stills",
+    "unseen",
+    "classify",
+    "detection",
+    "explanation",
+]
 """What can be measured."""
 
 
@@ -243,7 +286,11 @@ class EvaluationSettings(Settings):
     )
     """What to measure. Only when they are named: `actions` searches whole recordings for their steps, `bound` tells the
     information that the embeddings of a pair share at least, `transfer` classifies by linear probes, after few examples
-    or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone."""
+    or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone,
+    `unseen` finds clips of classes that were not trained on, and asks whether classes lie as language says, `classify`
+    asks the model's own classifiers for the classes of clips, `detection` finds things by sound and by the detector of
+    the term `detect`, `explanation` asks where and when the attention of the term `explain` points, and what clips are
+    worth without its parts."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)
@@ -286,7 +333,7 @@ class ExperimentSettings(Settings):
         """Write out `data: world` and stages given by name."""
         if not isinstance(values, Mapping):
             return values
-        values = dict(values)
+        values = filled_recipes(values)
         if values.get("data") == "world":
             values["data"] = {"world": {}}
         if "pairs" not in values and (compared := _pairs_of_graph(values.get("graph"))):
@@ -309,10 +356,7 @@ class ExperimentSettings(Settings):
             unknown = [name for name in stage.terms or () if name not in self.terms.names]
             if unknown:
                 raise ValueError(f"stages.{number}.terms: {unknown[0]!r} is not among the experiment's terms")
-            if not self.stage_pairs(stage):
-                raise ValueError(
-                    f"stages.{number}: no pair of {list(stage.modalities)} is among pairs {list(self.pairs)}"
-                )
+            self._check_stage_pairs(number, stage)
         if not self.stages:
             raise ValueError("stages: expected at least one")
         for name in self.evaluation.also:
@@ -324,6 +368,18 @@ class ExperimentSettings(Settings):
             extra = next(pair for pair in self.trained_pairs if pair not in compared)
             raise ValueError(f"pairs: the graph compares {', '.join(compared)} and gives no way for {extra!r}")
         return self
+
+    def _check_stage_pairs(self, number: int, stage: StageSettings) -> None:
+        """A stage with a term that compares modalities has something to compare."""
+        comparing = [name for name in stage.terms or self.terms.names if name in PAIR_TERMS]
+        if not comparing or self.stage_pairs(stage):
+            return
+        if len(stage.modalities) < 2:
+            raise ValueError(
+                f"stages.{number}: the term {comparing[0]} needs two different modalities or more, "
+                f"got {list(stage.modalities)}"
+            )
+        raise ValueError(f"stages.{number}: no pair of {list(stage.modalities)} is among pairs {list(self.pairs)}")
 
     def _check_modalities(self) -> None:
         """Pairs name what some stage has; stages what the world will have. A store is asked when it is opened."""
@@ -339,7 +395,9 @@ class ExperimentSettings(Settings):
 
     def _check_terms(self) -> None:
         """Terms ask something of data, mode and pairs."""
+        self._check_labels()
         contrast = self.terms.contrast
+        self._check_places()
         if contrast is None:
             return
         if contrast.learn_temperature and self.mode == "faithful":
@@ -354,6 +412,71 @@ class ExperimentSettings(Settings):
                 raise ValueError(
                     f"terms.contrast.pair_weights.{pair}: no stage compares it, only {', '.join(self.trained_pairs)}"
                 )
+
+    def _check_places(self) -> None:
+        """Terms that ask where and when need a model that tells it."""
+        contrast, model = self.terms.contrast, self.model
+        placed = [name for name in ("detect", "explain") if name in self.terms.names]
+        if contrast is not None and contrast.scorer == "maximum":
+            placed.append("contrast.scorer: maximum")
+        if placed and model.video_backbone != "conv2d":
+            raise ValueError(
+                f"terms.{placed[0]} needs model.video_backbone: conv2d, which keeps places, but it is "
+                f"{model.video_backbone}"
+            )
+        if "explain" in self.terms.names and model.segments is None:
+            raise ValueError("terms.explain needs model.segments, the parts of a clip")
+        for term in ("detect", "explain"):
+            if term in self.terms.names and not {"video", "audio"} <= set(self.trained_modalities):
+                raise ValueError(f"terms.{term} needs stages with video and audio")
+        for task, term in (("detection", "detect"), ("explanation", "explain")):
+            if task in self.evaluation.tasks and term not in self.terms.names:
+                raise ValueError(f"evaluation.tasks: {task} measures what terms.{term} trains, which is not there")
+        if contrast is not None and contrast.scorer == "maximum" and self.mode == "faithful":
+            raise ValueError("terms.contrast.scorer: maximum compares cosines, but faithful mode compares raw products")
+
+    def _check_labels(self) -> None:
+        """Classes go with terms that learn them, and share a batch evenly."""
+        learning = [name for name in self.terms.names if name in LABEL_TERMS]
+        alike = self.terms.distill is not None and self.terms.distill.method == "embeddings"
+        if [name for name in learning if name != "distill" or not alike] and self.data.label is None:
+            raise ValueError(f"terms.{learning[0]}: needs data.label, which says what the classes are")
+        if self.data.label is not None and not learning:
+            raise ValueError(f"data.label: no term learns classes; those that do are {', '.join(LABEL_TERMS)}")
+        wanted, batch = self.data.classes_per_batch, self.training.batch
+        if wanted is not None and batch % wanted:
+            raise ValueError(f"data.classes_per_batch: {wanted} does not divide training.batch: {batch}")
+        for name in learning:
+            for modality in self.labeled_modalities(name):
+                if modality not in self.trained_modalities:
+                    raise ValueError(f"terms.{name}.modalities: no stage trains {modality!r}")
+        distill = self.terms.distill
+        if distill is not None and distill.method == "reuse" and self.terms.classify is not None:
+            raise ValueError("terms.distill.method: reuse takes the teacher's classifier; terms.classify has another")
+        for name, recipe in self.recipes.items():
+            if "classify" not in recipe.terms.names and not (name == "distill.teacher" and alike):
+                raise ValueError(f"terms.{name}: the run to learn from must have the term classify")
+
+    def labeled_modalities(self, term: str) -> tuple[str, ...]:
+        """Modalities that learn classes by a term; none where there is no such term."""
+        found = getattr(self.terms, term)
+        return () if found is None else getattr(found, "modalities", ()) or self.trained_modalities
+
+    @property
+    def recipes(self) -> dict[str, "ExperimentSettings"]:
+        """Settings of the runs that this one learns from, by term and setting; those named by a folder are left out."""
+        found: dict[str, Any] = {}
+        for term, setting in PLACES:
+            recipe = getattr(getattr(self.terms, term, None), setting, None)
+            if isinstance(recipe, dict):
+                found[f"{term}.{setting}"] = type(self).model_validate(recipe)
+        return found
+
+    @property
+    def named_runs(self) -> dict[str, Path]:
+        """Folders of finished runs that this one learns from, by term and setting."""
+        places = {f"{term}.{name}": getattr(getattr(self.terms, term, None), name, None) for term, name in PLACES}
+        return {name: value for name, value in places.items() if isinstance(value, Path)}
 
     def stage_pairs(self, stage: StageSettings) -> tuple[str, ...]:
         """The pairs that a stage compares."""
@@ -410,10 +533,25 @@ def with_store_beside(settings: ExperimentSettings, folder: Path) -> ExperimentS
     others = {name: (folder / path).resolve() for name, path in settings.evaluation.also.items()}
     evaluation = settings.evaluation.model_copy(update={"also": others})
     settings = settings.model_copy(update={"data": data, "evaluation": evaluation})
+    settings = _with_terms_beside(settings, folder)
     if weights is not None:
         model = settings.model.model_copy(update={"weights": (folder / weights).resolve()})
         settings = with_checksum_of_weights(settings.model_copy(update={"model": model}))
     return settings
+
+
+def _with_terms_beside(settings: ExperimentSettings, folder: Path) -> ExperimentSettings:
+    """Settings whose terms name other runs and networks by whole paths."""
+
+    def beside(recipe: Mapping[str, Any] | str) -> Any:
+        if isinstance(recipe, str):
+            return (folder / recipe).resolve()
+        return with_store_beside(ExperimentSettings.model_validate(recipe), folder).model_dump(mode="json")
+
+    terms = with_recipes(settings.terms.model_dump(), beside)
+    if terms["guide"] is not None and terms["guide"]["network"] is not None:
+        terms["guide"] = {**terms["guide"], "network": (folder / terms["guide"]["network"]).resolve()}
+    return settings.model_copy(update={"terms": TermSettings.model_validate(terms)})
 
 
 def with_checksum_of_weights(settings: ExperimentSettings) -> ExperimentSettings:

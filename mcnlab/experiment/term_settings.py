@@ -1,5 +1,6 @@
 """The settings of the objective: one group for each term."""
 
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pydantic import (
@@ -13,13 +14,21 @@ from pydantic import (
 )
 
 from mcnlab.config import Settings
-from mcnlab.experiment.pairs import Pair
+from mcnlab.experiment.pairs import Modality, Pair
 
-TermName = Literal["contrast", "cluster", "reconstruct", "predict"]
+TermName = Literal[
+    "contrast", "cluster", "reconstruct", "predict", "classify", "metric", "guide", "distill", "detect", "explain"
+]
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 """All terms."""
+PAIR_TERMS = ("contrast", "cluster", "reconstruct", "predict", "detect")
+"""Terms that compare modalities, or work where they are compared: a stage with one of them needs a pair."""
+LABEL_TERMS = ("classify", "metric", "guide", "distill", "explain")
+"""Terms that read the classes of clips."""
 SEVERAL_CAPTIONS = ("mil_nce", "symmetric_mil_nce")
 """Losses that take all candidate captions of a clip; the others take its own."""
+SIMILARITY_LOSSES = ("info_nce", "masked_margin_softmax")
+"""Losses of a matrix of similarities, whatever these were made from."""
 LEAST_TEMPERATURE = 0.01
 """A learned temperature never falls below this, as in CLIP."""
 
@@ -54,6 +63,10 @@ class ContrastSettings(Settings):
         "masked_margin_softmax"
     )
     """Which loss; `mil_nce` has one denominator for both directions, `symmetric_mil_nce` one for each."""
+    scorer: Literal["vector", "maximum"] = "vector"
+    """What is compared: two vectors; or, where the video has places (`model.video_backbone: conv2d`), the place of its
+    map that fits the other modality's vector best. For the losses `info_nce` and `masked_margin_softmax`, in sound
+    mode."""
     margin: NonNegativeFloat = 0.001
     """Margin of the masked margin softmax."""
     temperature: PositiveFloat = Field(default=0.07, allow_inf_nan=False)
@@ -70,6 +83,8 @@ class ContrastSettings(Settings):
     def _parts_belong(self) -> Self:
         if self.bank is not None and self.loss != "memory_bank":
             raise ValueError(f"bank belongs to loss: memory_bank, but loss is {self.loss}")
+        if self.scorer == "maximum" and self.loss not in SIMILARITY_LOSSES:
+            raise ValueError(f"scorer: maximum belongs to {' and '.join(SIMILARITY_LOSSES)}, but loss is {self.loss}")
         if self.learn_temperature and self.temperature < LEAST_TEMPERATURE:
             raise ValueError(f"temperature must be at least {LEAST_TEMPERATURE} to be learned, got {self.temperature}")
         return self
@@ -125,6 +140,118 @@ class PredictSettings(Settings):
         return (self.codes or 64) if self.loss == "codes" else None
 
 
+class DetectSettings(Settings):
+    """A detector that sees video alone, trained on boxes and pseudo-classes that video and sound give together.
+
+    Needs `model.video_backbone: conv2d`; belongs into a stage of its own after one whose contrast compares places with
+    sound, with both towers frozen."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    classes: int = Field(default=8, ge=2)
+    """Pseudo-classes, of equal shares."""
+    width: PositiveInt = 64
+    """Inner channels of the detector."""
+    queue_rows: PositiveInt = 1024
+    """Past clips that are assigned in balance with those of the batch."""
+    sharpness: PositiveFloat = Field(default=10.0, allow_inf_nan=False)
+    """Power of the balanced assignment (SeLaVi's λ / 2); cosines are assigned."""
+    refit_every: PositiveInt = 20
+    """Steps between two fits of the clusters."""
+    deal: Literal["nothing", "classes", "boxes"] = "nothing"
+    """A control: deal the pseudo-classes to other clips of the batch, or the boxes together with them."""
+
+
+class ExplainSettings(Settings):
+    """Classes told by attention in space and time, which is the explanation.
+
+    Needs `model.video_backbone: conv2d`, `model.segments` and `data.label`."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    width: PositiveInt = 64
+    """Inner width of the attention."""
+    space: bool = True
+    """Attend to places by the sound of their part; else all places of a part count the same."""
+    time: bool = True
+    """Attend to parts; else all parts count the same."""
+
+
+class ClassifySettings(Settings):
+    """The cross-entropy of the classes that a linear layer tells from a modality; `data.label` says which classes."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    modalities: tuple[Modality, ...] = ()
+    """Modalities that are classified, each by a layer of its own; all that are trained when none is given."""
+    reads: Literal["features", "embeddings"] = "features"
+    """What the layer reads: what the backbone makes of a clip, or its embedding, in every space of the modality."""
+
+
+class MetricSettings(Settings):
+    """A loss of labeled embeddings: clips of a class together, others apart; `data.label` says which classes."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    loss: Literal["multi_similarity", "margin"] = "multi_similarity"
+    """Which loss."""
+    modalities: tuple[Modality, ...] = ()
+    """Modalities that learn; all that are trained when none is given."""
+
+
+class GuideSettings(Settings):
+    """Guidance by language: similarities among a batch's clips are to be those among the names of their classes."""
+
+    weight: NonNegativeFloat = 10.0
+    """Factor of the term, ω in the paper; published 1 to 10."""
+    modalities: tuple[Modality, ...] = ()
+    """Modalities that are guided; all that are trained when none is given."""
+    names: Literal["expert", "pseudo", "shuffled"] = "expert"
+    """The classes' own names, those that a namer gives them, or their own dealt to other classes: the control."""
+    network: Path | None = None
+    """Folder of a text network (transformers); relative to the settings file. The store's words when not given."""
+    sentence: str = Field(default="a photo of a {}", pattern=r"\{\}")
+    """What a text network reads, with `{}` for the name."""
+    temperature: PositiveFloat = Field(default=1.0, allow_inf_nan=False)
+    """Divides the similarities of both sides."""
+    shift: float = Field(default=1.0, allow_inf_nan=False)
+    """Added to the similarities of language."""
+    direction: Literal["backward", "forward"] = "backward"
+    """Which distribution of the divergence comes first: that of the embeddings, or that of language."""
+    namer: dict[str, Any] | Path | None = None
+    """Run that gives pseudo-names: its settings, laid over those around them, trained when it is not there yet; or the
+    folder of a finished run."""
+    top: PositiveInt = 5
+    """Pseudo-names of each class."""
+    by: Literal["class", "clip"] = "class"
+    """Whether a namer names classes, or every clip by itself."""
+
+    @model_validator(mode="after")
+    def _namer_of_pseudo_names(self) -> Self:
+        if (self.namer is not None) != (self.names == "pseudo"):
+            raise ValueError(f"names: pseudo and namer go together, but names is {self.names}")
+        return self
+
+
+class DistillSettings(Settings):
+    """Learning from a teacher: a finished run, or one that is trained first."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    teacher: dict[str, Any] | Path
+    """The run to learn from: its settings, laid over those around them, trained when it is not there yet; or the folder
+    of a finished run. It must have the term classify, but where embeddings are learned."""
+    method: Literal["reuse", "features", "logits", "embeddings"] = "reuse"
+    """`reuse`: the teacher's features by a projector, behind which its classifier is used again (SimKD); `features`:
+    the same beside a classifier of one's own; `logits`: its scores (KD); `embeddings`: its embeddings in each space."""
+    modalities: tuple[Modality, ...] = ()
+    """Modalities that learn; all that are trained when none is given."""
+    factor: PositiveInt = 2
+    """How much narrower than the teacher's features a projector is inside."""
+    temperature: PositiveFloat = Field(default=4.0, allow_inf_nan=False)
+    """Divides scores, with method `logits`."""
+
+
 class TermSettings(Settings):
     """The summands of the objective; a term that is not named does not exist."""
 
@@ -136,6 +263,18 @@ class TermSettings(Settings):
     """Inputs are given back from embeddings."""
     predict: PredictSettings | None = None
     """Inputs of one modality are predicted from embeddings of another."""
+    classify: ClassifySettings | None = None
+    """Classes are told by a linear layer."""
+    metric: MetricSettings | None = None
+    """Clips of a class are pulled together."""
+    guide: GuideSettings | None = None
+    """Classes are to lie as language says."""
+    distill: DistillSettings | None = None
+    """A teacher's features, scores or embeddings are learned."""
+    detect: DetectSettings | None = None
+    """A detector learns boxes and classes that nobody named."""
+    explain: ExplainSettings | None = None
+    """Classes are told by attention in space and time."""
 
     @field_validator("*", mode="before")
     @classmethod

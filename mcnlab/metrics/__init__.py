@@ -28,7 +28,9 @@ if TYPE_CHECKING:
         mean_cluster_purity,
         normalized_mutual_information,
     )
+    from mcnlab.metrics.detection import box_average_precision, box_iou, correct_localization, mean_average_precision
     from mcnlab.metrics.geometry import alignment, modality_gap, uniformity
+    from mcnlab.metrics.localization import area_under_successes, boxes_of_maps, consensus_iou, pointing_hits
     from mcnlab.metrics.retrieval import (
         published_retrieval_metrics,
         ranks_of_true_match,
@@ -78,7 +80,9 @@ _HOME = {
         "mean_cluster_purity",
         "normalized_mutual_information",
     ),
+    "detection": ("box_average_precision", "box_iou", "correct_localization", "mean_average_precision"),
     "geometry": ("alignment", "modality_gap", "uniformity"),
+    "localization": ("area_under_successes", "boxes_of_maps", "consensus_iou", "pointing_hits"),
     "retrieval": (
         "published_retrieval_metrics",
         "ranks_of_true_match",
@@ -107,18 +111,25 @@ __all__ = [
     "align_steps",
     "alignment",
     "area_under_roc",
+    "area_under_successes",
     "average_precision",
     "best_frames",
     "bootstrap_of_mean",
     "bootstrap_of_ranks",
+    "box_average_precision",
+    "box_iou",
+    "boxes_of_maps",
     "chance_average_precision",
     "chance_by_video",
     "cluster_purity",
+    "consensus_iou",
     "contingency",
+    "correct_localization",
     "d_prime",
     "eleven_point_average_precision",
     "holm",
     "matched_accuracy",
+    "mean_average_precision",
     "mean_cluster_entropy",
     "mean_cluster_purity",
     "mean_interval",
@@ -126,6 +137,7 @@ __all__ = [
     "modality_gap",
     "normalized_mutual_information",
     "paired_test",
+    "pointing_hits",
     "pooled_recall_by_task",
     "predicted_interval",
     "published_retrieval_metrics",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -11,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcnlab.batch import Batch, Outputs, pair_modalities
 from mcnlab.models.davenet import DaveNet, mean_over_time, real_steps
+from mcnlab.models.distillation import MAP_AXES, FrozenClassifier, pooled
 from mcnlab.models.graph import Graph
 from mcnlab.models.reconstruction import Decoder
 from mcnlab.models.towers import CoarseMap, GatedUnit, MlpHead, SentenceMaxPool
@@ -45,6 +47,8 @@ class ModelSizes:
     """How it sees time."""
     video_padding: TimePadding = "replicate"
     """What it sees before the first frame and after the last."""
+    segments: int | None = None
+    """Parts of a clip that are heard one by one; None hears it as a whole."""
 
 
 class MultimodalModel(nn.Module):
@@ -61,6 +65,7 @@ class MultimodalModel(nn.Module):
         predicted: by modality, how many numbers a predictor says of it, from the embedding of every modality that the
             graph pairs it with; empty without predictors.
         temperatures: by term, the first value of a temperature that is learned.
+        classes: by modality and space, or None for the backbone's features: how many classes a linear layer tells.
 
     Source: MCN (Chen et al., ICCV 2021), arXiv 2104.12671, figure 2 and its released code.
     """
@@ -75,6 +80,7 @@ class MultimodalModel(nn.Module):
         seed: int,
         predicted: Mapping[str, int] | None = None,
         temperatures: Mapping[str, float] | None = None,
+        classes: Mapping[tuple[str, str | None], int] | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
@@ -85,6 +91,7 @@ class MultimodalModel(nn.Module):
         self.decoders = nn.ModuleDict()
         self.space_dims = {name: space.dim or sizes.dim for name, space in graph.spaces.items()}
         self.feature_dims = {m: _feature_dim(m, width, sizes) for m, width in sizes.input_dims.items()}
+        self.segments = sizes.segments
         for modality, width in sizes.input_dims.items():
             with seeded(seed, "backbone", modality):
                 self.backbones[modality] = _backbone(modality, width, sizes)
@@ -109,6 +116,14 @@ class MultimodalModel(nn.Module):
         self.log_scales = nn.ParameterDict(
             {term: nn.Parameter(torch.tensor(-math.log(value))) for term, value in (temperatures or {}).items()}
         )
+        self.classifiers = nn.ModuleDict()
+        self.projectors = nn.ModuleDict()
+        self.classified = tuple(classes or {})
+        for (modality, where), count in (classes or {}).items():
+            name = classifier_name(modality, where)
+            width = self.feature_dims[modality] if where is None else self.space_dims[where]
+            with seeded(seed, "classifier", name):
+                self.classifiers[name] = nn.Linear(width, count)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -139,10 +154,13 @@ class MultimodalModel(nn.Module):
             Features and embeddings; rows of an absent modality are zero.
         """
         chosen = [m for m in self.backbones if modalities is None or m in modalities]
-        features, embeddings, candidates = {}, {}, {}
+        features, embeddings, candidates, maps = {}, {}, {}, {}
         for modality, rows in present_rows({m: batch.present[m] for m in chosen}).items():
             further = _further_captions(batch) if modality == "text" else rows[:0]
-            if len(rows) or len(further) or modality in even_without:
+            if (len(rows) or modality in even_without) and self.keeps_places(modality):
+                found, places = self._features_and_maps(modality, batch, rows)
+                maps[modality] = spread_rows(places, rows, len(batch))
+            elif len(rows) or len(further) or modality in even_without:
                 found = self._features(modality, batch, rows, further)
             else:
                 found = batch.inputs[modality].new_zeros(0, self.feature_dims[modality])
@@ -158,7 +176,13 @@ class MultimodalModel(nn.Module):
                     spread = spread_rows(embedded[len(rows) :], further, flags.numel())
                     candidates[space] = spread.reshape(*flags.shape, -1)
         there = batch.candidates.present if candidates and batch.candidates is not None else None
-        return Outputs(features, embeddings, {m: batch.present[m] for m in chosen}, candidates, there)
+        return Outputs(features, embeddings, {m: batch.present[m] for m in chosen}, candidates, there, maps)
+
+    def keeps_places(self, modality: str) -> bool:
+        """Whether a modality's tower gives features of every place, or of every part of a clip."""
+        backbone = self.backbones[modality]
+        placed = isinstance(backbone, FramesBackbone) and backbone.keeps_places
+        return placed or (modality == "audio" and self.segments is not None)
 
     def _arrivals(self, modality: str, features: Tensor, pairs: Collection[str] | None) -> dict[str, Tensor]:
         """By space, in the graph's order: what becomes of a modality's features there, before normalization."""
@@ -198,6 +222,44 @@ class MultimodalModel(nn.Module):
         """What a modality's embedding in the space of a pair says about the other modality's input."""
         return self.predictors[predictor_name(source, space, target)](embedding)
 
+    def classify(
+        self, x: Float[Tensor, "rows ..."], *, modality: str, space: str | None
+    ) -> Float[Tensor, "rows classes"]:
+        """Scores of all classes, from what `class_inputs` gives: through a projector where there is a teacher's."""
+        name = classifier_name(modality, space)
+        if isinstance(self.classifiers[name], FrozenClassifier):  # the teacher's, behind a projector
+            steps = x.shape[1] if x.ndim > MAP_AXES else None
+            found = pooled(self.projectors[name](x if steps is None else x.flatten(0, 1)))
+            x = found if steps is None else found.unflatten(0, (-1, steps)).mean(dim=1)
+        return self.classifiers[name](x)
+
+    def class_inputs(self, outputs: Outputs, *, modality: str, space: str | None) -> Float[Tensor, "clips ..."]:
+        """What `classify` reads: embeddings or features; for a teacher's classifier, what its projector reads.
+
+        Args:
+            outputs: of the batch.
+            modality: one that is classified.
+            space: None for the backbone's features.
+
+        Returns:
+            (clips, dim), or (clips, steps, channels, height, width), at least 0.
+        """
+        if isinstance(self.classifiers[classifier_name(modality, space)], FrozenClassifier):
+            return self.projector_inputs(outputs, modality=modality, space=space)
+        return outputs.features[modality] if space is None else outputs.embeddings[modality, space]
+
+    def projector_inputs(self, outputs: Outputs, *, modality: str, space: str | None) -> Float[Tensor, "clips ..."]:
+        """What a projector reads of a batch: maps where it is one of maps, else embeddings or features."""
+        if self.projectors[classifier_name(modality, space)].maps:
+            return outputs.maps[modality].relu()
+        return outputs.features[modality] if space is None else outputs.embeddings[modality, space]
+
+    def projected(
+        self, x: Float[Tensor, "rows _ *places"], *, modality: str, space: str | None
+    ) -> Float[Tensor, "rows _ *places"]:
+        """What a projector makes of features or maps: as wide as the teacher's."""
+        return self.projectors[classifier_name(modality, space)](x)
+
     def learned_temperature(self, term: str) -> Float[Tensor, ""] | None:
         """The learned temperature of a term, at least 0.01; None where it is not learned."""
         if term not in self.log_scales:
@@ -222,6 +284,43 @@ class MultimodalModel(nn.Module):
             return backbone(inputs, None if self.faithful else taken(batch.lengths[modality], rows))
         return backbone(inputs)
 
+    def _features_and_maps(self, modality: str, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone features of the given rows of a batch, and the maps that they are pooled from."""
+        if modality == "audio":
+            return self._heard_in_parts(batch, rows)
+        backbone, inputs = cast(FramesBackbone, self.backbones[modality]), taken(batch.inputs[modality], rows)
+        lengths = None if self.faithful else taken(batch.lengths[modality], rows)
+        maps = backbone.maps(inputs)  # (rows, dim, steps, height, width)
+        return backbone.pooled(maps, inputs.shape[1], lengths), maps.transpose(1, 2)
+
+    def _heard_in_parts(self, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone features of the sound of the given rows, and those of its parts: (rows, segments, dim, 1, 1)."""
+        segments, inputs = self.segments or 1, taken(batch.inputs["audio"], rows)  # (rows, bands, frames)
+        frames = inputs.shape[2] // segments
+        parts = inputs[:, :, : segments * frames].unflatten(2, (segments, frames)).transpose(1, 2)
+        heard = mean_over_time(self.backbones["audio"](parts.flatten(0, 1))).unflatten(0, (len(inputs), segments))
+        real = real_steps(taken(batch.lengths["audio"], rows), padded_frames=inputs.shape[2], steps=segments)
+        pooled = mean_over_time(heard.transpose(1, 2), None if self.faithful else real)
+        return pooled, heard[..., None, None]
+
+    def map_in_space(
+        self, maps: Float[Tensor, "clips steps _ height width"], *, modality: str, space: str
+    ) -> Float[Tensor, "clips steps places _"]:
+        """What a modality's head makes of every place by itself.
+
+        Args:
+            maps: of its backbone, as `Outputs.maps` has them.
+            modality: whose head.
+            space: where it leads.
+
+        Returns:
+            (clips, steps, places, width of the space); of unit length, but in faithful mode.
+        """
+        rows = maps.relu().flatten(3).transpose(2, 3)  # (clips, steps, places, dim)
+        found = self.heads[head_name(modality, space)](rows.flatten(0, 2))
+        found = found if self.faithful else l2_normalize(found)
+        return found.unflatten(0, rows.shape[:3])
+
     def _pooled_audio(self, steps: Tensor, padded_frames: int, frames: Tensor) -> Tensor:
         """DaveNet's output as one vector per clip; the published training mean runs over padding too."""
         if self.faithful and self.training:
@@ -232,6 +331,11 @@ class MultimodalModel(nn.Module):
 def head_name(modality: str, space: str) -> str:
     """The name of a head or decoder among the model's parameters."""
     return f"{modality}_in_{space}"
+
+
+def classifier_name(modality: str, space: str | None) -> str:
+    """The name among the model's parameters of what tells classes from a modality; in a space, or from its features."""
+    return modality if space is None else head_name(modality, space)
 
 
 def predictor_name(source: str, space: str, target: str) -> str:
@@ -260,11 +364,11 @@ def taken(x: Shaped[Tensor, "clips ..."], rows: Int[Tensor, " rows"]) -> Shaped[
     return x if len(rows) == len(x) else x[rows]
 
 
-def spread_rows(values: Float[Tensor, "present dim"], rows: Tensor, total: int) -> Float[Tensor, "total dim"]:
+def spread_rows(values: Float[Tensor, "present ..."], rows: Tensor, total: int) -> Float[Tensor, "total ..."]:
     """Values of some rows at their places among `total` rows; zeros elsewhere."""
     if len(rows) == total:
         return values
-    return values.new_zeros(total, values.shape[1]).index_copy(0, rows, values)
+    return values.new_zeros(total, *values.shape[1:]).index_copy(0, rows, values)
 
 
 def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:

@@ -4,7 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mcnlab.data.kinds.build import CLIP_S as KIND_S
+from mcnlab.data.kinds.build import CLIPS_PER_RECORDING, kinds_track
+from mcnlab.data.kinds.build import WORD_DIM as KIND_WORD_DIM
 from mcnlab.data.records import Track
+from mcnlab.data.scenes import SEGMENT_S, SceneSettings
+from mcnlab.data.scenes.build import WORD_DIM, frames_of_scenes
 from mcnlab.data.store import Store, open_store
 from mcnlab.data.world import WorldSettings, view_tracks
 from mcnlab.errors import ConfigError
@@ -100,7 +105,7 @@ def data_size(settings: ExperimentSettings, request: Request) -> DataSize:
     if path is not None and path.exists():
         layout = _of_store(settings, chosen_tracks(settings, open_store(path)))
     elif path is None:
-        layout = _of_world(data.world or WorldSettings())
+        layout = _of_rendered(settings)
     else:
         layout = _published(settings)
     source, tracks, word_dim, modalities, hours, captions, caption_s = layout
@@ -129,6 +134,16 @@ def _of_store(settings: ExperimentSettings, store: Store) -> _Layout:
     return source, tracks, store.word_vectors.dim, store.modalities, hours, len(clips) / recordings, caption_s
 
 
+def _of_rendered(settings: ExperimentSettings) -> _Layout:
+    """What the world of an experiment would hold."""
+    data = settings.data
+    if data.kinds is not None:
+        tracks, clips = (kinds_track(),), min(data.kinds.clips_per_class, CLIPS_PER_RECORDING)
+        hours = clips * KIND_S / 3600
+        return "named kinds", tracks, KIND_WORD_DIM, ("video", "text"), hours, float(clips), KIND_S
+    return _of_world(data.world or WorldSettings()) if data.scenes is None else _of_scenes(data.scenes)
+
+
 def _of_world(world: WorldSettings) -> _Layout:
     """What the narrated world would hold."""
     tracks = (
@@ -140,6 +155,14 @@ def _of_world(world: WorldSettings) -> _Layout:
     clips = float(world.clips_per_recording)
     hours = clips * WORLD_CLIP_S / 3600
     return "the narrated world", tracks, world.word_dim, world.modalities, hours, clips, WORLD_CLIP_S
+
+
+def _of_scenes(scenes: SceneSettings) -> _Layout:
+    """What the scene world would hold."""
+    tracks = (*frames_of_scenes(scenes).tracks(), PUBLISHED_TRACKS[2])
+    clips = scenes.segments if scenes.clips == "segments" else 1
+    length_s = scenes.segments * SEGMENT_S
+    return "the scene world", tracks, WORD_DIM, ("video", "audio"), length_s / 3600, float(clips), length_s / clips
 
 
 def _published(settings: ExperimentSettings) -> _Layout:

@@ -18,8 +18,11 @@ from mcnlab.reporting.graph_figure import GraphFigure, study_graphs
 from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
 from mcnlab.reporting.information import bound_figure, bound_table
 from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
+from mcnlab.reporting.place_pictures import detection_pictures, explanation_pictures
+from mcnlab.reporting.places import attention_figure, curves_of_parts, detection_figure
 from mcnlab.reporting.published import PublishedTable, published_tables
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
+from mcnlab.reporting.students import accuracy_figure, size_figure, told_in_words, told_table
 from mcnlab.reporting.style import Figure
 from mcnlab.reporting.summary import (
     WORLD_GROUPS,
@@ -33,6 +36,13 @@ from mcnlab.reporting.summary import (
 )
 from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, means_table, outcome_table
 from mcnlab.reporting.transfer import few_shot_figure, probe_figure, transfer_in_words, transfer_table, transfer_tasks
+from mcnlab.reporting.unseen import (
+    agreement_figure,
+    similarity_figure,
+    unseen_figure,
+    unseen_in_words,
+    unseen_table,
+)
 from mcnlab.reporting.views import growth_figure
 
 RECALL_LEAD = (
@@ -209,12 +219,22 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
         return [_training(summary)]
     return [
         _views(summary),
+        _figure_section("detection", "Detection", detection_figure(summary), detection_pictures(summary)),
+        _figure_section(
+            "explanation",
+            "Explanation",
+            attention_figure(summary),
+            curves_of_parts(summary),
+            explanation_pictures(summary),
+        ),
         _comparison(summary),
         _graphs(summary),
         _published(summary),
         _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
         _figure_section("retrieval", "Retrieval", recall_figure(summary)),
         _figure_section("clusters", "Clusters", purity_figure(summary), factor_purity_figure(summary)),
+        _told(summary),
+        _unseen(summary),
         _transfer(summary),
         _figure_section("spaces", "Spaces", maps_figure(maps) if maps is not None else None, clips=True),
         _training(summary),
@@ -291,6 +311,23 @@ def _transfer(summary: StudySummary) -> Section | None:
     tables = tuple((_title_of_transfer(task), table_view(transfer_table(summary, task))) for task in tasks)
     said = tuple(sentence for task in tasks for sentence in transfer_in_words(summary, task))
     return Section("transfer", "Transfer", said, figures=tuple(views), tables=tables) if views else None
+
+
+def _told(summary: StudySummary) -> Section | None:
+    """Classes that the experiments' own classifiers tell, and what that takes."""
+    views = tuple(figure_view(one) for one in (accuracy_figure(summary), size_figure(summary)) if one is not None)
+    tables = (("All measures of classifiers", table_view(told_table(summary))),)
+    said = told_in_words(summary)
+    return Section("told", "Teachers and students", said, figures=views, tables=tables) if views else None
+
+
+def _unseen(summary: StudySummary) -> Section | None:
+    """Classes that were not trained on, and whether classes lie as language says."""
+    drawn = (unseen_figure(summary), agreement_figure(summary), similarity_figure(summary))
+    views = tuple(figure_view(one) for one in drawn if one is not None)
+    tables = (("All measures of classes that were not trained on", table_view(unseen_table(summary))),)
+    said = unseen_in_words(summary)
+    return Section("unseen", "Unseen classes and language", said, figures=views, tables=tables) if views else None
 
 
 def _title_of_transfer(task: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from mcnlab.modalities import MODALITIES, group_name, in_order, pair_modalities, pair_place, pairs_among, pairs_with
@@ -34,6 +35,10 @@ class Recipe:
     """Modality and share of the training clips that lack it."""
     loss: str = USUAL_LOSS
     """Of the contrast term."""
+    alone: tuple[str, ...] = ()
+    """Modalities that train and are compared with no other."""
+    teacher: str = ""
+    """The experiment that it learns from."""
 
     @property
     def family(self) -> str:
@@ -51,7 +56,7 @@ class Recipe:
     @property
     def modalities(self) -> tuple[str, ...]:
         """Modalities whose tower was trained."""
-        return in_order(modality for pair in self.pairs for modality in pair_modalities(pair))
+        return in_order([*self.alone, *(modality for pair in self.pairs for modality in pair_modalities(pair))])
 
     @property
     def in_words(self) -> str:
@@ -61,7 +66,8 @@ class Recipe:
             >>> Recipe(("va", "vt"), terms=("contrast", "cluster"), stages=("VA", "VAT")).in_words
             'VA VT · contrast + cluster · stages VA, VAT'
         """
-        parts = [_pairs_in_words(self.pairs), " + ".join(self.terms)]
+        alone = f"{' and '.join(self.alone)} alone" if self.alone else ""
+        parts = [_pairs_in_words(self.pairs) or alone, " + ".join(self.terms)]
         if "contrast" in self.terms and self.loss != USUAL_LOSS:
             parts[1] = parts[1].replace("contrast", f"contrast ({self.loss.replace('_', ' ')})")
         if len(self.pairs) > 1 and self.graph != "shared":
@@ -104,6 +110,7 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
     allowed = settings.get("pairs")
     used = {pair for stage in stages for pair in _stage_pairs(stage) if not allowed or pair in allowed}
     terms, data = settings.get("terms") or {}, settings.get("data") or {}
+    paired = {modality for pair in used for modality in pair_modalities(pair)}
     return Recipe(
         pairs=tuple(sorted(used, key=pair_place)),
         graph=graph_name(settings.get("graph")),
@@ -115,12 +122,21 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
         dealt=tuple(data.get("shuffle") or ()),
         missing=tuple((str(m), float(share)) for m, share in (data.get("missing") or {}).items()),
         loss=str((terms.get("contrast") or {}).get("loss") or USUAL_LOSS),
+        teacher=_teacher_name((terms.get("distill") or {}).get("teacher")),
+        alone=in_order(m for stage in stages for m in stage["modalities"] if m not in paired),
     )
 
 
 def graph_name(graph: object) -> str:
     """What tables call a graph: its name, also where it is written out."""
     return str(graph.get("name") or "written") if isinstance(graph, Mapping) else str(graph or "shared")
+
+
+def _teacher_name(teacher: object) -> str:
+    """What a teacher is called: its experiment, or its folder."""
+    if isinstance(teacher, Mapping):
+        return str(teacher.get("experiment") or "its teacher")
+    return PurePath(str(teacher)).name if teacher else ""
 
 
 def _stage_pairs(stage: Mapping[str, Any]) -> list[str]:
