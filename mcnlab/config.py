@@ -14,7 +14,7 @@ from mcnlab.errors import ConfigError, DataError
 class Settings(BaseModel):
     """A frozen group of settings; build it from outside input with `parse`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants")
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str) -> Self:
@@ -89,6 +89,16 @@ def with_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str,
             place[last] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {flag}: not valid YAML") from error
+    return merged
+
+
+def laid_over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings with others laid over them."""
+    merged = dict(base)
+    for name, value in own.items():
+        before = merged.get(name)
+        nested = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[name] = laid_over(before, value) if nested else value  # type: ignore[arg-type]
     return merged
 
 

@@ -1,4 +1,4 @@
-"""Three tiny runs to look at, for notebooks that are opened without a study."""
+"""A few small runs to look at, for notebooks that are opened without a study."""
 
 import tempfile
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 from mcnlab.experiment import run_experiment
 from mcnlab.reporting.notebooks import settings_path
 from mcnlab.runs import RunFolder
+from mcnlab.study_plan import StudyFolders, plan_runs, read_study
 
 EXPERIMENTS = {"V+A": "VA", "V+T": "VT", "V+A+T": "VAT"}
 
@@ -37,3 +38,28 @@ def demo_runs(folder: str | Path | None = None, *, tasks: Sequence[str] = ()) ->
                 stores=runs.parent / "stores",
             )
     return runs
+
+
+def demo_study(name: str, experiments: Sequence[str], folder: str | Path | None = None) -> Path:
+    """Train some experiments of a study that comes with mcnlab, with the first seed alone.
+
+    Args:
+        name: of the study.
+        experiments: those to train.
+        folder: where the runs go; runs that are there already are kept. A fresh temporary folder when None.
+
+    Returns:
+        Folder of the finished runs.
+
+    Raises:
+        ConfigError: there is no such study.
+        StorageError: the folder cannot be written.
+    """
+    root = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="mcnlab-demo-"))
+    path = settings_path(f"studies/{name}.yaml")
+    study = read_study(path, overrides=["seeds=[0]"])
+    folders = StudyFolders(root, study.study)
+    for run in plan_runs(study, folders, path):
+        if run.settings.experiment in experiments and not run.finished:
+            run_experiment(run.settings, run.folder, seed=run.seed, stores=folders.stores)
+    return folders.runs

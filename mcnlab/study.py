@@ -38,6 +38,8 @@ STEPS_NOTEBOOK = "06_find_the_step"
 """Only for studies whose runs were searched for steps."""
 TRANSFER_NOTEBOOK = "11_what_transfers"
 """Only for studies whose runs were tried on other tasks."""
+LANGUAGE_NOTEBOOK = "09_what_language_adds"
+"""Only for studies whose runs were asked for classes that they had not seen."""
 VIEWS_NOTEBOOK = "10_how_many_views"
 """Only for studies whose runs have bounds on what views share."""
 PREFIXES = ".prefixes"
@@ -175,7 +177,7 @@ def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders, *, work
     notes: dict[str, None] = {}
     for run in planned:
         data = run.settings.data
-        key = repr((data.world, data.scenes, data.paths, run.settings.trained_modalities))
+        key = repr((data.world, data.scenes, data.kinds, data.paths, run.settings.trained_modalities))
         if key not in opened:
             with counted("rendering the world") as progress:
                 opened[key] = prepared_store(run.settings, folders.stores, progress=progress, workers=workers)
@@ -299,7 +301,12 @@ def write_study_report(folders: StudyFolders) -> tuple[Path, list[str]]:
 def notebooks_of(runs: Path) -> tuple[str, ...]:
     """The comparison notebooks of a study: those of every study, and those that its evaluation has numbers for."""
     tasks = {task for run in run_folders(runs) for task in run.settings.get("evaluation", {}).get("tasks", ())}
-    own = {"actions": STEPS_NOTEBOOK, "bound": VIEWS_NOTEBOOK, "transfer": TRANSFER_NOTEBOOK}
+    own = {
+        "actions": STEPS_NOTEBOOK,
+        "unseen": LANGUAGE_NOTEBOOK,
+        "bound": VIEWS_NOTEBOOK,
+        "transfer": TRANSFER_NOTEBOOK,
+    }
     return (*STUDY_NOTEBOOKS, *(notebook for task, notebook in own.items() if task in tasks))
 
 

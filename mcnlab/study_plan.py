@@ -1,7 +1,7 @@
 """What a study wants: its settings, its folders, its runs, and which of them begin with the same stages."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, NonNegativeInt, field_validator
 
-from mcnlab.config import Settings, read_yaml, with_overrides
+from mcnlab.config import Settings, laid_over, read_yaml, with_overrides
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
 from mcnlab.experiment.build import prefix_keys
@@ -121,16 +121,6 @@ def plan_runs(study: StudySettings, folders: StudyFolders, path: Path) -> list[P
         for seed in study.seeds
         for name, settings in zip(slugs, experiments, strict=True)
     ]
-
-
-def laid_over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings with others laid over them."""
-    merged = dict(base)
-    for name, value in own.items():
-        before = merged.get(name)
-        nested = isinstance(before, Mapping) and isinstance(value, Mapping)
-        merged[name] = laid_over(before, value) if nested else value  # type: ignore[arg-type]
-    return merged
 
 
 def slug(name: str) -> str:

@@ -33,6 +33,7 @@ BESIDE = {
     ("study", "sweep"),
     ("study", "workers"),
     ("demo", "experiment"),
+    ("demo", "study_plan"),
     ("plan", "experiment"),
     ("plan", "study_plan"),
     ("doctor", "experiment"),

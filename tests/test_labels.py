@@ -122,11 +122,16 @@ def test_the_term_is_the_cross_entropy_of_the_clips_with_a_class_and_the_modalit
     assert term(model, nobody, Outputs({"video": x}, {}, {"video": present}), Active(("video",), (), 0)).total is None
 
 
-@pytest.mark.parametrize("on", ["features", "embeddings"])
-def test_one_modality_learns_its_classes_and_the_run_opens_again(store, tmp_path, on):
+@pytest.mark.parametrize("reads", ["features", "embeddings"])
+def test_one_modality_learns_its_classes_and_the_run_opens_again(store, tmp_path, reads):
     wanted = settings(
         store,
-        **{**CLASSIFY, "terms": {"classify": {"on": on}}, "evaluation": {"tasks": ["clusters"]}, "stages": video(30)},
+        **{
+            **CLASSIFY,
+            "terms": {"classify": {"reads": reads}},
+            "evaluation": {"tasks": ["clusters"]},
+            "stages": video(30),
+        },
     )
     run = run_experiment(wanted, tmp_path / "run")
     losses = run.metrics()["term.classify.video"]
@@ -135,8 +140,8 @@ def test_one_modality_learns_its_classes_and_the_run_opens_again(store, tmp_path
     opened = load_run(tmp_path / "run")
     source = build_source(wanted, store, "test", shuffle_seed=None)
     outputs = opened.model()(source.batch(np.arange(len(source))), ["video"])
-    space = None if on == "features" else "joint"
-    x = outputs.features["video"] if on == "features" else outputs.embeddings["video", "joint"]
+    space = None if reads == "features" else "joint"
+    x = outputs.features["video"] if reads == "features" else outputs.embeddings["video", "joint"]
     told = opened.model().classify(x, modality="video", space=space).argmax(dim=1)
     classes = yaml.safe_load((tmp_path / "run" / "provenance.json").read_text())["classes"]
     right = [classes[k] == label for k, label in zip(told.tolist(), source.clips["label"], strict=True)]

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcnlab.batch import Batch
 from mcnlab.distributed import gather_rows, own_rows, rows_by_rank, sum_over_ranks, world_size
+from mcnlab.errors import ConfigError
 from mcnlab.models.multimodal import MultimodalModel
 
 
@@ -162,6 +163,36 @@ def _embed(
         nothing = np.full((rows, model.space_dims[key[1]]), np.nan, dtype=np.float32)
         found[key] = np.concatenate(blocks[key]) if key in blocks else nothing
     return found
+
+
+def class_scores(model: MultimodalModel, source: Batches, *, batch: int = 256) -> np.ndarray:
+    """What a model's first classifier says of all clips.
+
+    Args:
+        model: with a classifier; put into evaluation mode and back.
+        source: the clips.
+        batch: clips at a time.
+
+    Returns:
+        (clips, classes), float32: scores; 0 throughout where a clip lacks the modality.
+
+    Raises:
+        ConfigError: the model tells no classes.
+    """
+    if not model.classified:
+        raise ConfigError("the model tells no classes: it was trained without the term classify")
+    (modality, space), training, found = model.classified[0], model.training, []
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.no_grad():
+        for places in _batches(source, batch):
+            clips = source.batch(places).to(device)
+            outputs = model(clips, [modality])
+            x = outputs.features[modality] if space is None else outputs.embeddings[modality, space]
+            scores = model.classify(x, modality=modality, space=space)
+            found.append((scores * outputs.present[modality][:, None]).cpu().numpy())
+    model.train(training)
+    return np.concatenate(found)
 
 
 def _rows(x: torch.Tensor, present: torch.Tensor) -> np.ndarray:

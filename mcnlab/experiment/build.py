@@ -187,10 +187,10 @@ def sized_model(
 
 def classified(settings: ExperimentSettings, graph: Graph) -> list[tuple[str, str | None]]:
     """What classes are told from: modality and space, or modality and None for the features of its backbone."""
-    classify = settings.terms.classify
-    if classify is None or classify.on == "features":
-        return [(modality, None) for modality in settings.classified_modalities]
-    return [(modality, space) for modality in settings.classified_modalities for space in graph.heads_of(modality)]
+    classify, modalities = settings.terms.classify, settings.labeled_modalities("classify")
+    if classify is None or classify.reads == "features":
+        return [(modality, None) for modality in modalities]
+    return [(modality, space) for modality in modalities for space in graph.heads_of(modality)]
 
 
 def model_graph(settings: ExperimentSettings, modalities: Sequence[str]) -> Graph:
@@ -312,7 +312,7 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
     )
     common = {
         "data": fingerprint,
-        "clips": settings.data.model_dump(exclude={"world", "scenes", "store", "stores"}),
+        "clips": settings.data.model_dump(exclude={"world", "scenes", "kinds", "store", "stores"}),
         "seed": seed,
         "mode": settings.mode,
         "graph": graph.model_dump() if isinstance(graph := settings.graph, GraphSettings) else graph,

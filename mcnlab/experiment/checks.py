@@ -16,6 +16,7 @@ from mcnlab.experiment.mixed import check_mixture, opened_stores
 from mcnlab.experiment.objective import cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.transfer import units_of
+from mcnlab.experiment.unseen import check_unseen
 from mcnlab.modalities import pair_modalities
 from mcnlab.models.published import is_own
 
@@ -96,6 +97,8 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
         units_of(settings, store, split)
     if "stills" in settings.evaluation.tasks:
         _check_stills(settings, store, clips)
+    if "unseen" in settings.evaluation.tasks:
+        check_unseen(settings, store, split)
     if "retention" not in settings.evaluation.tasks:
         return []
     left_out = unusable_factors(settings, clips)

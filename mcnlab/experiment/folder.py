@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mcnlab.experiment.elsewhere import evaluated_stores
 from mcnlab.experiment.labels import training_classes
 from mcnlab.experiment.mixed import data_fingerprint, mixture_facts
 from mcnlab.experiment.provenance import provenance
+from mcnlab.experiment.recipes import with_recipes
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.files import write_json_atomically, write_text_atomically
 from mcnlab.processes import Terminated
@@ -116,6 +117,7 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("data", "shuffle"): [],
     ("data", "missing"): {},
     ("data", "candidates"): 1,
+    ("data", "kinds"): None,
     ("data", "scenes"): None,
     ("data", "label"): None,
     ("data", "classes_per_batch"): None,
@@ -126,6 +128,8 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("terms", "detect"): None,
     ("terms", "explain"): None,
     ("terms", "classify"): None,
+    ("terms", "metric"): None,
+    ("terms", "guide"): None,
     ("terms", "contrast", "learn_temperature"): False,
     ("terms", "contrast", "bank"): None,
     ("terms", "contrast", "pair_weights"): {},
@@ -138,6 +142,7 @@ def run_key(settings: ExperimentSettings, seed: int) -> str:
     """A hash of everything in the settings that a run's numbers depend on: of released weights, their content."""
     plain = settings.model_dump(mode="json")
     plain["model"].pop("weights")
+    plain["terms"] = with_recipes(plain["terms"], lambda recipe: _key_of(recipe, seed))
     for (*path, setting), usual in ADDED_LATER.items():
         group: dict[str, Any] = plain
         for name in path:
@@ -147,6 +152,13 @@ def run_key(settings: ExperimentSettings, seed: int) -> str:
     for setting in ("threads", "checkpoint_every", "prefetch"):
         plain["training"].pop(setting)
     return short_hash({"settings": plain, "seed": seed})
+
+
+def _key_of(recipe: Mapping[str, Any] | str, seed: int) -> str:
+    """The key of a run that another one learns from."""
+    if isinstance(recipe, str):
+        return str(RunFolder(Path(recipe)).provenance.get("key") or recipe)
+    return run_key(ExperimentSettings.model_validate(recipe), seed)
 
 
 def same_run(folder: Path, settings: ExperimentSettings, seed: int) -> bool:

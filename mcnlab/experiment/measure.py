@@ -30,6 +30,7 @@ from mcnlab.experiment.finetune import finetune_rows
 from mcnlab.experiment.settings import ContrastSettings, ExperimentSettings
 from mcnlab.experiment.stills import still_rows
 from mcnlab.experiment.transfer import transfer_rows
+from mcnlab.experiment.unseen import unseen_rows
 from mcnlab.experiment.where import detection_rows, explanation_rows
 from mcnlab.files import write_bytes_atomically
 from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_name
@@ -141,6 +142,8 @@ def measure(
         rows += finetune_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
     if "stills" in tasks:
         rows += still_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
+    if "unseen" in tasks:
+        rows += unseen_rows(settings, model, held_out.untrained, store, held_out.split, folder, seed=seed)
     for task, rows_by_place in (("detection", detection_rows), ("explanation", explanation_rows)):
         if task in tasks:
             rows += rows_by_place(settings, model, held_out.untrained, store, source, folder, seed=seed)

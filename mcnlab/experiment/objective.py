@@ -12,13 +12,18 @@ from mcnlab.experiment.places import terms_by_place
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.term_settings import SEVERAL_CAPTIONS, BankSettings, ClusterSettings, ContrastSettings
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce, symmetric_mil_nce
+from mcnlab.losses.language import margin_loss, multi_similarity
 from mcnlab.losses.prediction import absolute_error, squared_error
 from mcnlab.models.graph import Graph
 from mcnlab.training.bank_term import BankRules, BankTerm
 from mcnlab.training.classify import LabelTerm
 from mcnlab.training.contrast_term import ContrastTerm, PairLoss, SimilarityLoss
+from mcnlab.training.metric_terms import GuideTerm, MetricTerm
 from mcnlab.training.predict_term import InputStatistics, PredictTerm, input_statistics, unknown_statistics
 from mcnlab.training.terms import ClusterSizes, ClusterTerm, ReconstructTerm, Term
+
+ASSUMED_ROWS, ASSUMED_WIDTH = 10, 300
+"""Classes, and width of their vectors of language, where there are no clips to ask."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class TrainingFacts:
     """By modality: (clips,), bool: which clips have it; for memory banks."""
     statistics: Mapping[str, InputStatistics] = field(default_factory=dict)
     """By modality: of its inputs; for prediction."""
+    language: Tensor | None = None
+    """What language says of each class or clip, see `guidance_vectors`; for guidance."""
 
 
 def training_facts(settings: ExperimentSettings, source: TrainingClips, *, seed: int) -> TrainingFacts:
@@ -71,9 +78,9 @@ def assumed_facts(settings: ExperimentSettings, input_dims: Mapping[str, int], *
     contrast, predict = settings.terms.contrast, settings.terms.predict
     banks = contrast is not None and contrast.loss == "memory_bank"
     present = {m: torch.ones(clips, dtype=torch.bool) for m in settings.trained_modalities if banks}
-    if predict is None:
-        return TrainingFacts(present)
-    return TrainingFacts(present, unknown_statistics(input_dims, codes=predict.codebook_entries))
+    known = {} if predict is None else unknown_statistics(input_dims, codes=predict.codebook_entries)
+    language = None if settings.terms.guide is None else torch.ones(ASSUMED_ROWS, 1, ASSUMED_WIDTH)
+    return TrainingFacts(present, known, language)
 
 
 def takes_several_captions(settings: ExperimentSettings) -> bool:
@@ -140,6 +147,19 @@ def build_terms(
         terms["predict"] = PredictTerm(weight=predict.weight, error=error, statistics=facts.statistics)
     if (classify := settings.terms.classify) is not None:
         terms["classify"] = LabelTerm(weight=classify.weight)
+    if (metric := settings.terms.metric) is not None:
+        loss = multi_similarity if metric.loss == "multi_similarity" else margin_loss
+        terms["metric"] = MetricTerm(weight=metric.weight, loss=loss, modalities=settings.labeled_modalities("metric"))
+    if (guide := settings.terms.guide) is not None and facts.language is not None:
+        terms["guide"] = GuideTerm(
+            weight=guide.weight,
+            language=facts.language,
+            by_clip=guide.names == "pseudo" and guide.by == "clip",
+            modalities=settings.labeled_modalities("guide"),
+            shift=guide.shift,
+            temperature=guide.temperature,
+            direction=guide.direction,
+        )
     terms |= terms_by_place(settings, graph, dims, seed=seed)
     return terms
 

@@ -5,7 +5,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from typing import Any
 from filelock import FileLock
 from torch import nn
 
+from mcnlab.data.kinds import build_kinds, kinds_fingerprint
 from mcnlab.data.scenes import build_scenes, scenes_fingerprint
 from mcnlab.data.store import Store, open_store
 from mcnlab.data.world import WorldSettings, build_world, world_fingerprint
 from mcnlab.distributed import rank, wait_for_all, world_size
-from mcnlab.errors import NonFiniteError
+from mcnlab.errors import DataError, NonFiniteError
 from mcnlab.experiment.build import (
     build_loop,
     build_model,
@@ -33,15 +34,18 @@ from mcnlab.experiment.folder import (
     failure_on_record,
     held,
     refuse_other_run,
+    run_key,
     same_data,
     same_run,
     write_results,
     write_start,
 )
-from mcnlab.experiment.loaded import load_run
+from mcnlab.experiment.language import guidance_vectors
+from mcnlab.experiment.loaded import Run, load_run
 from mcnlab.experiment.measure import measure
 from mcnlab.experiment.mixed import data_fingerprint, main_store
 from mcnlab.experiment.objective import build_terms, training_facts
+from mcnlab.experiment.recipes import finished_like, made_for_others
 from mcnlab.experiment.settings import ExperimentSettings, read_experiment, with_checksum_of_weights
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically
 from mcnlab.numerics import limited_threads
@@ -102,8 +106,9 @@ def run_experiment(
     store = prepared_store(settings, Path(stores) if stores else folder.parent / "stores")
     notes = check_data(settings, store)
     check_elsewhere(settings, store)
+    others = _learned_from(settings, folder, seed=seed, stores=stores)
     with limited_threads(settings.training.threads):
-        trainer = _trainer(settings, store, folder, seed, shared)
+        trainer = _trainer(settings, store, folder, seed, shared, others)
         if rank() > 0:
             wait_for_all()  # until rank 0 holds the folder
             _train(trainer, settings, folder)
@@ -198,9 +203,9 @@ def prepared_store(
         return open_store(settings.data.store)
     if settings.data.stores is not None:
         return main_store(settings)
-    world, scenes = settings.data.world or WorldSettings(), settings.data.scenes
+    world, scenes, kinds = settings.data.world or WorldSettings(), settings.data.scenes, settings.data.kinds
     name = f"world-{world_fingerprint(world)}" if scenes is None else f"scenes-{scenes_fingerprint(scenes)}"
-    path = stores / name
+    path = stores / (name if kinds is None else f"kinds-{kinds_fingerprint(kinds)}")
     if not path.exists():
         make_folder(stores)
         with FileLock(stores / f".{path.name}.waiting"):
@@ -208,6 +213,8 @@ def prepared_store(
                 pass
             elif scenes is not None:
                 build_scenes(scenes, path, progress=progress)
+            elif kinds is not None:
+                build_kinds(kinds, path, progress=progress)
             else:
                 build_world(world, path, progress=progress, workers=workers)
     return open_store(path)
@@ -223,14 +230,49 @@ def _done(folder: Path, settings: ExperimentSettings, seed: int) -> bool:
     return same_data(folder, settings, main_store(settings) if settings.data.stores else open_store(known[0]))
 
 
-def _trainer(settings: ExperimentSettings, store: Store, folder: Path, seed: int, prefix_cache: Path | None) -> Trainer:
+def _learned_from(
+    settings: ExperimentSettings, folder: Path, *, seed: int, stores: str | Path | None
+) -> dict[str, Run]:
+    """The runs that this one learns from, by term and setting; those that are not there yet are trained here.
+
+    Raises:
+        DataError: a folder that the settings name holds no finished run.
+    """
+    found = {}
+    for name, recipe in settings.recipes.items():
+        key = run_key(recipe, seed)
+        known = finished_like(folder, key)
+        if known is None:
+            place = made_for_others(folder, key)
+            make_folder(place.parent)
+            with FileLock(place.parent / f"{key}.lock"):
+                shelf = Path(stores) if stores else folder.parent / "stores"
+                known = run_experiment(recipe, place, seed=seed, stores=shelf)
+        found[name] = load_run(known.path)
+    for name, path in settings.named_runs.items():
+        found[name] = load_run(path)
+        if not found[name].folder.finished:
+            raise DataError(f"terms.{name}: {path}: its run is not finished")
+    return found
+
+
+def _trainer(
+    settings: ExperimentSettings,
+    store: Store,
+    folder: Path,
+    seed: int,
+    prefix_cache: Path | None,
+    others: Mapping[str, Run],
+) -> Trainer:
     """All parts put together."""
     source = build_training_source(settings, store, seed=seed)
     device = choose_device(settings.training.device)
     model = build_model(settings, store, seed=seed)
     start_weights(settings, model)
     model.to(device)
-    terms = build_terms(settings, model.graph, seed=seed, facts=training_facts(settings, source, seed=seed))
+    language = guidance_vectors(settings, store, others.get("guide.namer"), seed=seed)
+    facts = dataclasses.replace(training_facts(settings, source, seed=seed), language=language)
+    terms = build_terms(settings, model.graph, seed=seed, facts=facts)
     for term in terms.values():
         if isinstance(term, nn.Module):
             term.to(device)

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from mcnlab.config import Settings, read_yaml, with_overrides
+from mcnlab.data.kinds.settings import KindSettings
 from mcnlab.data.loading import DEALT
 from mcnlab.data.mixing import check_weights
 from mcnlab.data.scenes.settings import SceneSettings
@@ -22,6 +23,7 @@ from mcnlab.data.world import WorldSettings
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
 from mcnlab.experiment.pairs import PAIRS, Modality, Pair, modalities_of_stages, named_stages, names_in, with_pairs
+from mcnlab.experiment.recipes import PLACES, filled_recipes, with_recipes
 from mcnlab.experiment.term_settings import (
     LABEL_TERMS,
     PAIR_TERMS,
@@ -47,12 +49,14 @@ class StoreShare(Settings):
 
 
 class DataSettings(Settings):
-    """Where the clips come from: the narrated world, the scene world, a store on disk, or several stores."""
+    """Where the clips come from: the narrated world, the scene world, named kinds, a store on disk, or several."""
 
     world: WorldSettings | None = None
     """Render the narrated world."""
     scenes: SceneSettings | None = None
     """Render the scene world: frames with several things of which some sound."""
+    kinds: KindSettings | None = None
+    """Draw a set of named kinds: classes whose names say how they resemble each other."""
     store: Path | None = None
     """Folder of a store; relative to the settings file."""
     stores: dict[StoreName, StoreShare] | None = Field(default=None, min_length=1)
@@ -87,8 +91,8 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(one is not None for one in (self.world, self.scenes, self.store, self.stores)) != 1:
-            raise ValueError("expected either world, scenes or store, or several stores")
+        if sum(one is not None for one in (self.world, self.scenes, self.kinds, self.store, self.stores)) != 1:
+            raise ValueError("expected either world, scenes, kinds or store, or several stores")
         if self.sampling == "composed" and self.stores is not None:
             raise ValueError("sampling: composed draws the scenes of one world, but there are several stores")
         if self.sampling == "composed" and self.world is not None:
@@ -269,6 +273,7 @@ Task = Literal[
     "transfer",
     "finetune",
     "stills",
+    "unseen",
     "detection",
     "explanation",
 ]
@@ -289,8 +294,9 @@ class EvaluationSettings(Settings):
     """What to measure. Only when they are named: `actions` searches whole recordings for their steps, `bound` tells the
     information that the embeddings of a pair share at least, `transfer` classifies by linear probes, after few examples
     or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone,
-    `detection` finds things by sound and by the detector of the term `detect`, `explanation` asks where and when the
-    attention of the term `explain` points, and what clips are worth without its parts."""
+    `unseen` finds clips of classes that were not trained on, and asks whether classes lie as language says, `detection`
+    finds things by sound and by the detector of the term `detect`, `explanation` asks where and when the attention of
+    the term `explain` points, and what clips are worth without its parts."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)
@@ -333,7 +339,7 @@ class ExperimentSettings(Settings):
         """Write out `data: world` and stages given by name."""
         if not isinstance(values, Mapping):
             return values
-        values = dict(values)
+        values = filled_recipes(values)
         if values.get("data") == "world":
             values["data"] = {"world": {}}
         if "pairs" not in values and (compared := _pairs_of_graph(values.get("graph"))):
@@ -445,15 +451,34 @@ class ExperimentSettings(Settings):
         wanted, batch = self.data.classes_per_batch, self.training.batch
         if wanted is not None and batch % wanted:
             raise ValueError(f"data.classes_per_batch: {wanted} does not divide training.batch: {batch}")
-        for modality in self.classified_modalities:
-            if modality not in self.trained_modalities:
-                raise ValueError(f"terms.classify.modalities: no stage trains {modality!r}")
+        for name in learning:
+            for modality in self.labeled_modalities(name):
+                if modality not in self.trained_modalities:
+                    raise ValueError(f"terms.{name}.modalities: no stage trains {modality!r}")
+        for name, recipe in self.recipes.items():
+            if "classify" not in recipe.terms.names:
+                raise ValueError(f"terms.{name}: the run to learn from must have the term classify")
+
+    def labeled_modalities(self, term: str) -> tuple[str, ...]:
+        """Modalities that learn classes by a term; none where there is no such term."""
+        found = getattr(self.terms, term)
+        return () if found is None else found.modalities or self.trained_modalities
 
     @property
-    def classified_modalities(self) -> tuple[str, ...]:
-        """Modalities that learn classes by a linear layer of their own."""
-        classify = self.terms.classify
-        return () if classify is None else classify.modalities or self.trained_modalities
+    def recipes(self) -> dict[str, "ExperimentSettings"]:
+        """Settings of the runs that this one learns from, by term and setting; those named by a folder are left out."""
+        found: dict[str, Any] = {}
+        for term, setting in PLACES:
+            recipe = getattr(getattr(self.terms, term, None), setting, None)
+            if isinstance(recipe, dict):
+                found[f"{term}.{setting}"] = type(self).model_validate(recipe)
+        return found
+
+    @property
+    def named_runs(self) -> dict[str, Path]:
+        """Folders of finished runs that this one learns from, by term and setting."""
+        places = {f"{term}.{name}": getattr(getattr(self.terms, term, None), name, None) for term, name in PLACES}
+        return {name: value for name, value in places.items() if isinstance(value, Path)}
 
     def stage_pairs(self, stage: StageSettings) -> tuple[str, ...]:
         """The pairs that a stage compares."""
@@ -510,10 +535,25 @@ def with_store_beside(settings: ExperimentSettings, folder: Path) -> ExperimentS
     others = {name: (folder / path).resolve() for name, path in settings.evaluation.also.items()}
     evaluation = settings.evaluation.model_copy(update={"also": others})
     settings = settings.model_copy(update={"data": data, "evaluation": evaluation})
+    settings = _with_terms_beside(settings, folder)
     if weights is not None:
         model = settings.model.model_copy(update={"weights": (folder / weights).resolve()})
         settings = with_checksum_of_weights(settings.model_copy(update={"model": model}))
     return settings
+
+
+def _with_terms_beside(settings: ExperimentSettings, folder: Path) -> ExperimentSettings:
+    """Settings whose terms name other runs and networks by whole paths."""
+
+    def beside(recipe: Mapping[str, Any] | str) -> Any:
+        if isinstance(recipe, str):
+            return (folder / recipe).resolve()
+        return with_store_beside(ExperimentSettings.model_validate(recipe), folder).model_dump(mode="json")
+
+    terms = with_recipes(settings.terms.model_dump(), beside)
+    if terms["guide"] is not None and terms["guide"]["network"] is not None:
+        terms["guide"] = {**terms["guide"], "network": (folder / terms["guide"]["network"]).resolve()}
+    return settings.model_copy(update={"terms": TermSettings.model_validate(terms)})
 
 
 def with_checksum_of_weights(settings: ExperimentSettings) -> ExperimentSettings:

@@ -1,5 +1,6 @@
 """The settings of the objective: one group for each term."""
 
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pydantic import (
@@ -15,12 +16,12 @@ from pydantic import (
 from mcnlab.config import Settings
 from mcnlab.experiment.pairs import Modality, Pair
 
-TermName = Literal["contrast", "cluster", "reconstruct", "predict", "classify", "detect", "explain"]
+TermName = Literal["contrast", "cluster", "reconstruct", "predict", "classify", "metric", "guide", "detect", "explain"]
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 """All terms."""
 PAIR_TERMS = ("contrast", "cluster", "reconstruct", "predict", "detect")
 """Terms that compare modalities, or work where they are compared: a stage with one of them needs a pair."""
-LABEL_TERMS = ("classify", "explain")
+LABEL_TERMS = ("classify", "metric", "guide", "explain")
 """Terms that read the classes of clips."""
 SEVERAL_CAPTIONS = ("mil_nce", "symmetric_mil_nce")
 """Losses that take all candidate captions of a clip; the others take its own."""
@@ -181,8 +182,53 @@ class ClassifySettings(Settings):
     """Factor of the term."""
     modalities: tuple[Modality, ...] = ()
     """Modalities that are classified, each by a layer of its own; all that are trained when none is given."""
-    on: Literal["features", "embeddings"] = "features"
+    reads: Literal["features", "embeddings"] = "features"
     """What the layer reads: what the backbone makes of a clip, or its embedding, in every space of the modality."""
+
+
+class MetricSettings(Settings):
+    """A loss of labeled embeddings: clips of a class together, others apart; `data.label` says which classes."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    loss: Literal["multi_similarity", "margin"] = "multi_similarity"
+    """Which loss."""
+    modalities: tuple[Modality, ...] = ()
+    """Modalities that learn; all that are trained when none is given."""
+
+
+class GuideSettings(Settings):
+    """Guidance by language: similarities among a batch's clips are to be those among the names of their classes."""
+
+    weight: NonNegativeFloat = 10.0
+    """Factor of the term, ω in the paper; published 1 to 10."""
+    modalities: tuple[Modality, ...] = ()
+    """Modalities that are guided; all that are trained when none is given."""
+    names: Literal["expert", "pseudo", "shuffled"] = "expert"
+    """The classes' own names, those that a namer gives them, or their own dealt to other classes: the control."""
+    network: Path | None = None
+    """Folder of a text network (transformers); relative to the settings file. The store's words when not given."""
+    sentence: str = Field(default="a photo of a {}", pattern=r"\{\}")
+    """What a text network reads, with `{}` for the name."""
+    temperature: PositiveFloat = Field(default=1.0, allow_inf_nan=False)
+    """Divides the similarities of both sides."""
+    shift: float = Field(default=1.0, allow_inf_nan=False)
+    """Added to the similarities of language."""
+    direction: Literal["backward", "forward"] = "backward"
+    """Which distribution of the divergence comes first: that of the embeddings, or that of language."""
+    namer: dict[str, Any] | Path | None = None
+    """Run that gives pseudo-names: its settings, laid over those around them, trained when it is not there yet; or the
+    folder of a finished run."""
+    top: PositiveInt = 5
+    """Pseudo-names of each class."""
+    by: Literal["class", "clip"] = "class"
+    """Whether a namer names classes, or every clip by itself."""
+
+    @model_validator(mode="after")
+    def _namer_of_pseudo_names(self) -> Self:
+        if (self.namer is not None) != (self.names == "pseudo"):
+            raise ValueError(f"names: pseudo and namer go together, but names is {self.names}")
+        return self
 
 
 class TermSettings(Settings):
@@ -198,6 +244,10 @@ class TermSettings(Settings):
     """Inputs of one modality are predicted from embeddings of another."""
     classify: ClassifySettings | None = None
     """Classes are told by a linear layer."""
+    metric: MetricSettings | None = None
+    """Clips of a class are pulled together."""
+    guide: GuideSettings | None = None
+    """Classes are to lie as language says."""
     detect: DetectSettings | None = None
     """A detector learns boxes and classes that nobody named."""
     explain: ExplainSettings | None = None

@@ -2,14 +2,18 @@
 
 from mcnlab.losses.clustering import centroid_contrast
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, max_margin_ranking, mil_nce, symmetric_mil_nce
+from mcnlab.losses.language import margin_loss, multi_similarity, relation_match
 from mcnlab.losses.reconstruction import reconstruction_error
 
 __all__ = [
     "centroid_contrast",
     "info_nce",
+    "margin_loss",
     "masked_margin_softmax",
     "max_margin_ranking",
     "mil_nce",
+    "multi_similarity",
     "reconstruction_error",
+    "relation_match",
     "symmetric_mil_nce",
 ]

@@ -11,7 +11,7 @@ from scipy.optimize import nnls
 
 from mcnlab.batch import Batch
 from mcnlab.experiment.build import ASSUMED_CLASSES, build_stages, sized_model
-from mcnlab.experiment.objective import build_terms
+from mcnlab.experiment.objective import assumed_facts, build_terms
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.plan.calibration import Rates, StepFactors
 from mcnlab.plan.predict import ARITHMETIC, op_seconds
@@ -155,13 +155,15 @@ def _real_step(settings: ExperimentSettings, dims: dict[str, int]) -> Callable[[
     """What does a step of an experiment's first stage by its number, on random clips."""
     stage = build_stages(settings)[0]
     model = sized_model(settings, dims, seed=0).train()
-    terms = [term for name, term in build_terms(settings, model.graph, seed=0).items() if name in stage.terms]
+    facts = assumed_facts(settings, dims, clips=settings.training.batch)
+    terms = build_terms(settings, model.graph, seed=0, facts=facts)
+    used = [term for name, term in terms.items() if name in stage.terms]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     batch = random_batch(settings, dims)
     wanted = StepSettings(max_grad_norm=settings.training.max_grad_norm)
     return lambda number: train_step(
-        model, batch, terms, optimizer, scaler,
+        model, batch, used, optimizer, scaler,
         active=Active(stage.modalities, stage.pairs, number),
         stage=stage.name, settings=wanted, clip_name=str,
     )  # fmt: skip

@@ -35,6 +35,13 @@ from mcnlab.reporting.summary import (
 )
 from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, means_table, outcome_table
 from mcnlab.reporting.transfer import few_shot_figure, probe_figure, transfer_in_words, transfer_table, transfer_tasks
+from mcnlab.reporting.unseen import (
+    agreement_figure,
+    similarity_figure,
+    unseen_figure,
+    unseen_in_words,
+    unseen_table,
+)
 from mcnlab.reporting.views import growth_figure
 
 RECALL_LEAD = (
@@ -225,6 +232,7 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
         _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
         _figure_section("retrieval", "Retrieval", recall_figure(summary)),
         _figure_section("clusters", "Clusters", purity_figure(summary), factor_purity_figure(summary)),
+        _unseen(summary),
         _transfer(summary),
         _figure_section("spaces", "Spaces", maps_figure(maps) if maps is not None else None, clips=True),
         _training(summary),
@@ -301,6 +309,15 @@ def _transfer(summary: StudySummary) -> Section | None:
     tables = tuple((_title_of_transfer(task), table_view(transfer_table(summary, task))) for task in tasks)
     said = tuple(sentence for task in tasks for sentence in transfer_in_words(summary, task))
     return Section("transfer", "Transfer", said, figures=tuple(views), tables=tables) if views else None
+
+
+def _unseen(summary: StudySummary) -> Section | None:
+    """Classes that were not trained on, and whether classes lie as language says."""
+    drawn = (unseen_figure(summary), agreement_figure(summary), similarity_figure(summary))
+    views = tuple(figure_view(one) for one in drawn if one is not None)
+    tables = (("All measures of classes that were not trained on", table_view(unseen_table(summary))),)
+    said = unseen_in_words(summary)
+    return Section("unseen", "Unseen classes and language", said, figures=views, tables=tables) if views else None
 
 
 def _title_of_transfer(task: str) -> str:

@@ -34,6 +34,8 @@ class Recipe:
     """Modality and share of the training clips that lack it."""
     loss: str = USUAL_LOSS
     """Of the contrast term."""
+    alone: tuple[str, ...] = ()
+    """Modalities that train and are compared with no other."""
 
     @property
     def family(self) -> str:
@@ -51,7 +53,7 @@ class Recipe:
     @property
     def modalities(self) -> tuple[str, ...]:
         """Modalities whose tower was trained."""
-        return in_order(modality for pair in self.pairs for modality in pair_modalities(pair))
+        return in_order([*self.alone, *(modality for pair in self.pairs for modality in pair_modalities(pair))])
 
     @property
     def in_words(self) -> str:
@@ -61,7 +63,8 @@ class Recipe:
             >>> Recipe(("va", "vt"), terms=("contrast", "cluster"), stages=("VA", "VAT")).in_words
             'VA VT · contrast + cluster · stages VA, VAT'
         """
-        parts = [_pairs_in_words(self.pairs), " + ".join(self.terms)]
+        alone = f"{' and '.join(self.alone)} alone" if self.alone else ""
+        parts = [_pairs_in_words(self.pairs) or alone, " + ".join(self.terms)]
         if "contrast" in self.terms and self.loss != USUAL_LOSS:
             parts[1] = parts[1].replace("contrast", f"contrast ({self.loss.replace('_', ' ')})")
         if len(self.pairs) > 1 and self.graph != "shared":
@@ -104,6 +107,7 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
     allowed = settings.get("pairs")
     used = {pair for stage in stages for pair in _stage_pairs(stage) if not allowed or pair in allowed}
     terms, data = settings.get("terms") or {}, settings.get("data") or {}
+    paired = {modality for pair in used for modality in pair_modalities(pair)}
     return Recipe(
         pairs=tuple(sorted(used, key=pair_place)),
         graph=graph_name(settings.get("graph")),
@@ -115,6 +119,7 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
         dealt=tuple(data.get("shuffle") or ()),
         missing=tuple((str(m), float(share)) for m, share in (data.get("missing") or {}).items()),
         loss=str((terms.get("contrast") or {}).get("loss") or USUAL_LOSS),
+        alone=in_order(m for stage in stages for m in stage["modalities"] if m not in paired),
     )
 
 
