@@ -35,7 +35,7 @@ def drawn(*shape, seed=0):
 
 
 def thing(left, top, right, bottom, label="bell", sounding=True):
-    return Things(np.array([[left, top, right, bottom]]), (label,), np.array([sounding]))
+    return Things(np.array([[left, top, right, bottom]], dtype=np.float64), (label,), np.array([sounding]))
 
 
 def told(rows):
@@ -91,9 +91,9 @@ BOX = torch.tensor([[0.0, 0.0, 0.5, 0.5]])
 
 
 def test_a_center_stands_in_the_cell_nearest_to_it_on_the_map_of_its_class():
-    targets = center_targets(torch.tensor([[0.5, 0.0, 1.0, 0.3]]), torch.tensor([2]), MIDDLES, classes=3)
+    targets = center_targets(torch.tensor([[0.5, 0.0, 0.9, 0.3]]), torch.tensor([2]), MIDDLES, classes=3)
     assert targets[0, :2].abs().sum() == 0
-    assert (targets[0, 2] == 1).nonzero().tolist() == [[0, 2]] or (targets[0, 2] == 1).sum() == 1
+    assert (targets[0, 2] == 1).nonzero().tolist() == [[0, 2]]
     assert targets.max() == 1
 
 
