@@ -462,7 +462,7 @@ class ExperimentSettings(Settings):
     def labeled_modalities(self, term: str) -> tuple[str, ...]:
         """Modalities that learn classes by a term; none where there is no such term."""
         found = getattr(self.terms, term)
-        return () if found is None else found.modalities or self.trained_modalities
+        return () if found is None else getattr(found, "modalities", ()) or self.trained_modalities
 
     @property
     def recipes(self) -> dict[str, "ExperimentSettings"]:
