@@ -20,6 +20,7 @@ class WorldKind(StrEnum):
 
     narrated = "narrated"
     scenes = "scenes"
+    kinds = "kinds"
 
 
 class Features(StrEnum):
@@ -50,20 +51,27 @@ def import_world(
     views: Annotated[int, typer.Option(help="Further views: depth, flow, luminance, color, surface, outline.")] = 0,
     kind: Annotated[
         WorldKind,
-        typer.Option(help="The narrated world, or scenes: things in frames, of which some sound."),
+        typer.Option(help="The narrated world; scenes: things in frames, of which some sound; kinds: named classes."),
     ] = WorldKind.narrated,
 ) -> None:
     """Render a world: clips whose causes are known."""
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
     from mcnlab.config import with_overrides
+    from mcnlab.data.kinds import KindSettings, build_kinds
     from mcnlab.data.scenes import SceneSettings, build_scenes
     from mcnlab.data.world import WorldSettings, build_world
     from mcnlab.errors import ConfigError
     from mcnlab.progress import counted
 
+    if views and kind != WorldKind.narrated:
+        raise ConfigError(f"--views {views}: {kind.value} have no further views")
+    if kind == WorldKind.kinds:
+        kinds = KindSettings.parse(with_overrides({}, overrides), source="import world --kind kinds")
+        with counted("drawing") as progress:
+            build_kinds(kinds, out, progress=progress)
+        say_what_is_in(out)
+        return
     if kind == WorldKind.scenes:
-        if views:
-            raise ConfigError(f"--views {views}: scenes have no further views")
         scenes = SceneSettings.parse(with_overrides({}, overrides), source="import world --kind scenes")
         with counted("rendering") as progress:
             build_scenes(scenes, out, progress=progress)

@@ -38,6 +38,8 @@ STEPS_NOTEBOOK = "06_find_the_step"
 """Only for studies whose runs were searched for steps."""
 TRANSFER_NOTEBOOK = "11_what_transfers"
 """Only for studies whose runs were tried on other tasks."""
+STUDENTS_NOTEBOOK = "08_teacher_and_student"
+"""Only for studies whose runs tell classes by classifiers of their own."""
 LANGUAGE_NOTEBOOK = "09_what_language_adds"
 """Only for studies whose runs were asked for classes that they had not seen."""
 VIEWS_NOTEBOOK = "10_how_many_views"
@@ -303,6 +305,7 @@ def notebooks_of(runs: Path) -> tuple[str, ...]:
     tasks = {task for run in run_folders(runs) for task in run.settings.get("evaluation", {}).get("tasks", ())}
     own = {
         "actions": STEPS_NOTEBOOK,
+        "classify": STUDENTS_NOTEBOOK,
         "unseen": LANGUAGE_NOTEBOOK,
         "bound": VIEWS_NOTEBOOK,
         "transfer": TRANSFER_NOTEBOOK,

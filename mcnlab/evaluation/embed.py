@@ -174,25 +174,43 @@ def class_scores(model: MultimodalModel, source: Batches, *, batch: int = 256) -
         batch: clips at a time.
 
     Returns:
-        (clips, classes), float32: scores; 0 throughout where a clip lacks the modality.
+        (clips, classes), float32: scores; NaN where a clip lacks the modality.
 
     Raises:
         ConfigError: the model tells no classes.
     """
-    if not model.classified:
+    found = scores_by_subject(model, source, batch=batch)
+    if not found:
         raise ConfigError("the model tells no classes: it was trained without the term classify")
-    (modality, space), training, found = model.classified[0], model.training, []
+    return next(iter(found.values()))
+
+
+@torch.no_grad()
+def scores_by_subject(model: MultimodalModel, source: Batches, *, batch: int = 256) -> dict[str, np.ndarray]:
+    """What every classifier of a model says of all clips.
+
+    Args:
+        model: put into evaluation mode and back.
+        source: the clips.
+        batch: clips at a time.
+
+    Returns:
+        By modality, and space where classes are told from embeddings in several: (clips, classes), float32; NaN where
+        a clip lacks the modality.
+    """
+    training, found = model.training, dict[str, list[np.ndarray]]()
     device = next(model.parameters()).device
     model.eval()
-    with torch.no_grad():
-        for places in _batches(source, batch):
-            clips = source.batch(places).to(device)
-            outputs = model(clips, [modality])
-            x = outputs.features[modality] if space is None else outputs.embeddings[modality, space]
+    for places in _batches(source, batch) if model.classified else ():
+        clips = source.batch(places).to(device)
+        outputs = model(clips, {modality for modality, _ in model.classified})
+        for modality, space in model.classified:
+            x = model.class_inputs(outputs, modality=modality, space=space)
             scores = model.classify(x, modality=modality, space=space)
-            found.append((scores * outputs.present[modality][:, None]).cpu().numpy())
+            subject = modality if space is None else model.graph.subject(modality, space)
+            found.setdefault(subject, []).append(_rows(scores, outputs.present[modality]))
     model.train(training)
-    return np.concatenate(found)
+    return {subject: np.concatenate(rows) for subject, rows in found.items()}
 
 
 def _rows(x: torch.Tensor, present: torch.Tensor) -> np.ndarray:

@@ -18,6 +18,7 @@ from mcnlab.data.raw_frames import FrameShape, frame_shape
 from mcnlab.data.scenes import ComposedClips, scene_settings
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
+from mcnlab.experiment.distillation import add_parts_of_student, meta_teacher
 from mcnlab.experiment.graphs import GraphSettings, graph_of
 from mcnlab.experiment.labels import training_classes, training_labels
 from mcnlab.experiment.mixed import chosen_tracks, opened_stores
@@ -182,6 +183,9 @@ def sized_model(
         classes=dict.fromkeys(classified(settings, graph), classes),
     )
     add_parts_by_place(settings, model, seed=seed, classes=classes)
+    teacher = meta_teacher(settings, sized_model, input_dims, frame, classes)
+    if teacher is not None:
+        add_parts_of_student(settings, model, teacher, seed=seed)
     return model
 
 

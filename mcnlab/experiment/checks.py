@@ -11,6 +11,7 @@ from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks
+from mcnlab.experiment.classify import check_classified
 from mcnlab.experiment.labels import training_classes
 from mcnlab.experiment.mixed import check_mixture, opened_stores
 from mcnlab.experiment.objective import cluster_sizes
@@ -97,6 +98,8 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
         units_of(settings, store, split)
     if "stills" in settings.evaluation.tasks:
         _check_stills(settings, store, clips)
+    if "classify" in settings.evaluation.tasks:
+        check_classified(settings)
     if "unseen" in settings.evaluation.tasks:
         check_unseen(settings, store, split)
     if "retention" not in settings.evaluation.tasks:

@@ -130,6 +130,7 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("terms", "classify"): None,
     ("terms", "metric"): None,
     ("terms", "guide"): None,
+    ("terms", "distill"): None,
     ("terms", "contrast", "learn_temperature"): False,
     ("terms", "contrast", "bank"): None,
     ("terms", "contrast", "pair_weights"): {},

@@ -75,7 +75,7 @@ def pseudo_names(scores: np.ndarray, labels: np.ndarray, *, classes: int, top: i
 
     Source: Roth, Vinyals, Akata (CVPR 2022), arXiv 2203.08543, section 3.3.
     """
-    means = np.stack([scores[labels == number].mean(axis=0) for number in range(classes)])
+    means = np.stack([np.nanmean(scores[labels == number], axis=0) for number in range(classes)])
     return np.argsort(-means, axis=1, kind="stable")[:, :top]
 
 
@@ -90,5 +90,5 @@ def _pseudo_named(
     scores = class_scores(namer.model(store), source)
     labels, vectors = training_labels(settings, store), name_vectors(names, guide, store)
     if guide.by == "clip":
-        return vectors[np.argsort(-scores, axis=1, kind="stable")[:, : guide.top]]
+        return vectors[np.argsort(-np.nan_to_num(scores), axis=1, kind="stable")[:, : guide.top]]
     return vectors[pseudo_names(scores, labels, classes=len(classes), top=guide.top)]

@@ -25,6 +25,7 @@ from mcnlab.evaluation.rows import ResultRow
 from mcnlab.experiment.actions import action_rows
 from mcnlab.experiment.build import build_model, build_source
 from mcnlab.experiment.checks import class_columns, evaluation_split, usable_factors
+from mcnlab.experiment.classify import classify_rows
 from mcnlab.experiment.compared import Arrays, across_spaces, compared_arrays
 from mcnlab.experiment.finetune import finetune_rows
 from mcnlab.experiment.settings import ContrastSettings, ExperimentSettings
@@ -142,6 +143,8 @@ def measure(
         rows += finetune_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
     if "stills" in tasks:
         rows += still_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
+    if "classify" in tasks:
+        rows += classify_rows(settings, model, held_out.untrained, inputs or store, source, seed=seed)
     if "unseen" in tasks:
         rows += unseen_rows(settings, model, held_out.untrained, store, held_out.split, folder, seed=seed)
     for task, rows_by_place in (("detection", detection_rows), ("explanation", explanation_rows)):

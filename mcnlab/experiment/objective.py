@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mcnlab.data.labels import LabeledClips
 from mcnlab.data.loading import ClipSource, TrainingClips
 from mcnlab.errors import ConfigError
+from mcnlab.experiment.distillation import build_distill_term
 from mcnlab.experiment.places import terms_by_place
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.term_settings import SEVERAL_CAPTIONS, BankSettings, ClusterSettings, ContrastSettings
@@ -18,6 +20,7 @@ from mcnlab.models.graph import Graph
 from mcnlab.training.bank_term import BankRules, BankTerm
 from mcnlab.training.classify import LabelTerm
 from mcnlab.training.contrast_term import ContrastTerm, PairLoss, SimilarityLoss
+from mcnlab.training.distill_term import Key
 from mcnlab.training.metric_terms import GuideTerm, MetricTerm
 from mcnlab.training.predict_term import InputStatistics, PredictTerm, input_statistics, unknown_statistics
 from mcnlab.training.terms import ClusterSizes, ClusterTerm, ReconstructTerm, Term
@@ -36,6 +39,8 @@ class TrainingFacts:
     """By modality: of its inputs; for prediction."""
     language: Tensor | None = None
     """What language says of each class or clip, see `guidance_vectors`; for guidance."""
+    taught: Mapping[Key, Tensor] = field(default_factory=dict)
+    """What a teacher says of each clip, see `mcnlab.experiment.distillation.taught`; for distillation."""
 
 
 def training_facts(settings: ExperimentSettings, source: TrainingClips, *, seed: int) -> TrainingFacts:
@@ -56,6 +61,7 @@ def training_facts(settings: ExperimentSettings, source: TrainingClips, *, seed:
     contrast, predict, modalities = settings.terms.contrast, settings.terms.predict, settings.trained_modalities
     present, statistics = {}, {}
     if contrast is not None and contrast.loss == "memory_bank":
+        source = source.source if isinstance(source, LabeledClips) else source
         if not isinstance(source, ClipSource):
             raise ConfigError("terms.contrast.loss: memory_bank needs clips that keep their places")
         present = {modality: torch.from_numpy(source.present(modality)) for modality in modalities}
@@ -160,6 +166,8 @@ def build_terms(
             temperature=guide.temperature,
             direction=guide.direction,
         )
+    if settings.terms.distill is not None:
+        terms["distill"] = build_distill_term(settings, facts.taught)
     terms |= terms_by_place(settings, graph, dims, seed=seed)
     return terms
 

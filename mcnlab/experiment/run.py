@@ -18,7 +18,7 @@ from mcnlab.data.scenes import build_scenes, scenes_fingerprint
 from mcnlab.data.store import Store, open_store
 from mcnlab.data.world import WorldSettings, build_world, world_fingerprint
 from mcnlab.distributed import rank, wait_for_all, world_size
-from mcnlab.errors import DataError, NonFiniteError
+from mcnlab.errors import ConfigError, DataError, NonFiniteError
 from mcnlab.experiment.build import (
     build_loop,
     build_model,
@@ -29,6 +29,7 @@ from mcnlab.experiment.build import (
     start_weights,
 )
 from mcnlab.experiment.checks import check_data, check_held_out, check_modalities, check_settings
+from mcnlab.experiment.distillation import take_classifiers, taught
 from mcnlab.experiment.elsewhere import check_elsewhere, embed_everywhere, measure_also, measure_elsewhere, name_of
 from mcnlab.experiment.folder import (
     failure_on_record,
@@ -236,6 +237,7 @@ def _learned_from(
     """The runs that this one learns from, by term and setting; those that are not there yet are trained here.
 
     Raises:
+        ConfigError: one would have to be trained by several processes.
         DataError: a folder that the settings name holds no finished run.
     """
     found = {}
@@ -243,6 +245,8 @@ def _learned_from(
         key = run_key(recipe, seed)
         known = finished_like(folder, key)
         if known is None:
+            if world_size() > 1:
+                raise ConfigError(f"terms.{name}: with several processes, train that run first and name its folder")
             place = made_for_others(folder, key)
             make_folder(place.parent)
             with FileLock(place.parent / f"{key}.lock"):
@@ -271,7 +275,11 @@ def _trainer(
     start_weights(settings, model)
     model.to(device)
     language = guidance_vectors(settings, store, others.get("guide.namer"), seed=seed)
-    facts = dataclasses.replace(training_facts(settings, source, seed=seed), language=language)
+    teacher = others["distill.teacher"].model(store) if "distill.teacher" in others else None
+    told = {} if teacher is None else taught(settings, model, teacher, source)
+    if teacher is not None:
+        take_classifiers(model, teacher)
+    facts = dataclasses.replace(training_facts(settings, source, seed=seed), language=language, taught=told)
     terms = build_terms(settings, model.graph, seed=seed, facts=facts)
     for term in terms.values():
         if isinstance(term, nn.Module):

@@ -274,6 +274,7 @@ Task = Literal[
     "finetune",
     "stills",
     "unseen",
+    "classify",
     "detection",
     "explanation",
 ]
@@ -294,9 +295,10 @@ class EvaluationSettings(Settings):
     """What to measure. Only when they are named: `actions` searches whole recordings for their steps, `bound` tells the
     information that the embeddings of a pair share at least, `transfer` classifies by linear probes, after few examples
     or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone,
-    `unseen` finds clips of classes that were not trained on, and asks whether classes lie as language says, `detection`
-    finds things by sound and by the detector of the term `detect`, `explanation` asks where and when the attention of
-    the term `explain` points, and what clips are worth without its parts."""
+    `unseen` finds clips of classes that were not trained on, and asks whether classes lie as language says, `classify`
+    asks the model's own classifiers for the classes of clips, `detection` finds things by sound and by the detector of
+    the term `detect`, `explanation` asks where and when the attention of the term `explain` points, and what clips are
+    worth without its parts."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)
@@ -444,7 +446,8 @@ class ExperimentSettings(Settings):
     def _check_labels(self) -> None:
         """Classes go with terms that learn them, and share a batch evenly."""
         learning = [name for name in self.terms.names if name in LABEL_TERMS]
-        if learning and self.data.label is None:
+        alike = self.terms.distill is not None and self.terms.distill.method == "embeddings"
+        if [name for name in learning if name != "distill" or not alike] and self.data.label is None:
             raise ValueError(f"terms.{learning[0]}: needs data.label, which says what the classes are")
         if self.data.label is not None and not learning:
             raise ValueError(f"data.label: no term learns classes; those that do are {', '.join(LABEL_TERMS)}")
@@ -455,8 +458,11 @@ class ExperimentSettings(Settings):
             for modality in self.labeled_modalities(name):
                 if modality not in self.trained_modalities:
                     raise ValueError(f"terms.{name}.modalities: no stage trains {modality!r}")
+        distill = self.terms.distill
+        if distill is not None and distill.method == "reuse" and self.terms.classify is not None:
+            raise ValueError("terms.distill.method: reuse takes the teacher's classifier; terms.classify has another")
         for name, recipe in self.recipes.items():
-            if "classify" not in recipe.terms.names:
+            if "classify" not in recipe.terms.names and not (name == "distill.teacher" and alike):
                 raise ValueError(f"terms.{name}: the run to learn from must have the term classify")
 
     def labeled_modalities(self, term: str) -> tuple[str, ...]:

@@ -16,12 +16,14 @@ from pydantic import (
 from mcnlab.config import Settings
 from mcnlab.experiment.pairs import Modality, Pair
 
-TermName = Literal["contrast", "cluster", "reconstruct", "predict", "classify", "metric", "guide", "detect", "explain"]
+TermName = Literal[
+    "contrast", "cluster", "reconstruct", "predict", "classify", "metric", "guide", "distill", "detect", "explain"
+]
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 """All terms."""
 PAIR_TERMS = ("contrast", "cluster", "reconstruct", "predict", "detect")
 """Terms that compare modalities, or work where they are compared: a stage with one of them needs a pair."""
-LABEL_TERMS = ("classify", "metric", "guide", "explain")
+LABEL_TERMS = ("classify", "metric", "guide", "distill", "explain")
 """Terms that read the classes of clips."""
 SEVERAL_CAPTIONS = ("mil_nce", "symmetric_mil_nce")
 """Losses that take all candidate captions of a clip; the others take its own."""
@@ -231,6 +233,25 @@ class GuideSettings(Settings):
         return self
 
 
+class DistillSettings(Settings):
+    """Learning from a teacher: a finished run, or one that is trained first."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    teacher: dict[str, Any] | Path
+    """The run to learn from: its settings, laid over those around them, trained when it is not there yet; or the folder
+    of a finished run. It must have the term classify, but where embeddings are learned."""
+    method: Literal["reuse", "features", "logits", "embeddings"] = "reuse"
+    """`reuse`: the teacher's features by a projector, behind which its classifier is used again (SimKD); `features`:
+    the same beside a classifier of one's own; `logits`: its scores (KD); `embeddings`: its embeddings in each space."""
+    modalities: tuple[Modality, ...] = ()
+    """Modalities that learn; all that are trained when none is given."""
+    factor: PositiveInt = 2
+    """How much narrower than the teacher's features a projector is inside."""
+    temperature: PositiveFloat = Field(default=4.0, allow_inf_nan=False)
+    """Divides scores, with method `logits`."""
+
+
 class TermSettings(Settings):
     """The summands of the objective; a term that is not named does not exist."""
 
@@ -248,6 +269,8 @@ class TermSettings(Settings):
     """Clips of a class are pulled together."""
     guide: GuideSettings | None = None
     """Classes are to lie as language says."""
+    distill: DistillSettings | None = None
+    """A teacher's features, scores or embeddings are learned."""
     detect: DetectSettings | None = None
     """A detector learns boxes and classes that nobody named."""
     explain: ExplainSettings | None = None

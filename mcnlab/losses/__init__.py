@@ -2,11 +2,14 @@
 
 from mcnlab.losses.clustering import centroid_contrast
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, max_margin_ranking, mil_nce, symmetric_mil_nce
+from mcnlab.losses.distillation import distilled_logits, feature_error
 from mcnlab.losses.language import margin_loss, multi_similarity, relation_match
 from mcnlab.losses.reconstruction import reconstruction_error
 
 __all__ = [
     "centroid_contrast",
+    "distilled_logits",
+    "feature_error",
     "info_nce",
     "margin_loss",
     "masked_margin_softmax",

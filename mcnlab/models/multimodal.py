@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcnlab.batch import Batch, Outputs, pair_modalities
 from mcnlab.models.davenet import DaveNet, mean_over_time, real_steps
+from mcnlab.models.distillation import MAP_AXES, FrozenClassifier, pooled
 from mcnlab.models.graph import Graph
 from mcnlab.models.reconstruction import Decoder
 from mcnlab.models.towers import CoarseMap, GatedUnit, MlpHead, SentenceMaxPool
@@ -119,6 +120,7 @@ class MultimodalModel(nn.Module):
             {term: nn.Parameter(torch.tensor(-math.log(value))) for term, value in (temperatures or {}).items()}
         )
         self.classifiers = nn.ModuleDict()
+        self.projectors = nn.ModuleDict()
         self.classified = tuple(classes or {})
         for (modality, where), count in (classes or {}).items():
             name = classifier_name(modality, where)
@@ -224,10 +226,42 @@ class MultimodalModel(nn.Module):
         return self.predictors[predictor_name(source, space, target)](embedding)
 
     def classify(
-        self, x: Float[Tensor, "rows _"], *, modality: str, space: str | None
+        self, x: Float[Tensor, "rows ..."], *, modality: str, space: str | None
     ) -> Float[Tensor, "rows classes"]:
-        """Scores of all classes, from embeddings in a space, or from backbone features where it is None."""
-        return self.classifiers[classifier_name(modality, space)](x)
+        """Scores of all classes, from what `class_inputs` gives: through a projector where there is a teacher's."""
+        name = classifier_name(modality, space)
+        if isinstance(self.classifiers[name], FrozenClassifier):  # the teacher's, behind a projector
+            steps = x.shape[1] if x.ndim > MAP_AXES else None
+            found = pooled(self.projectors[name](x if steps is None else x.flatten(0, 1)))
+            x = found if steps is None else found.unflatten(0, (-1, steps)).mean(dim=1)
+        return self.classifiers[name](x)
+
+    def class_inputs(self, outputs: Outputs, *, modality: str, space: str | None) -> Float[Tensor, "clips ..."]:
+        """What `classify` reads: embeddings or features; for a teacher's classifier, what its projector reads.
+
+        Args:
+            outputs: of the batch.
+            modality: one that is classified.
+            space: None for the backbone's features.
+
+        Returns:
+            (clips, dim), or (clips, steps, channels, height, width), at least 0.
+        """
+        if isinstance(self.classifiers[classifier_name(modality, space)], FrozenClassifier):
+            return self.projector_inputs(outputs, modality=modality, space=space)
+        return outputs.features[modality] if space is None else outputs.embeddings[modality, space]
+
+    def projector_inputs(self, outputs: Outputs, *, modality: str, space: str | None) -> Float[Tensor, "clips ..."]:
+        """What a projector reads of a batch: maps where it is one of maps, else embeddings or features."""
+        if self.projectors[classifier_name(modality, space)].maps:
+            return outputs.maps[modality].relu()
+        return outputs.features[modality] if space is None else outputs.embeddings[modality, space]
+
+    def projected(
+        self, x: Float[Tensor, "rows _ *places"], *, modality: str, space: str | None
+    ) -> Float[Tensor, "rows _ *places"]:
+        """What a projector makes of features or maps: as wide as the teacher's."""
+        return self.projectors[classifier_name(modality, space)](x)
 
     def learned_temperature(self, term: str) -> Float[Tensor, ""] | None:
         """The learned temperature of a term, at least 0.01; None where it is not learned."""

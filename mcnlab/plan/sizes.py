@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mcnlab.data.kinds.build import CLIP_S as KIND_S
+from mcnlab.data.kinds.build import CLIPS_PER_RECORDING, kinds_track
+from mcnlab.data.kinds.build import WORD_DIM as KIND_WORD_DIM
 from mcnlab.data.records import Track
 from mcnlab.data.scenes import SEGMENT_S, SceneSettings
 from mcnlab.data.scenes.build import WORD_DIM, frames_of_scenes
@@ -102,7 +105,7 @@ def data_size(settings: ExperimentSettings, request: Request) -> DataSize:
     if path is not None and path.exists():
         layout = _of_store(settings, chosen_tracks(settings, open_store(path)))
     elif path is None:
-        layout = _of_world(data.world or WorldSettings()) if data.scenes is None else _of_scenes(data.scenes)
+        layout = _of_rendered(settings)
     else:
         layout = _published(settings)
     source, tracks, word_dim, modalities, hours, captions, caption_s = layout
@@ -129,6 +132,16 @@ def _of_store(settings: ExperimentSettings, store: Store) -> _Layout:
     source = f"the store {store.path}"
     tracks = tuple(store.tracks.values())
     return source, tracks, store.word_vectors.dim, store.modalities, hours, len(clips) / recordings, caption_s
+
+
+def _of_rendered(settings: ExperimentSettings) -> _Layout:
+    """What the world of an experiment would hold."""
+    data = settings.data
+    if data.kinds is not None:
+        tracks, clips = (kinds_track(),), min(data.kinds.clips_per_class, CLIPS_PER_RECORDING)
+        hours = clips * KIND_S / 3600
+        return "named kinds", tracks, KIND_WORD_DIM, ("video", "text"), hours, float(clips), KIND_S
+    return _of_world(data.world or WorldSettings()) if data.scenes is None else _of_scenes(data.scenes)
 
 
 def _of_world(world: WorldSettings) -> _Layout:

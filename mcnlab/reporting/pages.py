@@ -22,6 +22,7 @@ from mcnlab.reporting.place_pictures import detection_pictures, explanation_pict
 from mcnlab.reporting.places import attention_figure, curves_of_parts, detection_figure
 from mcnlab.reporting.published import PublishedTable, published_tables
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
+from mcnlab.reporting.students import accuracy_figure, size_figure, told_in_words, told_table
 from mcnlab.reporting.style import Figure
 from mcnlab.reporting.summary import (
     WORLD_GROUPS,
@@ -232,6 +233,7 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
         _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
         _figure_section("retrieval", "Retrieval", recall_figure(summary)),
         _figure_section("clusters", "Clusters", purity_figure(summary), factor_purity_figure(summary)),
+        _told(summary),
         _unseen(summary),
         _transfer(summary),
         _figure_section("spaces", "Spaces", maps_figure(maps) if maps is not None else None, clips=True),
@@ -309,6 +311,14 @@ def _transfer(summary: StudySummary) -> Section | None:
     tables = tuple((_title_of_transfer(task), table_view(transfer_table(summary, task))) for task in tasks)
     said = tuple(sentence for task in tasks for sentence in transfer_in_words(summary, task))
     return Section("transfer", "Transfer", said, figures=tuple(views), tables=tables) if views else None
+
+
+def _told(summary: StudySummary) -> Section | None:
+    """Classes that the experiments' own classifiers tell, and what that takes."""
+    views = tuple(figure_view(one) for one in (accuracy_figure(summary), size_figure(summary)) if one is not None)
+    tables = (("All measures of classifiers", table_view(told_table(summary))),)
+    said = told_in_words(summary)
+    return Section("told", "Teachers and students", said, figures=views, tables=tables) if views else None
 
 
 def _unseen(summary: StudySummary) -> Section | None:

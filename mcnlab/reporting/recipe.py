@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from mcnlab.modalities import MODALITIES, group_name, in_order, pair_modalities, pair_place, pairs_among, pairs_with
@@ -36,6 +37,8 @@ class Recipe:
     """Of the contrast term."""
     alone: tuple[str, ...] = ()
     """Modalities that train and are compared with no other."""
+    teacher: str = ""
+    """The experiment that it learns from."""
 
     @property
     def family(self) -> str:
@@ -119,6 +122,7 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
         dealt=tuple(data.get("shuffle") or ()),
         missing=tuple((str(m), float(share)) for m, share in (data.get("missing") or {}).items()),
         loss=str((terms.get("contrast") or {}).get("loss") or USUAL_LOSS),
+        teacher=_teacher_name((terms.get("distill") or {}).get("teacher")),
         alone=in_order(m for stage in stages for m in stage["modalities"] if m not in paired),
     )
 
@@ -126,6 +130,13 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
 def graph_name(graph: object) -> str:
     """What tables call a graph: its name, also where it is written out."""
     return str(graph.get("name") or "written") if isinstance(graph, Mapping) else str(graph or "shared")
+
+
+def _teacher_name(teacher: object) -> str:
+    """What a teacher is called: its experiment, or its folder."""
+    if isinstance(teacher, Mapping):
+        return str(teacher.get("experiment") or "its teacher")
+    return PurePath(str(teacher)).name if teacher else ""
 
 
 def _stage_pairs(stage: Mapping[str, Any]) -> list[str]:

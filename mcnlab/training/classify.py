@@ -69,7 +69,7 @@ class LabelTerm(nn.Module):
                 continue
             chosen = flags[modality] & (labels >= 0)
             if bool(chosen.any()):
-                x = outputs.features[modality] if space is None else outputs.embeddings[modality, space]
+                x = model.class_inputs(outputs, modality=modality, space=space)
                 scores = model.classify(rows_with(chosen, x), modality=modality, space=space)
                 name = modality if space is None else model.graph.subject(modality, space)
                 parts[name] = functional.cross_entropy(scores, rows_with(chosen, batch.labels))

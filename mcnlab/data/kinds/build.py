@@ -77,7 +77,7 @@ def build_kinds(
     with StoreWriter(
         Path(out),
         name="named kinds",
-        tracks=[Track("video_2d", "video", LOOKS + SHORT_CUT, 1.0 / CLIP_S)],
+        tracks=[kinds_track()],
         words=_words(settings, causes),
         info={"kinds": {"version": KINDS_VERSION, **settings.model_dump()}},
     ) as writer:
@@ -86,6 +86,11 @@ def build_kinds(
             if progress is not None:
                 progress(done, len(places))
     return open_store(Path(out))
+
+
+def kinds_track() -> Track:
+    """The one track of the set."""
+    return Track("video_2d", "video", LOOKS + SHORT_CUT, 1.0 / CLIP_S)
 
 
 def kinds_fingerprint(settings: KindSettings) -> str:

@@ -1,0 +1,168 @@
+"""Figures, table and words of classifiers: what teachers and students tell, and what each takes to tell it."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from mcnlab.metrics.statistics import Interval, mean_interval
+from mcnlab.reporting.figures import bars, bars_in_words, interval_table, interval_text
+from mcnlab.reporting.style import CLASS_COLORS, INK, Figure, safe, shortened, styled
+from mcnlab.reporting.summary import Column, StudySummary
+
+TASK = "classify"
+LEVELS = ("chance", "untrained", "permuted")
+"""What stands before `accuracy` beside the accuracy itself."""
+
+
+def accuracy_columns(summary: StudySummary) -> list[Column]:
+    """The accuracy of each kind of classifier.
+
+    Args:
+        summary: the study.
+
+    Returns:
+        A column for each modality; empty where no classifier was asked.
+    """
+    subjects = summary.subjects(TASK)
+    return [Column(f"classes told from {subject}", TASK, (subject,), "accuracy") for subject in subjects]
+
+
+def accuracy_figure(summary: StudySummary) -> Figure | None:
+    """How many held-out clips every experiment's own classifier names right.
+
+    Args:
+        summary: the study.
+
+    Returns:
+        Bars with chance and the untrained model; None where no classifier was asked.
+    """
+    columns = accuracy_columns(summary)
+    if not columns:
+        return None
+    return Figure(
+        name="classes-told",
+        title="How many held-out clips are named right",
+        caption="Accuracy of the model's own classifier (share of held-out clips, larger is better); of a student that "
+        "uses its teacher's classifier, by that one. Bars: mean over seeds; whiskers: 95 % interval. Dashed line: the "
+        "most frequent class. Diamond: the same model before training.",
+        alt=bars_in_words(summary, columns),
+        plot=bars(summary, columns, unit="share of clips", suffix="_accuracy"),
+        numbers=interval_table(summary, columns),
+    )
+
+
+def size_figure(summary: StudySummary) -> Figure | None:
+    """What telling classes takes, and how well it is done.
+
+    Args:
+        summary: the study.
+
+    Returns:
+        Accuracy over parameters, a point for each experiment; None where all have the same size.
+    """
+    columns = accuracy_columns(summary)
+    sizes = _sizes(summary)
+    if not columns or len(set(sizes.values())) < 2:
+        return None
+    found = summary.intervals(columns[0])
+    known = [name for name in summary.experiments if name in found and name in sizes]
+    plot = go.Figure([_point(name, number, sizes[name], found[name]) for number, name in enumerate(known)])
+    plot.update_xaxes(title_text="parameters at inference: tower, projector, classifier (count)", type="log")
+    plot.update_yaxes(title_text="accuracy (share of held-out clips)")
+    numbers = {"parameters": [f"{sizes[n]:,.0f}" for n in known], "accuracy": [interval_text(found[n]) for n in known]}
+    return Figure(
+        name="classes-size",
+        title="What each model takes to tell classes, and how well it does",
+        caption="Accuracy against the numbers that telling classes takes, projectors and frozen classifiers counted "
+        "(log scale; further left is smaller, higher is better). Whiskers: 95 % interval over seeds. A good student is "
+        "as high as its teacher and far to the left of it.",
+        alt="; ".join(f"{name}: {sizes[name]:,.0f} parameters, accuracy {found[name].value:.3f}" for name in known),
+        plot=styled(plot, height=420),
+        numbers=pd.DataFrame(numbers, index=pd.Index(known, name="experiment")),
+    )
+
+
+def told_table(summary: StudySummary) -> pd.DataFrame:
+    """Accuracy, levels and parameters of every experiment.
+
+    Args:
+        summary: the study.
+
+    Returns:
+        One row per experiment; empty where no classifier was asked.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for column in accuracy_columns(summary):
+        (subject,) = column.subjects
+        for name, interval in summary.intervals(column).items():
+            row = rows.setdefault(name, {"learned from": _teacher(summary, name)})
+            row[f"accuracy, {subject}"] = interval_text(interval)
+            for level in LEVELS:
+                value = summary.run_values(Column("", TASK, (subject,), f"{level}_accuracy")).get(name)
+                row[f"{level}, {subject}"] = "" if value is None else f"{mean_interval(list(value.values())).value:.3f}"
+            row[f"parameters, {subject}"] = f"{_sizes(summary, subject)[name]:,.0f}"
+    ordered = {name: rows[name] for name in summary.experiments if name in rows}
+    return pd.DataFrame.from_dict(ordered, orient="index").fillna("").rename_axis(index="experiment")
+
+
+def told_in_words(summary: StudySummary) -> tuple[str, ...]:
+    """Every student beside its teacher, and beside all that have no teacher and are not one, seed by seed.
+
+    Args:
+        summary: the study.
+
+    Returns:
+        A few sentences; none where no classifier was asked.
+    """
+    said: list[str] = []
+    for column in accuracy_columns(summary):
+        values = summary.run_values(column)
+        teachers = {_teacher(summary, name) for name in values} - {""}
+        alone = [name for name in values if name not in teachers and not _teacher(summary, name)]
+        for name in (one for one in summary.experiments if one in values and _teacher(summary, one)):
+            others = [_teacher(summary, name), *alone]
+            gaps = [f"{_gap(values[name], values[other])} beside {other}" for other in others if other in values]
+            accuracy = interval_text(summary.intervals(column)[name])
+            said.append(f"{name}: {accuracy} with {_sizes(summary)[name]:,.0f} parameters; {', '.join(gaps)}.")
+    return tuple(said)
+
+
+def _gap(one: dict[int, float], other: dict[int, float]) -> str:
+    """The mean difference over the seeds that both have, in points."""
+    both = sorted(set(one) & set(other))
+    if not both:
+        return "no seed in common"
+    gap = mean_interval([100 * (one[seed] - other[seed]) for seed in both])
+    ends = "" if gap.low is None or gap.high is None else f" ({gap.low:+.1f} to {gap.high:+.1f})"
+    return f"{gap.value:+.1f} points{ends}".replace("-", "−")
+
+
+def _teacher(summary: StudySummary, name: str) -> str:
+    """The experiment that one learns from; empty for none."""
+    recipe = summary.recipes.get(name)
+    return recipe.teacher if recipe is not None else ""
+
+
+def _sizes(summary: StudySummary, subject: str | None = None) -> dict[str, float]:
+    """Parameters at inference by experiment."""
+    subjects = summary.subjects(TASK)
+    chosen = subject or (subjects[0] if subjects else "")
+    found = summary.run_values(Column("", TASK, (chosen,), "parameters"))
+    return {name: next(iter(by_seed.values())) for name, by_seed in found.items()}
+
+
+def _point(name: str, number: int, size: float, accuracy: Interval) -> go.Scatter:
+    """One experiment."""
+    up = 0.0 if accuracy.high is None else accuracy.high - accuracy.value
+    down = 0.0 if accuracy.low is None else accuracy.value - accuracy.low
+    return go.Scatter(
+        x=[size],
+        y=[accuracy.value],
+        mode="markers+text",
+        text=[safe(shortened(name, longest=30))],
+        textposition="top center",
+        name=safe(name),
+        showlegend=False,
+        marker={"size": 11, "color": CLASS_COLORS[number % len(CLASS_COLORS)]},
+        error_y={"type": "data", "symmetric": False, "array": [up], "arrayminus": [down], "color": INK, "width": 3},
+        hovertemplate=f"{safe(name)}: %{{x:,.0f}} parameters, accuracy %{{y:.3f}}<extra></extra>",
+    )
