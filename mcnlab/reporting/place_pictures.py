@@ -43,9 +43,9 @@ def detection_pictures(summary: StudySummary) -> Figure | None:
         _picture(plot, row["picture"], _square(row["heat"]), cell)
         _boxes(plot, row["things"], [SOUNDING if one else SILENT for one in row["sounding"]], cell)
         scores = np.asarray(row["scores"], dtype=float)
-        chosen = np.flatnonzero(scores >= SURE * scores.max()) if len(scores) else []
-        corners = np.stack(row["found"])[chosen] if len(chosen) else []
-        kinds = np.asarray(row["kinds"])[chosen] if len(chosen) else []
+        chosen = np.flatnonzero(scores >= SURE * scores.max(initial=0.0))
+        corners = [row["found"][number] for number in chosen]
+        kinds = [row["kinds"][number] for number in chosen]
         _boxes(plot, corners, [FOUND] * len(chosen), cell, dash="dot", words=[f"{kind}" for kind in kinds])
     caption = (
         f"Held-out clips of {name}. Red: the heat map, cosine of every place with the sound. Blue boxes: things that "
@@ -163,7 +163,7 @@ def _picture(plot: go.Figure, png: bytes, heat: np.ndarray, cell: tuple[int, int
 
 def _boxes(
     plot: go.Figure,
-    corners: Sequence[Any],
+    corners: Any,
     colors: Sequence[str],
     cell: tuple[int, int],
     *,
