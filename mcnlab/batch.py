@@ -95,3 +95,5 @@ class Outputs:
     """By space: embeddings of the candidate captions beside the own one; empty without any."""
     candidates_present: Bool[Tensor, "clips others"] | None = None
     """Which of these captions are there."""
+    maps: Mapping[str, Float[Tensor, "clips steps _ height width"]] = field(default_factory=dict)
+    """By modality whose tower keeps places: backbone features of every frame and place, before the last ReLU."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -139,10 +140,13 @@ class MultimodalModel(nn.Module):
             Features and embeddings; rows of an absent modality are zero.
         """
         chosen = [m for m in self.backbones if modalities is None or m in modalities]
-        features, embeddings, candidates = {}, {}, {}
+        features, embeddings, candidates, maps = {}, {}, {}, {}
         for modality, rows in present_rows({m: batch.present[m] for m in chosen}).items():
             further = _further_captions(batch) if modality == "text" else rows[:0]
-            if len(rows) or len(further) or modality in even_without:
+            if (len(rows) or modality in even_without) and self.keeps_places(modality):
+                found, places = self._features_and_maps(modality, batch, rows)
+                maps[modality] = spread_rows(places, rows, len(batch))
+            elif len(rows) or len(further) or modality in even_without:
                 found = self._features(modality, batch, rows, further)
             else:
                 found = batch.inputs[modality].new_zeros(0, self.feature_dims[modality])
@@ -158,7 +162,12 @@ class MultimodalModel(nn.Module):
                     spread = spread_rows(embedded[len(rows) :], further, flags.numel())
                     candidates[space] = spread.reshape(*flags.shape, -1)
         there = batch.candidates.present if candidates and batch.candidates is not None else None
-        return Outputs(features, embeddings, {m: batch.present[m] for m in chosen}, candidates, there)
+        return Outputs(features, embeddings, {m: batch.present[m] for m in chosen}, candidates, there, maps)
+
+    def keeps_places(self, modality: str) -> bool:
+        """Whether a modality's tower gives features of every place."""
+        backbone = self.backbones[modality]
+        return isinstance(backbone, FramesBackbone) and backbone.keeps_places
 
     def _arrivals(self, modality: str, features: Tensor, pairs: Collection[str] | None) -> dict[str, Tensor]:
         """By space, in the graph's order: what becomes of a modality's features there, before normalization."""
@@ -222,6 +231,13 @@ class MultimodalModel(nn.Module):
             return backbone(inputs, None if self.faithful else taken(batch.lengths[modality], rows))
         return backbone(inputs)
 
+    def _features_and_maps(self, modality: str, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone features of the given rows of a batch, and the maps that they are pooled from."""
+        backbone, inputs = cast(FramesBackbone, self.backbones[modality]), taken(batch.inputs[modality], rows)
+        lengths = None if self.faithful else taken(batch.lengths[modality], rows)
+        maps = backbone.maps(inputs)  # (rows, dim, steps, height, width)
+        return backbone.pooled(maps, inputs.shape[1], lengths), maps.transpose(1, 2)
+
     def _pooled_audio(self, steps: Tensor, padded_frames: int, frames: Tensor) -> Tensor:
         """DaveNet's output as one vector per clip; the published training mean runs over padding too."""
         if self.faithful and self.training:
@@ -260,11 +276,11 @@ def taken(x: Shaped[Tensor, "clips ..."], rows: Int[Tensor, " rows"]) -> Shaped[
     return x if len(rows) == len(x) else x[rows]
 
 
-def spread_rows(values: Float[Tensor, "present dim"], rows: Tensor, total: int) -> Float[Tensor, "total dim"]:
+def spread_rows(values: Float[Tensor, "present ..."], rows: Tensor, total: int) -> Float[Tensor, "total ..."]:
     """Values of some rows at their places among `total` rows; zeros elsewhere."""
     if len(rows) == total:
         return values
-    return values.new_zeros(total, values.shape[1]).index_copy(0, rows, values)
+    return values.new_zeros(total, *values.shape[1:]).index_copy(0, rows, values)
 
 
 def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:

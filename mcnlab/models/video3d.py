@@ -13,8 +13,8 @@ from mcnlab.models.deflation import deflate
 
 TimePadding = Literal["zeros", "replicate"]
 """What stands before the first frame and after the last: nothing, or that frame again."""
-VideoKind = Literal["conv3d", "shift"]
-"""How a backbone sees time."""
+VideoKind = Literal["conv3d", "shift", "conv2d"]
+"""How a backbone sees time; `conv2d` sees each frame by itself, and keeps its places."""
 
 LARGEST_MAP = 6
 """Rows and columns of the map that one convolution sees whole; larger maps are averaged down to it."""
@@ -28,12 +28,15 @@ class FramesBackbone(nn.Module):
     Args:
         network: (rows, channels, frames, height, width) to (rows, dim, steps, height', width').
         dim: width of the features.
+        keeps_places: the map has a step for every frame and many places, and is of use by itself; a ReLU then comes
+            between it and the mean.
     """
 
-    def __init__(self, network: nn.Module, dim: int) -> None:
+    def __init__(self, network: nn.Module, dim: int, *, keeps_places: bool = False) -> None:
         super().__init__()
         self.network = network
         self.dim = dim
+        self.keeps_places = keeps_places
 
     def forward(
         self, clips: Float[Tensor, "rows frames channels height width"], lengths: Int[Tensor, " rows"] | None = None
@@ -47,15 +50,33 @@ class FramesBackbone(nn.Module):
         Returns:
             (rows, dim): the mean over space and over the steps that real frames reach.
         """
-        maps = self.network(clips.transpose(1, 2))  # (rows, dim, steps, height', width')
-        steps = maps.mean(dim=(3, 4))  # (rows, dim, steps)
+        return self.pooled(self.maps(clips), clips.shape[1], lengths)
+
+    def maps(
+        self, clips: Float[Tensor, "rows frames channels height width"]
+    ) -> Float[Tensor, "rows dim steps _height _width"]:
+        """What the network sees at every place and time, of any sign."""
+        return self.network(clips.transpose(1, 2))
+
+    def pooled(
+        self, maps: Float[Tensor, "rows dim steps height width"], frames: int, lengths: Int[Tensor, " rows"] | None
+    ) -> Float[Tensor, "rows dim"]:
+        """The mean of maps over space and over the steps that real frames reach.
+
+        Args:
+            maps: as `maps` gives them.
+            frames: of the clips, with padding.
+            lengths: (rows,), real frames; None takes all.
+        """
+        steps = (maps.relu() if self.keeps_places else maps).mean(dim=(3, 4))  # (rows, dim, steps)
         if lengths is None:
             return mean_over_time(steps)
-        return mean_over_time(steps, real_steps(lengths, padded_frames=clips.shape[1], steps=steps.shape[2]))
+        return mean_over_time(steps, real_steps(lengths, padded_frames=frames, steps=steps.shape[2]))
 
     def deflated(self) -> "StillBackbone":
         """The same backbone for pictures, see `mcnlab.models.deflation`."""
-        return StillBackbone(deflate(self.network))
+        network = deflate(self.network)
+        return StillBackbone(nn.Sequential(network, nn.ReLU()) if self.keeps_places else network)
 
 
 class StillBackbone(nn.Module):
@@ -80,7 +101,8 @@ def build_video_backbone(
     """A backbone with random weights.
 
     Args:
-        kind: `conv3d`, or `shift`: pictures one by one, which exchange channels in time.
+        kind: `conv3d`; or `shift`: pictures one by one, which exchange channels in time; or `conv2d`: pictures one by
+            one, whose places are kept.
         frame: channels, height, width of a frame; 1 channel for gray, 3 for color.
         width: of the features, a multiple of 8.
         padding: in time.
@@ -93,6 +115,8 @@ def build_video_backbone(
     """
     if width < 8 or width % 8:
         raise ConfigError(f"the width of a video backbone must be a multiple of 8, got {width}")
+    if kind == "conv2d":
+        return FramesBackbone(PerFrame(picture_network(frame, width)), width, keeps_places=True)
     build = conv3d_network if kind == "conv3d" else shift_network
     return FramesBackbone(build(frame, width, padding), width)
 
@@ -121,6 +145,26 @@ def conv3d_network(frame: tuple[int, int, int], width: int, padding: TimePadding
         nn.AdaptiveAvgPool3d((None, rows, columns)),
         conv3d_block(width // 2, width, (3, rows, columns), (1, 1, 1), padding, whole=True),
         conv3d_block(width, width, (3, 1, 1), (2, 1, 1), padding),
+    )
+
+
+def picture_network(frame: tuple[int, int, int], width: int) -> nn.Sequential:
+    """Three convolutions on a picture, after a normalization of the picture itself, that keep its places.
+
+    Args:
+        frame: channels, height, width of a picture.
+        width: channels of the result.
+
+    Returns:
+        (rows, channels, height, width) to (rows, width, ⌈height / 4⌉, ⌈width / 4⌉), of mean 0 and variance 1 over
+        places: what comes before the last ReLU, as SSPL (Song et al. 2022) takes it.
+    """
+    return nn.Sequential(
+        nn.BatchNorm2d(frame[0]),
+        conv2d_block(frame[0], width // 2, (5, 5), 2, 2),
+        conv2d_block(width // 2, width, (3, 3), 2, 1),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
     )
 
 

@@ -81,6 +81,7 @@ def chunked_forward(
         cached.present,
         with_gradient(cached.candidates),
         cached.candidates_present,
+        with_gradient(cached.maps),
     )
     with autocast():
         whole = model(batch, at_once, pairs=pairs, even_without=held_anywhere(batch.captioned))
@@ -159,6 +160,7 @@ def joined(parts: Sequence[Outputs]) -> Outputs:
         {m: torch.cat([part.present[m] for part in parts]) for m in parts[0].present},
         {space: torch.cat([part.candidates[space] for part in parts]) for space in parts[0].candidates},
         torch.cat(near) if near else None,
+        {m: torch.cat([part.maps[m] for part in parts]) for m in parts[0].maps},
     )
 
 
@@ -172,6 +174,7 @@ def merged(first: Outputs, second: Outputs, modalities: Sequence[str]) -> Output
         {m: present[m] for m in modalities},
         {**first.candidates, **second.candidates},
         second.candidates_present if first.candidates_present is None else first.candidates_present,
+        {**first.maps, **second.maps},
     )
 
 
@@ -182,7 +185,8 @@ def with_gradient(tensors: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
 
 def tensors_of(outputs: Outputs) -> list[Tensor]:
     """All that a gradient can come back to, in a fixed order."""
-    return [*outputs.features.values(), *outputs.embeddings.values(), *outputs.candidates.values()]
+    several = (outputs.features, outputs.embeddings, outputs.candidates, outputs.maps)
+    return [x for group in several for x in group.values()]
 
 
 def random_states() -> list[Tensor]:

@@ -154,6 +154,7 @@ def gathered(batch: Batch, outputs: Outputs, *, means: bool = False) -> tuple[Ba
         {name: everyone.present[name] for name in outputs.present},
         {name: gather_rows(x, counts) for name, x in outputs.candidates.items()},
         None if near is None else gather_rows(near, counts),
+        {name: gather_rows(x, counts) for name, x in outputs.maps.items()},
     )
 
 
