@@ -46,6 +46,8 @@ class Batch:
     """Place of each clip in its source, to name it in an error."""
     candidates: Candidates | None = None
     """Further captions of the clips, beside their own in `inputs`; None where no loss takes them."""
+    labels: Int[Tensor, " clips"] | None = None
+    """Class of each clip by its number, -1 where it is not known; None where no term reads classes."""
 
     @property
     def captioned(self) -> Mapping[str, Bool[Tensor, " clips"]]:
@@ -73,6 +75,7 @@ class Batch:
             present,
             self.clips.to(device, non_blocking=True),
             None if self.candidates is None else self.candidates.to(device),
+            None if self.labels is None else self.labels.to(device, non_blocking=True),
         )
 
 

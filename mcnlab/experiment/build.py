@@ -10,6 +10,7 @@ import torch
 
 import mcnlab
 from mcnlab.data.drawn_clips import DrawnClips, PublishedDraws, WindowDraws
+from mcnlab.data.labels import LabeledClips
 from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWindow, TrainingClips, input_dim
 from mcnlab.data.missing import ThinnedClips
 from mcnlab.data.mixing import MixedClips
@@ -18,6 +19,7 @@ from mcnlab.data.scenes import ComposedClips, scene_settings
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
 from mcnlab.experiment.graphs import GraphSettings, graph_of
+from mcnlab.experiment.labels import training_classes, training_labels
 from mcnlab.experiment.mixed import chosen_tracks, opened_stores
 from mcnlab.experiment.objective import takes_several_captions
 from mcnlab.experiment.settings import ExperimentSettings
@@ -29,6 +31,8 @@ from mcnlab.training.loop import LoopSettings
 from mcnlab.training.stages import Stage
 from mcnlab.training.step import StepSettings
 
+ASSUMED_CLASSES = 10
+"""Classes that are reckoned with where there are no clips to ask."""
 LEARNING_PACKAGES = ("data", "models", "losses", "training")
 """Packages whose code decides what a trained stage looks like."""
 
@@ -66,7 +70,10 @@ def build_training_source(settings: ExperimentSettings, store: Store, *, seed: i
         weights = {name: share.weight for name, share in (data.stores or {}).items()}
         source = MixedClips(sources, weights, modalities=store.modalities)
     lost: dict[str, float] = {modality: share for modality, share in data.missing.items() if share > 0}
-    return ThinnedClips(source, lost, seed=seed) if lost else source
+    source = ThinnedClips(source, lost, seed=seed) if lost else source
+    if data.label is None:
+        return source
+    return LabeledClips(source, training_labels(settings, store), classes_per_batch=data.classes_per_batch)
 
 
 def _clips_of_store(settings: ExperimentSettings, store: Store, *, shuffle_seed: int | None) -> TrainingClips:
@@ -115,17 +122,39 @@ def clip_window(settings: ExperimentSettings) -> ClipWindow:
     return ClipWindow(model.audio_frames, model.words, pad_db, model.video_frames)
 
 
-def build_model(settings: ExperimentSettings, store: Store, *, seed: int) -> MultimodalModel:
-    """The model with its first weights: a tower for every modality of the store, trained or not."""
+def build_model(
+    settings: ExperimentSettings, store: Store, *, seed: int, classes: int | None = None
+) -> MultimodalModel:
+    """The model with its first weights: a tower for every modality of the store, trained or not.
+
+    Args:
+        settings: the experiment.
+        store: gives the input widths.
+        seed: of the first weights.
+        classes: how many are told apart, where terms learn any; those of the training clips when None.
+
+    Returns:
+        The model.
+
+    Raises:
+        DataError: the store lacks what the experiment names.
+    """
     chosen = chosen_tracks(settings, store)
     widths = {modality: input_dim(chosen, modality) for modality in store.modalities}
-    return sized_model(settings, widths, seed=seed, frame=frame_shape(chosen))
+    if classes is None and settings.data.label is not None:
+        classes = len(training_classes(settings, store))
+    return sized_model(settings, widths, seed=seed, frame=frame_shape(chosen), classes=classes or ASSUMED_CLASSES)
 
 
 def sized_model(
-    settings: ExperimentSettings, input_dims: Mapping[str, int], *, seed: int, frame: FrameShape | None = None
+    settings: ExperimentSettings,
+    input_dims: Mapping[str, int],
+    *,
+    seed: int,
+    frame: FrameShape | None = None,
+    classes: int = ASSUMED_CLASSES,
 ) -> MultimodalModel:
-    """The model for inputs of these widths, by modality, and for frames of a shape; needs no store."""
+    """The model for inputs of these widths, by modality, for frames of a shape, and so many classes; needs no store."""
     sizes = ModelSizes(
         input_dims,
         settings.model.dim,
@@ -147,7 +176,16 @@ def sized_model(
         seed=seed,
         predicted=predicted,
         temperatures={"contrast": contrast.temperature} if contrast and contrast.learn_temperature else {},
+        classes=dict.fromkeys(classified(settings, graph), classes),
     )
+
+
+def classified(settings: ExperimentSettings, graph: Graph) -> list[tuple[str, str | None]]:
+    """What classes are told from: modality and space, or modality and None for the features of its backbone."""
+    classify = settings.terms.classify
+    if classify is None or classify.on == "features":
+        return [(modality, None) for modality in settings.classified_modalities]
+    return [(modality, space) for modality in settings.classified_modalities for space in graph.heads_of(modality)]
 
 
 def model_graph(settings: ExperimentSettings, modalities: Sequence[str]) -> Graph:

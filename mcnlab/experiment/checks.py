@@ -11,6 +11,7 @@ from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks
+from mcnlab.experiment.labels import training_classes
 from mcnlab.experiment.mixed import check_mixture, opened_stores
 from mcnlab.experiment.objective import cluster_sizes
 from mcnlab.experiment.settings import ExperimentSettings
@@ -58,6 +59,7 @@ def check_data(settings: ExperimentSettings, store: Store) -> list[str]:
     check_modalities(settings, store)
     notes = check_mixture(settings)
     _check_training_split(settings, store)
+    training_classes(settings, store)
     return [*notes, *check_weights(settings, store), *check_held_out(settings, store)]
 
 

@@ -20,6 +20,7 @@ from mcnlab.errors import (
 )
 from mcnlab.experiment.build import short_hash
 from mcnlab.experiment.elsewhere import evaluated_stores
+from mcnlab.experiment.labels import training_classes
 from mcnlab.experiment.mixed import data_fingerprint, mixture_facts
 from mcnlab.experiment.provenance import provenance
 from mcnlab.experiment.settings import ExperimentSettings
@@ -46,6 +47,8 @@ def write_start(folder: Path, settings: ExperimentSettings, store: Store, seed: 
     )
     origin["data"] |= {"path": str(store.path), **({"stores": mixed} if mixed else {})}
     origin["evaluated"] = evaluated_stores(settings, store)
+    if settings.data.label is not None:
+        origin["classes"] = list(training_classes(settings, store))
     if world_size() > 1:
         origin["processes"] = world_size()
     if settings.model.weights is not None:
@@ -112,10 +115,13 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("data", "missing"): {},
     ("data", "candidates"): 1,
     ("data", "scenes"): None,
+    ("data", "label"): None,
+    ("data", "classes_per_batch"): None,
     ("data", "world", "views"): 0,
     ("data", "world", "noise_views"): 1.0,
     ("data", "world", "video"): "features",
     ("terms", "predict"): None,
+    ("terms", "classify"): None,
     ("terms", "contrast", "learn_temperature"): False,
     ("terms", "contrast", "bank"): None,
     ("terms", "contrast", "pair_weights"): {},

@@ -65,7 +65,8 @@ class Run:
         Raises:
             CheckpointError: the run has no usable checkpoint.
         """
-        model = build_model(self.settings, store or self.store(), seed=self.seed)
+        classes = len(self.folder.provenance.get("classes", ())) or None
+        model = build_model(self.settings, store or self.store(), seed=self.seed, classes=classes)
         load_model_weights(newest_checkpoint(self.folder.path), model)
         return model.eval()
 

@@ -14,6 +14,7 @@ from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce, 
 from mcnlab.losses.prediction import absolute_error, squared_error
 from mcnlab.models.graph import Graph
 from mcnlab.training.bank_term import BankRules, BankTerm
+from mcnlab.training.classify import LabelTerm
 from mcnlab.training.contrast_term import ContrastTerm, PairLoss
 from mcnlab.training.predict_term import InputStatistics, PredictTerm, input_statistics, unknown_statistics
 from mcnlab.training.terms import ClusterSizes, ClusterTerm, ReconstructTerm, Term
@@ -135,6 +136,8 @@ def build_terms(
     if (predict := settings.terms.predict) is not None:
         error = absolute_error if predict.loss == "l1" else squared_error
         terms["predict"] = PredictTerm(weight=predict.weight, error=error, statistics=facts.statistics)
+    if (classify := settings.terms.classify) is not None:
+        terms["classify"] = LabelTerm(weight=classify.weight)
     return terms
 
 

@@ -22,7 +22,14 @@ from mcnlab.data.world import WorldSettings
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
 from mcnlab.experiment.pairs import PAIRS, Modality, Pair, modalities_of_stages, named_stages, names_in, with_pairs
-from mcnlab.experiment.term_settings import TERM_NAMES, ContrastSettings, TermName, TermSettings
+from mcnlab.experiment.term_settings import (
+    LABEL_TERMS,
+    PAIR_TERMS,
+    TERM_NAMES,
+    ContrastSettings,
+    TermName,
+    TermSettings,
+)
 from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_place, pairs_among
 from mcnlab.models.graph import HeadKind
 from mcnlab.models.video3d import TimePadding, VideoKind
@@ -73,6 +80,10 @@ class DataSettings(Settings):
     """Windows: length of each; they do not overlap."""
     candidates: PositiveInt = 1
     """Captions of each clip, its own and the nearest in time, for the losses that take several; 1 is its own alone."""
+    label: str | None = Field(default=None, min_length=1)
+    """What terms that learn classes take as a clip's class: `label`, or a categorical factor such as `va.floor`."""
+    classes_per_batch: int | None = Field(default=None, ge=2)
+    """Classes in each batch, the same number of clips of each; as the clips come when not given. Needs `label`."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -94,10 +105,13 @@ class DataSettings(Settings):
             "min_time_s": "published",
             "window_s": "windows",
             "candidates": "captions",
+            "label": "captions",
         }
         for name, owner in owners.items():
             if self.sampling != owner and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to sampling: {owner}, but sampling is {self.sampling}")
+        if self.classes_per_batch is not None and self.label is None:
+            raise ValueError("classes_per_batch needs label, which says what the classes are")
         return self
 
     @property
@@ -181,8 +195,8 @@ class StageSettings(Settings):
         for modality in self.frozen:
             if modality not in self.modalities:
                 raise ValueError(f"frozen: {modality!r} is not among the stage's modalities {list(self.modalities)}")
-        if len(self.modalities) < 2 or len(set(self.modalities)) != len(self.modalities):
-            raise ValueError(f"a stage needs two different modalities or more, got {list(self.modalities)}")
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"a stage needs different modalities, at least one, got {list(self.modalities)}")
         return self
 
 
@@ -316,10 +330,7 @@ class ExperimentSettings(Settings):
             unknown = [name for name in stage.terms or () if name not in self.terms.names]
             if unknown:
                 raise ValueError(f"stages.{number}.terms: {unknown[0]!r} is not among the experiment's terms")
-            if not self.stage_pairs(stage):
-                raise ValueError(
-                    f"stages.{number}: no pair of {list(stage.modalities)} is among pairs {list(self.pairs)}"
-                )
+            self._check_stage_pairs(number, stage)
         if not self.stages:
             raise ValueError("stages: expected at least one")
         for name in self.evaluation.also:
@@ -331,6 +342,18 @@ class ExperimentSettings(Settings):
             extra = next(pair for pair in self.trained_pairs if pair not in compared)
             raise ValueError(f"pairs: the graph compares {', '.join(compared)} and gives no way for {extra!r}")
         return self
+
+    def _check_stage_pairs(self, number: int, stage: StageSettings) -> None:
+        """A stage with a term that compares modalities has something to compare."""
+        comparing = [name for name in stage.terms or self.terms.names if name in PAIR_TERMS]
+        if not comparing or self.stage_pairs(stage):
+            return
+        if len(stage.modalities) < 2:
+            raise ValueError(
+                f"stages.{number}: the term {comparing[0]} needs two different modalities or more, "
+                f"got {list(stage.modalities)}"
+            )
+        raise ValueError(f"stages.{number}: no pair of {list(stage.modalities)} is among pairs {list(self.pairs)}")
 
     def _check_modalities(self) -> None:
         """Pairs name what some stage has; stages what the world will have. A store is asked when it is opened."""
@@ -346,6 +369,7 @@ class ExperimentSettings(Settings):
 
     def _check_terms(self) -> None:
         """Terms ask something of data, mode and pairs."""
+        self._check_labels()
         contrast = self.terms.contrast
         if contrast is None:
             return
@@ -361,6 +385,26 @@ class ExperimentSettings(Settings):
                 raise ValueError(
                     f"terms.contrast.pair_weights.{pair}: no stage compares it, only {', '.join(self.trained_pairs)}"
                 )
+
+    def _check_labels(self) -> None:
+        """Classes go with terms that learn them, and share a batch evenly."""
+        learning = [name for name in self.terms.names if name in LABEL_TERMS]
+        if learning and self.data.label is None:
+            raise ValueError(f"terms.{learning[0]}: needs data.label, which says what the classes are")
+        if self.data.label is not None and not learning:
+            raise ValueError(f"data.label: no term learns classes; those that do are {', '.join(LABEL_TERMS)}")
+        wanted, batch = self.data.classes_per_batch, self.training.batch
+        if wanted is not None and batch % wanted:
+            raise ValueError(f"data.classes_per_batch: {wanted} does not divide training.batch: {batch}")
+        for modality in self.classified_modalities:
+            if modality not in self.trained_modalities:
+                raise ValueError(f"terms.classify.modalities: no stage trains {modality!r}")
+
+    @property
+    def classified_modalities(self) -> tuple[str, ...]:
+        """Modalities that learn classes by a linear layer of their own."""
+        classify = self.terms.classify
+        return () if classify is None else classify.modalities or self.trained_modalities
 
     def stage_pairs(self, stage: StageSettings) -> tuple[str, ...]:
         """The pairs that a stage compares."""

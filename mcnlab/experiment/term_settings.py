@@ -13,11 +13,15 @@ from pydantic import (
 )
 
 from mcnlab.config import Settings
-from mcnlab.experiment.pairs import Pair
+from mcnlab.experiment.pairs import Modality, Pair
 
-TermName = Literal["contrast", "cluster", "reconstruct", "predict"]
+TermName = Literal["contrast", "cluster", "reconstruct", "predict", "classify"]
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 """All terms."""
+PAIR_TERMS = ("contrast", "cluster", "reconstruct", "predict")
+"""Terms that compare modalities, or work where they are compared: a stage with one of them needs a pair."""
+LABEL_TERMS = ("classify",)
+"""Terms that read the classes of clips."""
 SEVERAL_CAPTIONS = ("mil_nce", "symmetric_mil_nce")
 """Losses that take all candidate captions of a clip; the others take its own."""
 LEAST_TEMPERATURE = 0.01
@@ -125,6 +129,17 @@ class PredictSettings(Settings):
         return (self.codes or 64) if self.loss == "codes" else None
 
 
+class ClassifySettings(Settings):
+    """The cross-entropy of the classes that a linear layer tells from a modality; `data.label` says which classes."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    modalities: tuple[Modality, ...] = ()
+    """Modalities that are classified, each by a layer of its own; all that are trained when none is given."""
+    on: Literal["features", "embeddings"] = "features"
+    """What the layer reads: what the backbone makes of a clip, or its embedding, in every space of the modality."""
+
+
 class TermSettings(Settings):
     """The summands of the objective; a term that is not named does not exist."""
 
@@ -136,6 +151,8 @@ class TermSettings(Settings):
     """Inputs are given back from embeddings."""
     predict: PredictSettings | None = None
     """Inputs of one modality are predicted from embeddings of another."""
+    classify: ClassifySettings | None = None
+    """Classes are told by a linear layer."""
 
     @field_validator("*", mode="before")
     @classmethod

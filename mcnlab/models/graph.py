@@ -103,7 +103,9 @@ class Graph:
 
     def needed(self, modality: str, pairs: Collection[str]) -> tuple[str, ...]:
         """The spaces in which training needs a modality: where a pair compares it, and where a head of its own leads
-        into a space in which any of the pairs is compared."""
+        into a space in which any of the pairs is compared. Where the graph compares nothing: all that it has."""
+        if not self.space_of_pair:
+            return self.heads_of(modality)
         used = {self.space_of_pair[pair] for pair in pairs}
         own = {self.space_of_pair[pair] for pair in pairs if modality in pair_modalities(pair)}
         used = {space for space in used if modality in self.spaces[space].heads}
@@ -246,7 +248,7 @@ def _check_maps(graph: Graph) -> None:
 
 
 def _check_pairs(graph: Graph) -> None:
-    """Every pair's modalities arrive in its space, and no space is without a use."""
+    """Every pair's modalities arrive in its space, and, where anything is compared, no space is without a use."""
     for pair, space in graph.space_of_pair.items():
         if space not in graph.spaces:
             raise ConfigError(f"graph.pairs.{pair}: {space!r} is not among the spaces {', '.join(graph.spaces)}")
@@ -257,6 +259,6 @@ def _check_pairs(graph: Graph) -> None:
     used = set(graph.space_of_pair.values())
     for _ in graph.maps:  # a space on the way to a used one has a use
         used |= {step.source for step in graph.maps if step.target in used}
-    for name in graph.spaces:
+    for name in graph.spaces if graph.space_of_pair else ():
         if name not in used:
             raise ConfigError(f"graph.spaces.{name}: no pair is compared in it")

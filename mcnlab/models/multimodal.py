@@ -62,6 +62,7 @@ class MultimodalModel(nn.Module):
         predicted: by modality, how many numbers a predictor says of it, from the embedding of every modality that the
             graph pairs it with; empty without predictors.
         temperatures: by term, the first value of a temperature that is learned.
+        classes: by modality and space, or None for the backbone's features: how many classes a linear layer tells.
 
     Source: MCN (Chen et al., ICCV 2021), arXiv 2104.12671, figure 2 and its released code.
     """
@@ -76,6 +77,7 @@ class MultimodalModel(nn.Module):
         seed: int,
         predicted: Mapping[str, int] | None = None,
         temperatures: Mapping[str, float] | None = None,
+        classes: Mapping[tuple[str, str | None], int] | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
@@ -110,6 +112,13 @@ class MultimodalModel(nn.Module):
         self.log_scales = nn.ParameterDict(
             {term: nn.Parameter(torch.tensor(-math.log(value))) for term, value in (temperatures or {}).items()}
         )
+        self.classifiers = nn.ModuleDict()
+        self.classified = tuple(classes or {})
+        for (modality, where), count in (classes or {}).items():
+            name = classifier_name(modality, where)
+            width = self.feature_dims[modality] if where is None else self.space_dims[where]
+            with seeded(seed, "classifier", name):
+                self.classifiers[name] = nn.Linear(width, count)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -207,6 +216,12 @@ class MultimodalModel(nn.Module):
         """What a modality's embedding in the space of a pair says about the other modality's input."""
         return self.predictors[predictor_name(source, space, target)](embedding)
 
+    def classify(
+        self, x: Float[Tensor, "rows _"], *, modality: str, space: str | None
+    ) -> Float[Tensor, "rows classes"]:
+        """Scores of all classes, from embeddings in a space, or from backbone features where it is None."""
+        return self.classifiers[classifier_name(modality, space)](x)
+
     def learned_temperature(self, term: str) -> Float[Tensor, ""] | None:
         """The learned temperature of a term, at least 0.01; None where it is not learned."""
         if term not in self.log_scales:
@@ -248,6 +263,11 @@ class MultimodalModel(nn.Module):
 def head_name(modality: str, space: str) -> str:
     """The name of a head or decoder among the model's parameters."""
     return f"{modality}_in_{space}"
+
+
+def classifier_name(modality: str, space: str | None) -> str:
+    """The name among the model's parameters of what tells classes from a modality; in a space, or from its features."""
+    return modality if space is None else head_name(modality, space)
 
 
 def predictor_name(source: str, space: str, target: str) -> str:

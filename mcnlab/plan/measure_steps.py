@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import nnls
 
 from mcnlab.batch import Batch
-from mcnlab.experiment.build import build_stages, sized_model
+from mcnlab.experiment.build import ASSUMED_CLASSES, build_stages, sized_model
 from mcnlab.experiment.objective import build_terms
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.plan.calibration import Rates, StepFactors
@@ -175,4 +175,5 @@ def random_batch(settings: ExperimentSettings, dims: dict[str, int]) -> Batch:
     full = {"video": 1, "audio": settings.model.audio_frames, "text": settings.model.words}
     lengths = {name: torch.full((clips,), full[name]) for name in inputs}
     present = {name: torch.ones(clips, dtype=torch.bool) for name in inputs}
-    return Batch(inputs, lengths, present, torch.arange(clips))
+    labels = None if settings.data.label is None else torch.arange(clips) % ASSUMED_CLASSES
+    return Batch(inputs, lengths, present, torch.arange(clips), labels=labels)

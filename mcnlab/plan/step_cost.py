@@ -272,7 +272,8 @@ def _of_everyone(batch: Batch, own: Mapping[str, Outputs], total: int, *, means:
     lengths = {name: torch.empty(total, dtype=torch.int64) for name in batch.lengths}
     there = None if batch.candidates is None else torch.ones(total, batch.candidates.lengths.shape[1], dtype=torch.bool)
     outputs = Outputs(features, embeddings, {name: flags[name] for name in own}, near, there if near else None)
-    return Batch(inputs, lengths, flags, torch.empty(total, dtype=torch.int64)), outputs
+    clips, labels = (torch.empty(total, dtype=torch.int64) for _ in range(2))
+    return Batch(inputs, lengths, flags, clips, labels=None if batch.labels is None else labels), outputs
 
 
 def _leaf(x: Tensor, total: int) -> Tensor:
@@ -320,7 +321,8 @@ def empty_batch(settings: ExperimentSettings, input_dims: Mapping[str, int], cli
     if others:
         counts = torch.empty(clips, others, dtype=torch.int64)
         near = Candidates(torch.empty(clips, others, *inputs["text"].shape[1:]), counts)
-    return Batch(inputs, lengths, flags, torch.empty(clips, dtype=torch.int64), near)
+    labels = None if settings.data.label is None else torch.empty(clips, dtype=torch.int64)
+    return Batch(inputs, lengths, flags, torch.empty(clips, dtype=torch.int64), near, labels)
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:

@@ -142,6 +142,7 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
         present,
         batch.clips[rows],
         None if near is None else Candidates(near.words[rows], near.lengths[rows]),
+        None if batch.labels is None else batch.labels[rows],
     )
 
 

@@ -1,12 +1,13 @@
-"""A term that trains a tower and a linear layer to tell classes: fine-tuning by the usual loop."""
+"""Terms that train towers and linear layers to tell classes: beside other terms, or alone to fine-tune one tower."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mcnlab.batch import Batch, Outputs
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.models.towers import RowNorm
-from mcnlab.training.terms import Active, TermValue
+from mcnlab.training.terms import Active, TermValue, on_host, rows_with
 
 CLASSIFIER = "classifier"
 """Name of the linear layer inside the model."""
@@ -43,6 +44,36 @@ class ClassifyTerm(nn.Module):
         if self.multi_label:
             return TermValue(functional.binary_cross_entropy_with_logits(scores, truth.to(scores.dtype)))
         return TermValue(functional.cross_entropy(scores, truth.int().argmax(dim=1)))
+
+
+class LabelTerm(nn.Module):
+    """Cross-entropy of the classes that the model's classifiers tell; `Batch.labels` says what is true.
+
+    Args:
+        weight: factor of the term.
+    """
+
+    name = "classify"
+
+    def __init__(self, *, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:
+        """Sum over the classified modalities of the mean loss of the clips that have them and a class; in nats."""
+        if batch.labels is None:
+            return TermValue(None)
+        labels, flags, parts = batch.labels.cpu(), on_host(outputs.present), dict[str, Tensor]()
+        for modality, space in model.classified:
+            if modality not in active.modalities or (space and (modality, space) not in outputs.embeddings):
+                continue
+            chosen = flags[modality] & (labels >= 0)
+            if bool(chosen.any()):
+                x = outputs.features[modality] if space is None else outputs.embeddings[modality, space]
+                scores = model.classify(rows_with(chosen, x), modality=modality, space=space)
+                name = modality if space is None else model.graph.subject(modality, space)
+                parts[name] = functional.cross_entropy(scores, rows_with(chosen, batch.labels))
+        return TermValue(torch.stack(list(parts.values())).sum() if parts else None, parts)
 
 
 class Classifier(nn.Sequential):

@@ -147,6 +147,7 @@ def gathered(batch: Batch, outputs: Outputs, *, means: bool = False) -> tuple[Ba
         {name: gather_rows(x, counts) for name, x in batch.lengths.items()},
         {name: gather_rows(x, counts) for name, x in batch.present.items()},
         gather_rows(batch.clips, counts),
+        labels=None if batch.labels is None else gather_rows(batch.labels, counts),
     )
     return everyone, Outputs(
         {name: gather_rows(x, counts) for name, x in outputs.features.items()},
