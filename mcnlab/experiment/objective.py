@@ -16,6 +16,7 @@ from mcnlab.models.graph import Graph
 from mcnlab.training.bank_term import BankRules, BankTerm
 from mcnlab.training.classify import LabelTerm
 from mcnlab.training.contrast_term import ContrastTerm, PairLoss
+from mcnlab.training.localize_term import LocalizeTerm
 from mcnlab.training.predict_term import InputStatistics, PredictTerm, input_statistics, unknown_statistics
 from mcnlab.training.terms import ClusterSizes, ClusterTerm, ReconstructTerm, Term
 
@@ -138,6 +139,8 @@ def build_terms(
         terms["predict"] = PredictTerm(weight=predict.weight, error=error, statistics=facts.statistics)
     if (classify := settings.terms.classify) is not None:
         terms["classify"] = LabelTerm(weight=classify.weight)
+    if (localize := settings.terms.localize) is not None:
+        terms["localize"] = LocalizeTerm(weight=localize.weight, error_weight=localize.error_weight)
     return terms
 
 

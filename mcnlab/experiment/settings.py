@@ -34,6 +34,8 @@ from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_place,
 from mcnlab.models.graph import HeadKind
 from mcnlab.models.video3d import TimePadding, VideoKind
 
+LOOKS = 2
+"""Looks at every picture that predict each other."""
 StoreName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
@@ -85,6 +87,14 @@ class DataSettings(Settings):
     classes_per_batch: int | None = Field(default=None, ge=2)
     """Classes in each batch, the same number of clips of each; as the clips come when not given. Needs `label`."""
 
+    looks: int = Field(default=0, ge=0, le=8)
+    """So many random crops, mirror images and shades of each clip's first frame stand for its frames in training; 0
+    leaves the frames as they are."""
+    least_area: float = Field(default=0.4, gt=0, le=1)
+    """Looks: share of the picture that a crop shows at least."""
+    shade: float = Field(default=0.4, ge=0, lt=1)
+    """Looks: how far brightness, contrast and saturation vary."""
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if sum(one is not None for one in (self.world, self.scenes, self.store, self.stores)) != 1:
@@ -105,14 +115,24 @@ class DataSettings(Settings):
             "min_time_s": "published",
             "window_s": "windows",
             "candidates": "captions",
-            "label": "captions",
         }
         for name, owner in owners.items():
             if self.sampling != owner and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to sampling: {owner}, but sampling is {self.sampling}")
+        self._check_labels_of_clips()
+        for name in ("least_area", "shade"):
+            if self.looks == 0 and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} belongs to looks, which are 0")
         if self.classes_per_batch is not None and self.label is None:
             raise ValueError("classes_per_batch needs label, which says what the classes are")
         return self
+
+    def _check_labels_of_clips(self) -> None:
+        """Classes belong to clips that keep them, or to scenes that say them."""
+        if self.label is not None and self.sampling not in ("captions", "composed"):
+            raise ValueError(f"label belongs to sampling: captions or composed, but sampling is {self.sampling}")
+        if self.sampling == "composed" and (self.label not in (None, "label") or self.classes_per_batch is not None):
+            raise ValueError("composed scenes are told apart by label: label, and come in no balanced batches")
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -370,6 +390,7 @@ class ExperimentSettings(Settings):
     def _check_terms(self) -> None:
         """Terms ask something of data, mode and pairs."""
         self._check_labels()
+        self._check_localize()
         contrast = self.terms.contrast
         if contrast is None:
             return
@@ -405,6 +426,19 @@ class ExperimentSettings(Settings):
         """Modalities that learn classes by a linear layer of their own."""
         classify = self.terms.classify
         return () if classify is None else classify.modalities or self.trained_modalities
+
+    def _check_localize(self) -> None:
+        """Sounds are looked for in two looks at a picture, by a tower that keeps places."""
+        if self.terms.localize is None:
+            return
+        if self.model.video_backbone != "conv2d":
+            raise ValueError("terms.localize: needs model.video_backbone: conv2d, which keeps places")
+        if self.data.looks != LOOKS:
+            raise ValueError(f"terms.localize: needs data.looks: {LOOKS}, but looks is {self.data.looks}")
+        for number, stage in enumerate(self.stages):
+            wanted = "localize" in (stage.terms or self.terms.names)
+            if wanted and not {"video", "audio"} <= set(stage.modalities):
+                raise ValueError(f"stages.{number}: the term localize needs video and audio")
 
     def stage_pairs(self, stage: StageSettings) -> tuple[str, ...]:
         """The pairs that a stage compares."""

@@ -15,7 +15,7 @@ from pydantic import (
 from mcnlab.config import Settings
 from mcnlab.experiment.pairs import Modality, Pair
 
-TermName = Literal["contrast", "cluster", "reconstruct", "predict", "classify"]
+TermName = Literal["contrast", "cluster", "reconstruct", "predict", "classify", "localize"]
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 """All terms."""
 PAIR_TERMS = ("contrast", "cluster", "reconstruct", "predict")
@@ -140,6 +140,19 @@ class ClassifySettings(Settings):
     """What the layer reads: what the backbone makes of a clip, or its embedding, in every space of the modality."""
 
 
+class LocalizeSettings(Settings):
+    """Where sounds come from in pictures, learned without negatives; needs a video tower that keeps places."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    rounds: NonNegativeInt | None = 4
+    """Rounds of predictive coding between the picture's features and the sound; null leaves it out."""
+    hidden: PositiveInt = 128
+    """Width of the projections that predict each other; published 2048."""
+    error_weight: NonNegativeFloat = 0.0
+    """Of the squared prediction error of predictive coding, which the published objective lacks."""
+
+
 class TermSettings(Settings):
     """The summands of the objective; a term that is not named does not exist."""
 
@@ -153,6 +166,8 @@ class TermSettings(Settings):
     """Inputs of one modality are predicted from embeddings of another."""
     classify: ClassifySettings | None = None
     """Classes are told by a linear layer."""
+    localize: LocalizeSettings | None = None
+    """Sounds are looked for in pictures, without negatives."""
 
     @field_validator("*", mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from mcnlab.losses.clustering import centroid_contrast
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, max_margin_ranking, mil_nce, symmetric_mil_nce
 from mcnlab.losses.reconstruction import reconstruction_error
+from mcnlab.losses.siamese import negative_cosine
 
 __all__ = [
     "centroid_contrast",
@@ -10,6 +11,7 @@ __all__ = [
     "masked_margin_softmax",
     "max_margin_ranking",
     "mil_nce",
+    "negative_cosine",
     "reconstruction_error",
     "symmetric_mil_nce",
 ]

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mcnlab.batch import Batch, Outputs, pair_modalities
 from mcnlab.models.davenet import DaveNet, mean_over_time, real_steps
 from mcnlab.models.graph import Graph
+from mcnlab.models.localization.sound_localizer import LocalizerSizes, SoundLocalizer
 from mcnlab.models.reconstruction import Decoder
 from mcnlab.models.towers import CoarseMap, GatedUnit, MlpHead, SentenceMaxPool
 from mcnlab.models.video3d import FramesBackbone, TimePadding, VideoKind, build_video_backbone
@@ -62,6 +63,7 @@ class MultimodalModel(nn.Module):
         predicted: by modality, how many numbers a predictor says of it, from the embedding of every modality that the
             graph pairs it with; empty without predictors.
         temperatures: by term, the first value of a temperature that is learned.
+        localizer: sizes of what finds sounds in pictures; None without it.
         classes: by modality and space, or None for the backbone's features: how many classes a linear layer tells.
 
     Source: MCN (Chen et al., ICCV 2021), arXiv 2104.12671, figure 2 and its released code.
@@ -78,6 +80,7 @@ class MultimodalModel(nn.Module):
         predicted: Mapping[str, int] | None = None,
         temperatures: Mapping[str, float] | None = None,
         classes: Mapping[tuple[str, str | None], int] | None = None,
+        localizer: LocalizerSizes | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
@@ -109,6 +112,7 @@ class MultimodalModel(nn.Module):
                 name, dim = predictor_name(source, space, target), self.space_dims[space]
                 with seeded(seed, "predictor", name):
                     self.predictors[name] = Decoder(dim, sizes.decoder_hidden, predicted[target], last_relu=False)
+        self.localizer = None if localizer is None else SoundLocalizer(localizer, seed=seed)
         self.log_scales = nn.ParameterDict(
             {term: nn.Parameter(torch.tensor(-math.log(value))) for term, value in (temperatures or {}).items()}
         )
