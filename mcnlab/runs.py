@@ -26,6 +26,8 @@ HEADLINES = {
     "transfer": {"linear_top1": "chance_linear_top1", "linear_map": "chance_linear_map"},
     "finetune": {"tuned_top1": "chance_tuned_top1", "tuned_map": "chance_tuned_map"},
     "stills": {"accuracy": "chance"},
+    "detection": {"ap_30": "ap_30_untrained"},
+    "explanation": {"accuracy": "chance"},
 }
 """By task: the metric that is told first, and that of chance; a run has one of them."""
 

@@ -1,8 +1,26 @@
 """Small pictures of clips for the reports."""
 
+import io
+
 import numpy as np
 
 WIDTH_PX, HEIGHT_PX = 56, 42
+
+
+def as_png(picture: np.ndarray) -> bytes:
+    """A picture as PNG.
+
+    Args:
+        picture: (height, width, 3), uint8.
+
+    Returns:
+        The bytes of the file.
+    """
+    from PIL import Image  # late: start-up time
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def thumbnail_of(frames: np.ndarray, *, aspect: float) -> np.ndarray:

@@ -23,6 +23,7 @@ from mcnlab.experiment.graphs import GraphSettings, graph_of
 from mcnlab.experiment.labels import training_classes, training_labels
 from mcnlab.experiment.mixed import chosen_tracks, opened_stores
 from mcnlab.experiment.objective import takes_several_captions
+from mcnlab.experiment.places import add_parts_by_place
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.modalities import group_name
 from mcnlab.models.graph import Graph
@@ -176,10 +177,11 @@ def sized_model(
         settings.model.video_width,
         settings.model.video_backbone,
         settings.model.video_padding,
+        settings.model.segments,
     )
     graph, predict, contrast = model_graph(settings, tuple(input_dims)), settings.terms.predict, settings.terms.contrast
     predicted = {m: predict.codebook_entries or width for m, width in input_dims.items()} if predict else {}
-    return MultimodalModel(
+    model = MultimodalModel(
         sizes,
         graph,
         faithful=settings.mode == "faithful",
@@ -190,6 +192,8 @@ def sized_model(
         classes=dict.fromkeys(classified(settings, graph), classes),
         localizer=localizer_sizes(settings),
     )
+    add_parts_by_place(settings, model, seed=seed, classes=classes)
+    return model
 
 
 def localizer_sizes(settings: ExperimentSettings) -> LocalizerSizes | None:

@@ -107,6 +107,7 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("model", "video_width"): 64,
     ("model", "video_backbone"): "conv3d",
     ("model", "video_padding"): "replicate",
+    ("model", "segments"): None,
     ("training", "chunk"): None,
     ("training", "chunk_statistics"): "batch",
     ("training", "compile"): False,
@@ -125,10 +126,13 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("data", "world", "noise_views"): 1.0,
     ("data", "world", "video"): "features",
     ("terms", "predict"): None,
+    ("terms", "detect"): None,
+    ("terms", "explain"): None,
     ("terms", "classify"): None,
     ("terms", "contrast", "learn_temperature"): False,
     ("terms", "contrast", "bank"): None,
     ("terms", "contrast", "pair_weights"): {},
+    ("terms", "contrast", "scorer"): "vector",
 }
 """Settings that did not always exist, and what they mean where they are not given: finished runs stay the same runs."""
 

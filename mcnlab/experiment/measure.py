@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from safetensors.numpy import save
 
 from mcnlab.data.loading import ClipSource
 from mcnlab.data.store import Store
+from mcnlab.data.thumbnails import as_png
 from mcnlab.data.world import FACTORS, VIEWS, shared_entropy_nats, shared_keys
 from mcnlab.evaluation.clusters import evaluate_clusters
 from mcnlab.evaluation.embed import embed_together, settle_statistics_together
@@ -30,6 +30,7 @@ from mcnlab.experiment.finetune import finetune_rows
 from mcnlab.experiment.settings import ContrastSettings, ExperimentSettings
 from mcnlab.experiment.stills import still_rows
 from mcnlab.experiment.transfer import transfer_rows
+from mcnlab.experiment.where import detection_rows, explanation_rows
 from mcnlab.files import write_bytes_atomically
 from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_name
 from mcnlab.models.graph import Graph
@@ -140,6 +141,9 @@ def measure(
         rows += finetune_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
     if "stills" in tasks:
         rows += still_rows(settings, model, held_out.untrained, store, held_out.split, seed=seed)
+    for task, rows_by_place in (("detection", detection_rows), ("explanation", explanation_rows)):
+        if task in tasks:
+            rows += rows_by_place(settings, model, held_out.untrained, store, source, folder, seed=seed)
     if folder is not None:
         known = subjects(model.graph, arrays, settings.trained_modalities)
         write_embeddings(folder / "embeddings.safetensors", known)
@@ -319,17 +323,9 @@ def known_information(store: Store, first: str, second: str) -> float | None:
 def clip_table(source: ClipSource) -> pd.DataFrame:
     """The evaluated clips as the reports show them, with a small picture each."""
     table = source.clips.copy()
-    table["thumbnail"] = [_png(source.store.thumbnail(int(place))) for place in table.index]
+    pictures = [source.store.thumbnail(int(place)) for place in table.index]
+    table["thumbnail"] = [None if picture is None else as_png(picture) for picture in pictures]
     return table.reset_index(drop=True)
-
-
-def _png(picture: np.ndarray | None) -> bytes | None:
-    """A picture as PNG."""
-    if picture is None:
-        return None
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def write_embeddings(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

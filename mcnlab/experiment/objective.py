@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mcnlab.data.loading import ClipSource, TrainingClips
 from mcnlab.errors import ConfigError
+from mcnlab.experiment.places import terms_by_place
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.term_settings import SEVERAL_CAPTIONS, BankSettings, ClusterSettings, ContrastSettings
 from mcnlab.losses.contrastive import info_nce, masked_margin_softmax, mil_nce, symmetric_mil_nce
@@ -15,7 +16,7 @@ from mcnlab.losses.prediction import absolute_error, squared_error
 from mcnlab.models.graph import Graph
 from mcnlab.training.bank_term import BankRules, BankTerm
 from mcnlab.training.classify import LabelTerm
-from mcnlab.training.contrast_term import ContrastTerm, PairLoss
+from mcnlab.training.contrast_term import ContrastTerm, PairLoss, SimilarityLoss
 from mcnlab.training.localize_term import LocalizeTerm
 from mcnlab.training.predict_term import InputStatistics, PredictTerm, input_statistics, unknown_statistics
 from mcnlab.training.terms import ClusterSizes, ClusterTerm, ReconstructTerm, Term
@@ -120,6 +121,7 @@ def build_terms(
             temperature=contrast.temperature,
             several=takes_several_captions(settings),
             pair_weights=contrast.pair_weights,
+            peaks=similarity_loss(contrast) if contrast.scorer == "maximum" else None,
         )
     if (cluster := settings.terms.cluster) is not None:
         terms["cluster"] = ClusterTerm(
@@ -141,6 +143,7 @@ def build_terms(
         terms["classify"] = LabelTerm(weight=classify.weight)
     if (localize := settings.terms.localize) is not None:
         terms["localize"] = LocalizeTerm(weight=localize.weight, error_weight=localize.error_weight)
+    terms |= terms_by_place(settings, graph, dims, seed=seed)
     return terms
 
 
@@ -183,6 +186,12 @@ def pair_loss(contrast: ContrastSettings, *, faithful: bool) -> PairLoss:
     return lambda x, y, temperature, present: masked_margin_softmax(
         x @ y.T / (1.0 if faithful else temperature), margin=margin
     )
+
+
+def similarity_loss(contrast: ContrastSettings) -> SimilarityLoss:
+    """The same losses of similarities that are known already; see `ContrastSettings.scorer`."""
+    margin, factor = (contrast.margin, 1.0) if contrast.loss == "masked_margin_softmax" else (0.0, 0.5)
+    return lambda similarity, temperature: factor * masked_margin_softmax(similarity / temperature, margin=margin)
 
 
 def bank_rules(bank: BankSettings) -> BankRules:

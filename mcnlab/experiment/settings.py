@@ -170,9 +170,12 @@ class ModelSettings(Settings):
     video_width: PositiveInt = Field(default=64, multiple_of=8)
     """Features of the backbone that trains on frames."""
     video_backbone: VideoKind = "conv3d"
-    """How that backbone sees time: by convolutions, or by channels that frames exchange (`shift`)."""
+    """How that backbone sees time: by convolutions, by channels that frames exchange (`shift`), or not at all
+    (`conv2d`, which keeps places apart)."""
     video_padding: TimePadding = "replicate"
     """What that backbone sees before the first frame and after the last: `replicate` or `zeros`."""
+    segments: PositiveInt | None = None
+    """Parts of a clip that are heard one by one, for the terms that ask when; it is heard as a whole when not given."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""
@@ -267,7 +270,19 @@ class TrainingSettings(Settings):
         return self
 
 
-Task = Literal["retrieval", "clusters", "retention", "geometry", "actions", "bound", "transfer", "finetune", "stills"]
+Task = Literal[
+    "retrieval",
+    "clusters",
+    "retention",
+    "geometry",
+    "actions",
+    "bound",
+    "transfer",
+    "finetune",
+    "stills",
+    "detection",
+    "explanation",
+]
 """What can be measured."""
 
 
@@ -284,7 +299,9 @@ class EvaluationSettings(Settings):
     )
     """What to measure. Only when they are named: `actions` searches whole recordings for their steps, `bound` tells the
     information that the embeddings of a pair share at least, `transfer` classifies by linear probes, after few examples
-    or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone."""
+    or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone,
+    `detection` finds things by sound and by the detector of the term `detect`, `explanation` asks where and when the
+    attention of the term `explain` points, and what clips are worth without its parts."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)
@@ -392,6 +409,7 @@ class ExperimentSettings(Settings):
         self._check_labels()
         self._check_localize()
         contrast = self.terms.contrast
+        self._check_places()
         if contrast is None:
             return
         if contrast.learn_temperature and self.mode == "faithful":
@@ -406,6 +424,28 @@ class ExperimentSettings(Settings):
                 raise ValueError(
                     f"terms.contrast.pair_weights.{pair}: no stage compares it, only {', '.join(self.trained_pairs)}"
                 )
+
+    def _check_places(self) -> None:
+        """Terms that ask where and when need a model that tells it."""
+        contrast, model = self.terms.contrast, self.model
+        placed = [name for name in ("detect", "explain") if name in self.terms.names]
+        if contrast is not None and contrast.scorer == "maximum":
+            placed.append("contrast.scorer: maximum")
+        if placed and model.video_backbone != "conv2d":
+            raise ValueError(
+                f"terms.{placed[0]} needs model.video_backbone: conv2d, which keeps places, but it is "
+                f"{model.video_backbone}"
+            )
+        if "explain" in self.terms.names and model.segments is None:
+            raise ValueError("terms.explain needs model.segments, the parts of a clip")
+        for term in ("detect", "explain"):
+            if term in self.terms.names and not {"video", "audio"} <= set(self.trained_modalities):
+                raise ValueError(f"terms.{term} needs stages with video and audio")
+        for task, term in (("detection", "detect"), ("explanation", "explain")):
+            if task in self.evaluation.tasks and term not in self.terms.names:
+                raise ValueError(f"evaluation.tasks: {task} measures what terms.{term} trains, which is not there")
+        if contrast is not None and contrast.scorer == "maximum" and self.mode == "faithful":
+            raise ValueError("terms.contrast.scorer: maximum compares cosines, but faithful mode compares raw products")
 
     def _check_labels(self) -> None:
         """Classes go with terms that learn them, and share a batch evenly."""

@@ -15,15 +15,17 @@ from pydantic import (
 from mcnlab.config import Settings
 from mcnlab.experiment.pairs import Modality, Pair
 
-TermName = Literal["contrast", "cluster", "reconstruct", "predict", "classify", "localize"]
+TermName = Literal["contrast", "cluster", "reconstruct", "predict", "classify", "localize", "detect", "explain"]
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 """All terms."""
-PAIR_TERMS = ("contrast", "cluster", "reconstruct", "predict")
+PAIR_TERMS = ("contrast", "cluster", "reconstruct", "predict", "detect")
 """Terms that compare modalities, or work where they are compared: a stage with one of them needs a pair."""
-LABEL_TERMS = ("classify",)
+LABEL_TERMS = ("classify", "explain")
 """Terms that read the classes of clips."""
 SEVERAL_CAPTIONS = ("mil_nce", "symmetric_mil_nce")
 """Losses that take all candidate captions of a clip; the others take its own."""
+SIMILARITY_LOSSES = ("info_nce", "masked_margin_softmax")
+"""Losses of a matrix of similarities, whatever these were made from."""
 LEAST_TEMPERATURE = 0.01
 """A learned temperature never falls below this, as in CLIP."""
 
@@ -58,6 +60,10 @@ class ContrastSettings(Settings):
         "masked_margin_softmax"
     )
     """Which loss; `mil_nce` has one denominator for both directions, `symmetric_mil_nce` one for each."""
+    scorer: Literal["vector", "maximum"] = "vector"
+    """What is compared: two vectors; or, where the video has places (`model.video_backbone: conv2d`), the place of its
+    map that fits the other modality's vector best. For the losses `info_nce` and `masked_margin_softmax`, in sound
+    mode."""
     margin: NonNegativeFloat = 0.001
     """Margin of the masked margin softmax."""
     temperature: PositiveFloat = Field(default=0.07, allow_inf_nan=False)
@@ -74,6 +80,8 @@ class ContrastSettings(Settings):
     def _parts_belong(self) -> Self:
         if self.bank is not None and self.loss != "memory_bank":
             raise ValueError(f"bank belongs to loss: memory_bank, but loss is {self.loss}")
+        if self.scorer == "maximum" and self.loss not in SIMILARITY_LOSSES:
+            raise ValueError(f"scorer: maximum belongs to {' and '.join(SIMILARITY_LOSSES)}, but loss is {self.loss}")
         if self.learn_temperature and self.temperature < LEAST_TEMPERATURE:
             raise ValueError(f"temperature must be at least {LEAST_TEMPERATURE} to be learned, got {self.temperature}")
         return self
@@ -129,6 +137,43 @@ class PredictSettings(Settings):
         return (self.codes or 64) if self.loss == "codes" else None
 
 
+class DetectSettings(Settings):
+    """A detector that sees video alone, trained on boxes and pseudo-classes that video and sound give together.
+
+    Needs `model.video_backbone: conv2d`; belongs into a stage of its own after one whose contrast compares places with
+    sound, with both towers frozen."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    classes: int = Field(default=8, ge=2)
+    """Pseudo-classes, of equal shares."""
+    width: PositiveInt = 64
+    """Inner channels of the detector."""
+    queue_rows: PositiveInt = 1024
+    """Past clips that are assigned in balance with those of the batch."""
+    sharpness: PositiveFloat = Field(default=10.0, allow_inf_nan=False)
+    """Power of the balanced assignment (SeLaVi's λ / 2); cosines are assigned."""
+    refit_every: PositiveInt = 20
+    """Steps between two fits of the clusters."""
+    deal: Literal["nothing", "classes", "boxes"] = "nothing"
+    """A control: deal the pseudo-classes to other clips of the batch, or the boxes together with them."""
+
+
+class ExplainSettings(Settings):
+    """Classes told by attention in space and time, which is the explanation.
+
+    Needs `model.video_backbone: conv2d`, `model.segments` and `data.label`."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    width: PositiveInt = 64
+    """Inner width of the attention."""
+    space: bool = True
+    """Attend to places by the sound of their part; else all places of a part count the same."""
+    time: bool = True
+    """Attend to parts; else all parts count the same."""
+
+
 class ClassifySettings(Settings):
     """The cross-entropy of the classes that a linear layer tells from a modality; `data.label` says which classes."""
 
@@ -168,6 +213,10 @@ class TermSettings(Settings):
     """Classes are told by a linear layer."""
     localize: LocalizeSettings | None = None
     """Sounds are looked for in pictures, without negatives."""
+    detect: DetectSettings | None = None
+    """A detector learns boxes and classes that nobody named."""
+    explain: ExplainSettings | None = None
+    """Classes are told by attention in space and time."""
 
     @field_validator("*", mode="before")
     @classmethod

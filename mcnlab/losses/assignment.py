@@ -2,13 +2,17 @@
 
 import math
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mcnlab.errors import ConfigError, NonFiniteError, ShapeError
+from mcnlab.numerics import l2_normalize
 
 MOST_ROUNDS = 1000
 """A plan that has not settled by then is used as it is."""
+FIT_TOLERANCE = 1e-3
+"""Where assignment and centroids are taken to have settled while clusters are fitted."""
 
 
 def balanced_assignment(
@@ -69,6 +73,62 @@ def transport_plan(
         if change < tolerance:
             break
     return kernel + rows[:, None] + columns
+
+
+def balanced_clusters(
+    rows: Float[Tensor, "clips dim"],
+    clusters: int,
+    *,
+    generator: torch.Generator,
+    start: Float[Tensor, "clusters dim"] | None = None,
+    sharpness: float = 10.0,
+    restarts: int = 8,
+    rounds: int = 10,
+) -> Float[Tensor, "clusters dim"]:
+    """Centroids of equally large clusters: assignment in balance and means take turns, as in k-means.
+
+    Args:
+        rows: (N, D), of unit length; N at least `clusters`.
+        clusters: how many.
+        generator: draws the first centroids.
+        start: centroids to go on from; None draws them, apart from each other, several times, and keeps the best.
+        sharpness: of the assignment, see `balanced_assignment`; it compares cosines.
+        restarts: how often first centroids are drawn.
+        rounds: of each start.
+
+    Returns:
+        (clusters, D), of unit length. Of several starts the one whose rows are nearest to their centroids.
+
+    Raises:
+        ShapeError: there are fewer rows than clusters.
+    """
+    if len(rows) < clusters:
+        raise ShapeError(f"{clusters} clusters need as many rows, got {len(rows)}")
+    starts = [start] if start is not None else [_apart(rows, clusters, generator) for _ in range(restarts)]
+    found = [_settled(rows, one, sharpness, rounds) for one in starts]
+    return max(found, key=lambda centroids: float((rows @ centroids.T).amax(dim=1).mean()))
+
+
+def _apart(rows: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """Rows drawn by their distance from those that were drawn before (k-means++)."""
+    first = int(torch.randint(len(rows), (1,), generator=generator))
+    chosen = [first]
+    for _ in range(clusters - 1):
+        away = (1 - (rows @ rows[chosen].T).amax(dim=1)).clamp_min(1e-6).double()
+        chosen.append(int(torch.multinomial(away.cpu(), 1, generator=generator)))
+    return rows[chosen]
+
+
+def _settled(rows: Tensor, centroids: Tensor, sharpness: float, rounds: int) -> Tensor:
+    """Centroids after some turns of assignment and means."""
+    for _ in range(rounds):
+        labels = balanced_assignment(rows @ centroids.T, sharpness=sharpness, tolerance=FIT_TOLERANCE)
+        sums = torch.zeros_like(centroids).index_add(0, labels, rows)
+        moved = l2_normalize(torch.where(sums.norm(dim=1, keepdim=True) > 0, sums, centroids))
+        if bool((moved - centroids).abs().max() < FIT_TOLERANCE):
+            return moved
+        centroids = moved
+    return centroids
 
 
 def _check(log_probabilities: Tensor, sharpness: float, tolerance: float) -> None:

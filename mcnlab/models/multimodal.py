@@ -47,6 +47,8 @@ class ModelSizes:
     """How it sees time."""
     video_padding: TimePadding = "replicate"
     """What it sees before the first frame and after the last."""
+    segments: int | None = None
+    """Parts of a clip that are heard one by one; None hears it as a whole."""
 
 
 class MultimodalModel(nn.Module):
@@ -91,6 +93,7 @@ class MultimodalModel(nn.Module):
         self.decoders = nn.ModuleDict()
         self.space_dims = {name: space.dim or sizes.dim for name, space in graph.spaces.items()}
         self.feature_dims = {m: _feature_dim(m, width, sizes) for m, width in sizes.input_dims.items()}
+        self.segments = sizes.segments
         for modality, width in sizes.input_dims.items():
             with seeded(seed, "backbone", modality):
                 self.backbones[modality] = _backbone(modality, width, sizes)
@@ -178,9 +181,10 @@ class MultimodalModel(nn.Module):
         return Outputs(features, embeddings, {m: batch.present[m] for m in chosen}, candidates, there, maps)
 
     def keeps_places(self, modality: str) -> bool:
-        """Whether a modality's tower gives features of every place."""
+        """Whether a modality's tower gives features of every place, or of every part of a clip."""
         backbone = self.backbones[modality]
-        return isinstance(backbone, FramesBackbone) and backbone.keeps_places
+        placed = isinstance(backbone, FramesBackbone) and backbone.keeps_places
+        return placed or (modality == "audio" and self.segments is not None)
 
     def _arrivals(self, modality: str, features: Tensor, pairs: Collection[str] | None) -> dict[str, Tensor]:
         """By space, in the graph's order: what becomes of a modality's features there, before normalization."""
@@ -252,10 +256,40 @@ class MultimodalModel(nn.Module):
 
     def _features_and_maps(self, modality: str, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Backbone features of the given rows of a batch, and the maps that they are pooled from."""
+        if modality == "audio":
+            return self._heard_in_parts(batch, rows)
         backbone, inputs = cast(FramesBackbone, self.backbones[modality]), taken(batch.inputs[modality], rows)
         lengths = None if self.faithful else taken(batch.lengths[modality], rows)
         maps = backbone.maps(inputs)  # (rows, dim, steps, height, width)
         return backbone.pooled(maps, inputs.shape[1], lengths), maps.transpose(1, 2)
+
+    def _heard_in_parts(self, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone features of the sound of the given rows, and those of its parts: (rows, segments, dim, 1, 1)."""
+        segments, inputs = self.segments or 1, taken(batch.inputs["audio"], rows)  # (rows, bands, frames)
+        frames = inputs.shape[2] // segments
+        parts = inputs[:, :, : segments * frames].unflatten(2, (segments, frames)).transpose(1, 2)
+        heard = mean_over_time(self.backbones["audio"](parts.flatten(0, 1))).unflatten(0, (len(inputs), segments))
+        real = real_steps(taken(batch.lengths["audio"], rows), padded_frames=inputs.shape[2], steps=segments)
+        pooled = mean_over_time(heard.transpose(1, 2), None if self.faithful else real)
+        return pooled, heard[..., None, None]
+
+    def map_in_space(
+        self, maps: Float[Tensor, "clips steps _ height width"], *, modality: str, space: str
+    ) -> Float[Tensor, "clips steps places _"]:
+        """What a modality's head makes of every place by itself.
+
+        Args:
+            maps: of its backbone, as `Outputs.maps` has them.
+            modality: whose head.
+            space: where it leads.
+
+        Returns:
+            (clips, steps, places, width of the space); of unit length, but in faithful mode.
+        """
+        rows = maps.relu().flatten(3).transpose(2, 3)  # (clips, steps, places, dim)
+        found = self.heads[head_name(modality, space)](rows.flatten(0, 2))
+        found = found if self.faithful else l2_normalize(found)
+        return found.unflatten(0, rows.shape[:3])
 
     def _pooled_audio(self, steps: Tensor, padded_frames: int, frames: Tensor) -> Tensor:
         """DaveNet's output as one vector per clip; the published training mean runs over padding too."""

@@ -7,13 +7,18 @@ from torch import Tensor, nn
 
 from mcnlab.batch import Batch, Outputs, pair_modalities
 from mcnlab.losses.contrastive import Temperature
+from mcnlab.losses.scorers import peak_similarity
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.training.terms import Active, TermValue, on_host, rows_with
 
 FEWEST_CLIPS = 2
 """A contrast needs something to be told apart from."""
+PLACED = "video"
+"""The modality whose features have places."""
 PairLoss = Callable[[Tensor, Tensor, Temperature, Tensor | None], Tensor]
 """(clips, dim), (clips · captions, dim), temperature, which captions are there → scalar."""
+SimilarityLoss = Callable[[Tensor, Temperature], Tensor]
+"""(clips, clips) of similarities, temperature → scalar."""
 
 
 class ContrastTerm(nn.Module):
@@ -26,6 +31,8 @@ class ContrastTerm(nn.Module):
         several: whether the loss takes several captions per clip and says which are there. A clip without the second
             modality of a pair then still serves as a negative of the first; otherwise it is left out of the pair.
         pair_weights: see `total_of_pairs`.
+        peaks: loss of similarities, each the maximum over the places of a map, for pairs of which one modality has a
+            map and the other a vector; None compares vectors everywhere.
     """
 
     name = "contrast"
@@ -38,10 +45,12 @@ class ContrastTerm(nn.Module):
         temperature: float,
         several: bool = False,
         pair_weights: Mapping[str, float] | None = None,
+        peaks: SimilarityLoss | None = None,
     ) -> None:
         super().__init__()
         self.weight, self.loss, self.temperature, self.several = weight, loss, temperature, several
         self.pair_weights = dict(pair_weights or {})
+        self.peaks = peaks
 
     def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:
         """Loss of every active pair that clips enough have."""
@@ -50,7 +59,10 @@ class ContrastTerm(nn.Module):
         temperature = self.temperature if learned is None else learned
         of_pair = self._with_captions if self.several else self._of_both
         for pair in active.pairs:
-            value = of_pair(outputs, flags, pair, model.graph.space_of_pair[pair], temperature)
+            if self.peaks is not None and PLACED in pair_modalities(pair) and PLACED in outputs.maps:
+                value = self._of_peaks(model, outputs, flags, pair, temperature)
+            else:
+                value = of_pair(outputs, flags, pair, model.graph.space_of_pair[pair], temperature)
             if value is not None:
                 parts[pair] = value
         total = total_of_pairs(parts, active.pairs, weights=self.pair_weights)
@@ -66,6 +78,19 @@ class ContrastTerm(nn.Module):
             return None
         x, y = outputs.embeddings[first, space], outputs.embeddings[second, space]
         return self.loss(rows_with(both, x), rows_with(both, y), temperature, None)
+
+    def _of_peaks(
+        self, model: MultimodalModel, outputs: Outputs, flags: Mapping[str, Tensor], pair: str, temperature: Temperature
+    ) -> Tensor | None:
+        """Loss of the clips that have both modalities, by the place that fits best."""
+        space = model.graph.space_of_pair[pair]
+        (other,) = (modality for modality in pair_modalities(pair) if modality != PLACED)
+        both = flags[PLACED] & flags[other]
+        if int(both.sum()) < FEWEST_CLIPS or self.peaks is None:
+            return None
+        maps = model.map_in_space(rows_with(both, outputs.maps[PLACED]), modality=PLACED, space=space).flatten(1, 2)
+        vectors = rows_with(both, outputs.embeddings[other, space])
+        return self.peaks(peak_similarity(maps.float(), vectors.float()), temperature)
 
     def _with_captions(
         self, outputs: Outputs, flags: Mapping[str, Tensor], pair: str, space: str, temperature: Temperature
