@@ -282,6 +282,7 @@ Task = Literal[
     "stills",
     "detection",
     "explanation",
+    "localization",
 ]
 """What can be measured."""
 
@@ -301,7 +302,8 @@ class EvaluationSettings(Settings):
     information that the embeddings of a pair share at least, `transfer` classifies by linear probes, after few examples
     or many, `finetune` by training whole towers, `stills` classifies single frames with the deflated video backbone,
     `detection` finds things by sound and by the detector of the term `detect`, `explanation` asks where and when the
-    attention of the term `explain` points, and what clips are worth without its parts."""
+    attention of the term `explain` points, and what clips are worth without its parts, `localization` where the heat
+    maps of the term `localize` point."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)
@@ -441,7 +443,7 @@ class ExperimentSettings(Settings):
         for term in ("detect", "explain"):
             if term in self.terms.names and not {"video", "audio"} <= set(self.trained_modalities):
                 raise ValueError(f"terms.{term} needs stages with video and audio")
-        for task, term in (("detection", "detect"), ("explanation", "explain")):
+        for task, term in (("detection", "detect"), ("explanation", "explain"), ("localization", "localize")):
             if task in self.evaluation.tasks and term not in self.terms.names:
                 raise ValueError(f"evaluation.tasks: {task} measures what terms.{term} trains, which is not there")
         if contrast is not None and contrast.scorer == "maximum" and self.mode == "faithful":

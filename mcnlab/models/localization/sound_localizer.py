@@ -33,8 +33,13 @@ class Located:
     """Cosine of every place with the sound: the heat map."""
     maps: Float[Tensor, "rows channels height width"]
     """The picture's features, after predictive coding where there is any."""
-    error: Float[Tensor, ""]
-    """Mean squared prediction error over rows and passes; 0 without predictive coding."""
+    errors: Float[Tensor, "passes rows"]
+    """Squared prediction errors, see `Settled.errors`; no pass without predictive coding."""
+
+    @property
+    def error(self) -> Float[Tensor, ""]:
+        """Mean squared prediction error over passes and rows; 0 without predictive coding."""
+        return self.errors.sum() / max(1, self.errors.numel())
 
 
 class SoundLocalizer(nn.Module):
@@ -75,11 +80,11 @@ class SoundLocalizer(nn.Module):
             Heat maps, features and errors.
         """
         unit = l2_normalize(sound)
-        error = maps.new_zeros(())
+        errors = maps.new_zeros(0, len(maps))
         if self.coding is not None:
             settled = self.coding.settle(maps, unit)
-            maps, error = settled.maps, settled.errors.mean()
-        return Located(similarity_map(maps, self.sound(unit)), maps, error)
+            maps, errors = settled.maps, settled.errors
+        return Located(similarity_map(maps, self.sound(unit)), maps, errors)
 
     def project(self, located: Located) -> Float[Tensor, "rows hidden"]:
         """What the sound selects of the picture, ready to be predicted from another look."""
