@@ -8,6 +8,7 @@ from mcnlab.reporting.graph_answer import graphs_in_words
 from mcnlab.reporting.information import views_in_words
 from mcnlab.reporting.missing import missing_lead, missing_lines, shares_of
 from mcnlab.reporting.objectives import objectives_in_words
+from mcnlab.reporting.places import detection_in_words, explanation_in_words
 from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, PAIRS, STAGED, Recipe
 from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
 from mcnlab.reporting.views import view_lines
@@ -46,6 +47,8 @@ def answer(summary: StudySummary) -> list[Part]:
     if not summary.finished():
         return [Part("", "No run has finished yet, so there is no answer.")]
     parts = [
+        _places(detection_in_words(summary)),
+        _places(explanation_in_words(summary)),
         _views(summary),
         _graphs(summary),
         *_missing(summary),
@@ -63,6 +66,11 @@ def _views(summary: StudySummary) -> Part | None:
     """What the number of views and the information that they share mean for one of them."""
     lead, points = views_in_words(summary)
     return Part("Number of views" if view_lines(summary) else "Shared information", lead, points) if lead else None
+
+
+def _places(found: tuple[str, str, tuple[str, ...]] | None) -> Part | None:
+    """What was found where and when."""
+    return None if found is None else Part(*found)
 
 
 def _graphs(summary: StudySummary) -> Part | None:

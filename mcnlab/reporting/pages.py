@@ -18,6 +18,8 @@ from mcnlab.reporting.graph_figure import GraphFigure, study_graphs
 from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
 from mcnlab.reporting.information import bound_figure, bound_table
 from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
+from mcnlab.reporting.place_pictures import detection_pictures, explanation_pictures
+from mcnlab.reporting.places import attention_figure, curves_of_parts, detection_figure
 from mcnlab.reporting.published import PublishedTable, published_tables
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
 from mcnlab.reporting.style import Figure
@@ -209,6 +211,14 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
         return [_training(summary)]
     return [
         _views(summary),
+        _figure_section("detection", "Detection", detection_figure(summary), detection_pictures(summary)),
+        _figure_section(
+            "explanation",
+            "Explanation",
+            attention_figure(summary),
+            curves_of_parts(summary),
+            explanation_pictures(summary),
+        ),
         _comparison(summary),
         _graphs(summary),
         _published(summary),
