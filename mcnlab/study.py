@@ -38,6 +38,8 @@ STEPS_NOTEBOOK = "06_find_the_step"
 """Only for studies whose runs were searched for steps."""
 TRANSFER_NOTEBOOK = "11_what_transfers"
 """Only for studies whose runs were tried on other tasks."""
+SOUND_NOTEBOOK = "07_where_does_the_sound_come_from"
+"""Only for studies whose heat maps were measured."""
 VIEWS_NOTEBOOK = "10_how_many_views"
 """Only for studies whose runs have bounds on what views share."""
 PREFIXES = ".prefixes"
@@ -299,7 +301,12 @@ def write_study_report(folders: StudyFolders) -> tuple[Path, list[str]]:
 def notebooks_of(runs: Path) -> tuple[str, ...]:
     """The comparison notebooks of a study: those of every study, and those that its evaluation has numbers for."""
     tasks = {task for run in run_folders(runs) for task in run.settings.get("evaluation", {}).get("tasks", ())}
-    own = {"actions": STEPS_NOTEBOOK, "bound": VIEWS_NOTEBOOK, "transfer": TRANSFER_NOTEBOOK}
+    own = {
+        "actions": STEPS_NOTEBOOK,
+        "localization": SOUND_NOTEBOOK,
+        "bound": VIEWS_NOTEBOOK,
+        "transfer": TRANSFER_NOTEBOOK,
+    }
     return (*STUDY_NOTEBOOKS, *(notebook for task, notebook in own.items() if task in tasks))
 
 

@@ -19,6 +19,7 @@ from mcnlab.data.store import Store
 from mcnlab.data.thumbnails import as_png
 from mcnlab.errors import DataError
 from mcnlab.evaluation.localization import HEAT, TASK, evaluate_localization, truths_of
+from mcnlab.evaluation.places import SIDES
 from mcnlab.evaluation.rows import ResultRow
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.files import write_bytes_atomically
@@ -130,7 +131,7 @@ def heat_of(model: MultimodalModel, source: ClipSource) -> Heat:
         maps, sound = outputs.maps["video"], outputs.features["audio"]
         own = _heat(localizer, maps, sound)
         other = _heat(localizer, maps, sound.roll(1, 0))
-        middle = maps[torch.arange(len(maps)), batch.lengths["video"] // 2]
+        middle = maps[torch.arange(len(maps), device=maps.device), batch.lengths["video"] // 2]
         projected, errors = _projected(localizer, middle, sound)
         for name, value in zip(parts, (own, other, batch.lengths["video"], projected, errors), strict=True):
             parts[name].append(value.cpu())
@@ -223,8 +224,11 @@ def recordings_with_heat(store: Store, source: ClipSource, heat: Heat) -> list[d
 def _boxes_at(boxes: pd.DataFrame, time_s: float) -> list[dict[str, Any]]:
     """The boxes at a time as plain values."""
     here = boxes[(boxes["start_s"] <= time_s) & (time_s < boxes["end_s"])]
-    columns = ["left", "top", "right", "bottom", "label", "sounding"]
-    return [{column: row[column] for column in columns} for row in here.to_dict("records")]
+    return [
+        {side: float(row[side]) for side in SIDES}
+        | {"label": "" if pd.isna(row["label"]) else str(row["label"]), "sounding": bool(row["sounding"])}
+        for row in here.to_dict("records")
+    ]
 
 
 def _frame(source: ClipSource, place: int, frame: int) -> np.ndarray:

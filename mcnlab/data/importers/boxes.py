@@ -15,7 +15,7 @@ from mcnlab.errors import DataError
 SIDES = ("left", "top", "right", "bottom")
 COLUMNS = ("id", *SIDES, "start", "end", "label", "sounding", "thing", "annotator")
 """Columns of a CSV of boxes; the first five must be there."""
-FLICKR_SIDE_PX = 256
+FLICKR_SIDE_PX = 256.0
 """Height and width of the frames in which SoundNet-Flickr's boxes were drawn."""
 LARGEST_XML_BYTES = 2**20
 WORDS_OF_TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}

@@ -1,6 +1,7 @@
 """Predictive coding: a picture's features, and a sound that says what it misses in them, settle over some rounds."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -101,26 +102,25 @@ class PredictiveCoding(nn.Module):
 
     def _first_pass(self, features: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """From the picture upwards: levels, and what is predicted of the two upper ones, which is the same."""
-        middle = functional.gelu(self.predicted_norms[0][1](self._prediction(1, features)))
-        top = functional.gelu(self.predicted_norms[0][0](self._prediction(0, middle)))
+        middle = functional.gelu(self._predicted_norm(0, 1)(self._prediction(1, features)))
+        top = functional.gelu(self._predicted_norm(0, 0)(self._prediction(0, middle)))
         return [top, middle, features], [top, middle]
 
     def _revised(self, levels: list[Tensor], features: Tensor, number: int) -> tuple[list[Tensor], list[Tensor]]:
         """From the picture upwards again: each level moves towards what the one below predicts of it."""
         rates = [rate.relu() for rate in self.revise_rates]
         picture = functional.gelu((1 - rates[2]) * levels[2] + rates[2] * features)
-        norms = self.predicted_norms[number]
         told_middle = self._prediction(1, picture)
-        middle = functional.gelu(norms[1]((1 - rates[1]) * levels[1] + rates[1] * told_middle))
+        middle = functional.gelu(self._predicted_norm(number, 1)((1 - rates[1]) * levels[1] + rates[1] * told_middle))
         told_top = self._prediction(0, middle)
-        top = functional.gelu(norms[0]((1 - rates[0]) * levels[0] + rates[0] * told_top))
+        top = functional.gelu(self._predicted_norm(number, 0)((1 - rates[0]) * levels[0] + rates[0] * told_top))
         return [top, middle, picture], [told_top, told_middle]
 
     def _corrected(
         self, levels: list[Tensor], told: list[Tensor], sound: Tensor, number: int
     ) -> tuple[list[Tensor], Tensor]:
         """From the sound downwards: each level moves by what was missed of the one above."""
-        rates, norms = [rate.relu() for rate in self.error_rates], self.corrected_norms[number]
+        rates, norms = [rate.relu() for rate in self.error_rates], cast(nn.ModuleList, self.corrected_norms[number])
         missed = sound - functional.gelu(self.to_sound(levels[0])).mean(dim=(2, 3))  # (rows, audio_dim)
         spread = missed[:, :, None, None].expand(-1, -1, *levels[0].shape[2:])
         top = functional.gelu(norms[0](levels[0] + rates[0] * self.from_sound(spread)))
@@ -128,6 +128,10 @@ class PredictiveCoding(nn.Module):
         wide = functional.interpolate(middle - told[1], scale_factor=2, mode="bilinear", align_corners=True)
         picture = functional.gelu(norms[2](levels[2] + rates[2] * self.down[1](wide)))
         return [top, middle, picture], missed.square().sum(dim=1)
+
+    def _predicted_norm(self, number: int, level: int) -> nn.Module:
+        """What normalizes the prediction of a level in a pass."""
+        return cast(nn.ModuleList, self.predicted_norms[number])[level]
 
     def _prediction(self, level: int, below: Tensor) -> Tensor:
         """What a level's content says about the one above it, which has half as many rows and columns."""

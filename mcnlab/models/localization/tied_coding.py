@@ -12,7 +12,7 @@ from mcnlab.errors import ConfigError
 def tied_energies(
     picture: Float[Tensor, "rows dim"],
     sound: Float[Tensor, "rows audio_dim"],
-    weights: Sequence[Float[Tensor, "above below"]],
+    weights: Sequence[Tensor],
     *,
     rate: float,
     rounds: int,
