@@ -436,10 +436,11 @@ def test_the_player_holds_all_that_it_shows(tiny):
     assert "<audio" not in player(kept | {"wav": None})
 
 
-def test_a_heat_map_is_clear_below_half_and_red_at_its_top():
-    picture = np.asarray(open_png(overlay(np.array([[0.0, 0.4], [0.0, 1.0]]), low=0.0, high=1.0, size_px=8)))
-    assert picture[0, 0, 3] == 0
-    assert picture[-1, -1].tolist() == [214, 32, 32, 190]
+def test_a_heat_map_is_dark_where_it_is_low_clear_in_the_middle_and_red_at_its_top():
+    picture = np.asarray(open_png(overlay(np.array([[0.0, 0.5], [0.5, 1.0]]), low=0.0, high=1.0, size_px=8)))
+    assert picture[0, 0].tolist() == [10, 12, 18, 150]
+    assert picture[0, -1, 3] == 0
+    assert picture[-1, -1].tolist() == [214, 32, 32, 170]
 
 
 def open_png(content):

@@ -120,6 +120,7 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("data", "least_area"): 0.4,
     ("data", "shade"): 0.4,
     ("terms", "localize"): None,
+    ("model", "place_padding"): "zeros",
     ("data", "label"): None,
     ("data", "classes_per_batch"): None,
     ("data", "world", "views"): 0,

@@ -176,6 +176,9 @@ class ModelSettings(Settings):
     """What that backbone sees before the first frame and after the last: `replicate` or `zeros`."""
     segments: PositiveInt | None = None
     """Parts of a clip that are heard one by one, for the terms that ask when; it is heard as a whole when not given."""
+    place_padding: TimePadding = "zeros"
+    """What a video backbone of kind `conv2d` sees beyond the edge of a frame: `zeros`, which make edges unlike other
+    places, or the edge again, `replicate`."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""

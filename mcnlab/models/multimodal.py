@@ -49,6 +49,8 @@ class ModelSizes:
     """What it sees before the first frame and after the last."""
     segments: int | None = None
     """Parts of a clip that are heard one by one; None hears it as a whole."""
+    place_padding: TimePadding = "zeros"
+    """What a backbone that keeps places sees beyond the edge of a frame."""
 
 
 class MultimodalModel(nn.Module):
@@ -346,7 +348,13 @@ def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
     if modality == "text":
         return SentenceMaxPool(width, sizes.dim)
     if modality == "video" and sizes.frame_shape is not None:
-        return build_video_backbone(sizes.video_backbone, sizes.frame_shape, sizes.video_width, sizes.video_padding)
+        return build_video_backbone(
+            sizes.video_backbone,
+            sizes.frame_shape,
+            sizes.video_width,
+            sizes.video_padding,
+            place_padding=sizes.place_padding,
+        )
     if modality == "audio":
         widths = tuple(sizes.audio_width >> halvings for halvings in range(DAVENET_HALVINGS, -1, -1))
         return DaveNet(width, widths, sizes.audio_blocks)

@@ -17,9 +17,12 @@ from mcnlab.runs import RunFolder
 
 HEAT_FILE = "heat.parquet"
 """Beside the results of a run: some recordings with their heat maps."""
-SHARE_SHOWN = 0.5
-"""From this share of the way from its least to its largest value on, a heat map can be seen."""
-RED = (214, 32, 32)
+CLEAR = 0.5
+"""At this share of the way from its least to its largest value a heat map is clear: below it darkens, above it reddens,
+so that it can be seen on things of any color."""
+RED, DARK = (214, 32, 32), (10, 12, 18)
+REDDEST, DARKEST = 170, 150
+"""Opacity at both ends, of 255."""
 
 
 def recordings_with_heat(run: RunFolder) -> list[dict[str, Any]]:
@@ -47,12 +50,13 @@ def player(recording: Mapping[str, Any], *, title: str = "") -> str:
     """
     maps = [square(one) for one in recording["heat"]]
     low, high = min(float(one.min()) for one in maps), max(float(one.max()) for one in maps)
+    usual = float(np.median(np.stack(maps)))
     facts = {
         "times": [float(one) for one in recording["times_s"]],
         "shown": float(recording["shown_s"]),
         "pictures": [_address("image/png", one) for one in recording["pictures"]],
         "heat": [_address("image/png", overlay(one, low=low, high=high)) for one in maps],
-        "peaks": [(float(one.max()) - low) / max(high - low, 1e-9) for one in maps],
+        "peaks": [(float(one.max()) - usual) / max(high - usual, 1e-9) for one in maps],
         "boxes": [_boxes(one) for one in recording["boxes"]],
     }
     wav = recording.get("wav")
@@ -81,11 +85,11 @@ def square(values: Iterable[Any]) -> Float[np.ndarray, "height width"]:
 
 
 def overlay(heat: Float[np.ndarray, "height width"], *, low: float, high: float, size_px: int = 168) -> bytes:
-    """A heat map as a red picture that lets the frame shine through where it is low.
+    """A heat map as a veil over a frame: dark where it is low, clear in the middle, red where it is high.
 
     Args:
         heat: any values.
-        low: value of nothing at all.
+        low: value of the deepest dark.
         high: value of the deepest red.
         size_px: height and width of the result.
 
@@ -94,10 +98,11 @@ def overlay(heat: Float[np.ndarray, "height width"], *, low: float, high: float,
     """
     part = np.clip((heat - low) / max(high - low, 1e-9), 0, 1).astype(np.float32)
     wide = np.asarray(Image.fromarray(part, mode="F").resize((size_px, size_px), Image.Resampling.BILINEAR))
-    alpha = np.clip((wide - SHARE_SHOWN) / (1 - SHARE_SHOWN), 0, 1) * 190
+    above = np.clip((wide - CLEAR) / (1 - CLEAR), 0, 1)
+    below = np.clip((CLEAR - wide) / CLEAR, 0, 1)
     pixels = np.zeros((size_px, size_px, 4), np.uint8)
-    pixels[..., :3] = RED
-    pixels[..., 3] = np.round(alpha)
+    pixels[..., :3] = np.where((above > 0)[..., None], RED, DARK)
+    pixels[..., 3] = np.round(above * REDDEST + below * DARKEST)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
@@ -133,7 +138,8 @@ _STYLE = """<style>
 .mc-controls{display:flex;gap:8px;align-items:center;margin:8px 0;flex-wrap:wrap}
 .mc-controls audio{height:30px;width:100%}
 .mc-controls button{padding:4px 14px;border:1px solid #b5b5bb;border-radius:5px;background:#fff;cursor:pointer}
-.mc-strip{display:flex;gap:1px;height:34px;align-items:flex-end;cursor:pointer;background:#f1f1f3;border-radius:4px}
+.mc-strip{display:flex;gap:1px;height:34px;align-items:flex-end;cursor:pointer;background:#f1f1f3;border-radius:4px;
+ margin-bottom:10px}
 .mc-strip span{flex:1;background:#d62020;opacity:.45;min-height:2px}
 .mc-strip span.now{opacity:1}
 .mc-strip span.heard{box-shadow:0 3px 0 #0091b3}
