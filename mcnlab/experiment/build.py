@@ -179,6 +179,7 @@ def sized_model(
         settings.model.video_padding,
         settings.model.segments,
         settings.model.place_padding,
+        settings.model.place_window,
     )
     graph, predict, contrast = model_graph(settings, tuple(input_dims)), settings.terms.predict, settings.terms.contrast
     predicted = {m: predict.codebook_entries or width for m, width in input_dims.items()} if predict else {}

@@ -59,6 +59,7 @@ def check_data(settings: ExperimentSettings, store: Store) -> list[str]:
     check_modalities(settings, store)
     notes = check_mixture(settings)
     _check_training_split(settings, store)
+    _check_places(settings, store)
     training_classes(settings, store)
     return [*notes, *check_weights(settings, store), *check_held_out(settings, store)]
 
@@ -217,6 +218,19 @@ def _check_training_split(settings: ExperimentSettings, store: Store) -> None:
                 f"{store.path}: split {split!r}: experiment {settings.experiment!r} compares {first} with {second}, "
                 "but fewer than two clips have both"
             )
+
+
+def _check_places(settings: ExperimentSettings, store: Store) -> None:
+    """Terms that ask where need frames; what is measured of them needs boxes."""
+    contrast, terms = settings.terms.contrast, settings.terms.names
+    placed = [name for name in ("detect", "explain") if name in terms]
+    if contrast is not None and contrast.scorer == "maximum":
+        placed.append("contrast.scorer: maximum")
+    if placed and frame_shape(chosen_tracks(settings, store)) is None:
+        raise DataError(f"{store.path}: terms.{placed[0]} needs video that is trained from the track {FRAMES_TRACK}")
+    for task in ("detection", "explanation"):
+        if task in settings.evaluation.tasks and not len(store.boxes):
+            raise DataError(f"{store.path}: the task {task} needs boxes, and the store knows none")
 
 
 def _check_stills(settings: ExperimentSettings, store: Store, clips: pd.DataFrame) -> None:

@@ -108,6 +108,7 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("model", "video_backbone"): "conv3d",
     ("model", "video_padding"): "replicate",
     ("model", "segments"): None,
+    ("model", "place_window"): 1,
     ("training", "chunk"): None,
     ("training", "chunk_statistics"): "batch",
     ("training", "compile"): False,

@@ -179,11 +179,20 @@ class ModelSettings(Settings):
     place_padding: TimePadding = "zeros"
     """What a video backbone of kind `conv2d` sees beyond the edge of a frame: `zeros`, which make edges unlike other
     places, or the edge again, `replicate`."""
+    place_window: PositiveInt = 1
+    """Side, in cells, of the square around each place of a video map that is averaged before it is compared: a place
+    then stands for a thing, not for the most telling corner of it. Odd."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""
     weights_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """Checksum of that file; found when not given, so that a run notices another file under the same name."""
+
+    @model_validator(mode="after")
+    def _window_has_a_middle(self) -> Self:
+        if self.place_window % 2 == 0:
+            raise ValueError(f"place_window must be odd, got {self.place_window}")
+        return self
 
     @model_validator(mode="after")
     def _checksum_of_something(self) -> Self:

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcnlab.batch import Batch, Outputs, pair_modalities
@@ -51,6 +52,8 @@ class ModelSizes:
     """Parts of a clip that are heard one by one; None hears it as a whole."""
     place_padding: TimePadding = "zeros"
     """What a backbone that keeps places sees beyond the edge of a frame."""
+    place_window: int = 1
+    """Side, in cells, of the square that a place of a map averages before its head; odd."""
 
 
 class MultimodalModel(nn.Module):
@@ -95,7 +98,7 @@ class MultimodalModel(nn.Module):
         self.decoders = nn.ModuleDict()
         self.space_dims = {name: space.dim or sizes.dim for name, space in graph.spaces.items()}
         self.feature_dims = {m: _feature_dim(m, width, sizes) for m, width in sizes.input_dims.items()}
-        self.segments = sizes.segments
+        self.segments, self.place_window = sizes.segments, sizes.place_window
         for modality, width in sizes.input_dims.items():
             with seeded(seed, "backbone", modality):
                 self.backbones[modality] = _backbone(modality, width, sizes)
@@ -288,7 +291,11 @@ class MultimodalModel(nn.Module):
         Returns:
             (clips, steps, places, width of the space); of unit length, but in faithful mode.
         """
-        rows = maps.relu().flatten(3).transpose(2, 3)  # (clips, steps, places, dim)
+        seen = maps.relu().flatten(0, 1)  # (clips · steps, dim, height, width)
+        if self.place_window > 1:
+            around = self.place_window // 2
+            seen = functional.avg_pool2d(seen, self.place_window, 1, around, count_include_pad=False)
+        rows = seen.flatten(2).transpose(1, 2).unflatten(0, maps.shape[:2])  # (clips, steps, places, dim)
         found = self.heads[head_name(modality, space)](rows.flatten(0, 2))
         found = found if self.faithful else l2_normalize(found)
         return found.unflatten(0, rows.shape[:3])

@@ -1,0 +1,225 @@
+"""Detection and explanation from settings to report: tiny runs always, the studies at their own size when asked."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from mcnlab.errors import ConfigError, DataError
+from mcnlab.experiment.run import run_experiment
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.metrics.statistics import mean_interval
+from mcnlab.reporting.notebooks import settings_path
+from mcnlab.reporting.pages import write_report
+from mcnlab.runs import RunFolder
+from mcnlab.study_plan import StudyFolders, plan_runs, read_study
+from mcnlab.training.detect_term import DetectTerm, PseudoRules
+from tests.small_store import make_store
+
+MODEL = {
+    "dim": 8,
+    "heads": {"video": "linear", "audio": "linear"},
+    "audio_width": 8,
+    "audio_blocks": 1,
+    "video_width": 8,
+    "video_backbone": "conv2d",
+}
+SCENES = {"train_scenes": 24, "val_scenes": 0, "test_scenes": 8, "frames_per_segment": 1, "size_px": 24, "classes": 4}
+TRAINING = {"batch": 24, "lr": 0.002, "warmup_steps": 1, "threads": 1, "prefetch": 0}
+DETECT = {
+    "experiment": "tiny detector",
+    "data": {"scenes": {**SCENES, "segments": 2}},
+    "model": {**MODEL, "video_frames": 1},
+    "terms": {
+        "contrast": {"loss": "info_nce", "scorer": "maximum"},
+        "detect": {"classes": 4, "width": 8, "queue_rows": 48},
+    },
+    "stages": [
+        {"epochs": 1, "modalities": ["video", "audio"], "terms": ["contrast"]},
+        {"epochs": 2, "modalities": ["video", "audio"], "terms": ["detect"], "frozen": ["video", "audio"]},
+    ],
+    "training": TRAINING,
+    "evaluation": {"tasks": ["detection"]},
+}
+EXPLAIN = {
+    "experiment": "tiny attention",
+    "data": {"scenes": {**SCENES, "segments": 4, "sounding": "once", "clips": "scenes"}, "label": "label"},
+    "model": {**MODEL, "video_frames": 4, "audio_frames": 512, "segments": 4},
+    "terms": {"explain": {"width": 8}},
+    "stages": [{"epochs": 2, "modalities": ["video", "audio"], "terms": ["explain"]}],
+    "training": TRAINING,
+    "evaluation": {"tasks": ["explanation"]},
+}
+
+
+def settings(values, **changes):
+    return ExperimentSettings.parse({**values, **changes}, source="test")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Both tiny runs, and their report."""
+    made = tmp_path_factory.mktemp("places")
+    for values, name in ((DETECT, "detect-s0"), (EXPLAIN, "explain-s0")):
+        run_experiment(settings(values), made / "runs" / name, stores=made / "stores")
+    write_report(made / "runs", made / "report", title="Places")
+    return made
+
+
+def rows_of(folder, name):
+    rows = json.loads((folder / "runs" / name / "results.json").read_text())["rows"]
+    return {(row["task"], row["subject"], row["metric"]): row["value"] for row in rows}
+
+
+def test_a_detector_is_trained_and_measured_beside_what_it_must_beat(folder):
+    rows = rows_of(folder, "detect-s0")
+    for ending in ("", "_untrained", "_swapped", "_center"):
+        assert 0 <= rows["detection", "heat map", f"pointing{ending}"] <= 1
+    for metric in ("accuracy", "accuracy_untrained", "accuracy_chance"):
+        assert 0.2 <= rows["detection", "pseudo-classes", metric] <= 1
+    assert rows["detection", "detector", "ap_50"] <= rows["detection", "detector", "ap_30"] <= 1
+
+
+def test_the_towers_rest_while_the_detector_learns(folder):
+    run = RunFolder(folder / "runs" / "detect-s0")
+    steps = run.metrics()
+    learned = steps[steps["stage"] == "2:VA"]
+    assert {"detect.center", "detect.sides", "detect.heard", "detect.seen"} <= set(learned.columns)
+    assert learned["detect.center"].iloc[-1] < learned["detect.center"].iloc[0]
+
+
+def test_attention_is_measured_in_time_in_space_and_in_both_beside_chance(folder):
+    rows = rows_of(folder, "explain-s0")
+    for subject in ("time", "space", "space and time"):
+        assert {"pointing", "untrained_pointing", "chance"} <= {m for _, s, m in rows if s == subject}
+    assert rows["explanation", "space and time", "chance"] < rows["explanation", "time", "chance"] < 1
+    assert {s for _, s, _ in rows if s.startswith(("delete", "keep"))} == {
+        f"{kind}:{count}" for kind in ("delete", "keep") for count in (1, 2, 3)
+    }
+
+
+def test_the_report_shows_pictures_of_both(folder):
+    page = (folder / "report" / "index.html").read_text()
+    for title in ("Where sound points, and what the detector finds", "Where and when attention looks"):
+        assert title in page
+    for name, columns in (("detect-s0/detection", {"heat", "found"}), ("explain-s0/explanation", {"space", "time"})):
+        table = pd.read_parquet(folder / "runs" / f"{name}.parquet")
+        assert columns <= set(table.columns)
+        assert len(table) > 0
+
+
+def detect_term(**changes):
+    rules = PseudoRules(classes=3, queue_rows=60, sharpness=10.0, refit_every=2)
+    return DetectTerm(weight=1.0, pair="va", dim=4, rules=rules, **changes)
+
+
+def rows(count, seed=0):
+    draws = torch.Generator().manual_seed(seed)
+    centers = torch.eye(3, 8)[torch.randint(3, (count,), generator=draws)]
+    return torch.nn.functional.normalize(centers + 0.1 * torch.randn(count, 8, generator=draws), dim=1)
+
+
+def test_pseudo_classes_go_on_as_they_were_after_a_checkpoint():
+    one, other = detect_term(), detect_term()
+    for step in range(3):
+        one._labels(rows(20, seed=step), step)
+    other.load_state_dict(one.state_dict())
+    assert one._labels(rows(20, seed=9), 3).tolist() == other._labels(rows(20, seed=9), 3).tolist()
+
+
+def test_no_label_is_given_before_enough_clips_were_seen():
+    term = detect_term()
+    assert [term._labels(rows(20, seed=step), step) is None for step in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize(("deal", "boxes_stay", "labels_stay"), [("nothing", 1, 1), ("classes", 1, 0), ("boxes", 0, 0)])
+def test_a_control_deals_what_it_says(deal, boxes_stay, labels_stay):
+    boxes, labels = torch.arange(80.0).reshape(20, 4), torch.arange(20)
+    dealt = detect_term(deal=deal)._dealt(boxes, labels, 0)
+    assert (torch.equal(dealt[0], boxes), torch.equal(dealt[1], labels)) == (bool(boxes_stay), bool(labels_stay))
+    if deal == "boxes":
+        assert torch.equal(dealt[0][:, 0] / 4, dealt[1].float())  # a box keeps its class
+
+
+@pytest.mark.parametrize(
+    ("values", "changes", "words"),
+    [
+        (DETECT, {"model": {**MODEL, "video_backbone": "shift"}}, "terms.detect needs model.video_backbone: conv2d"),
+        (EXPLAIN, {"model": MODEL}, "terms.explain needs model.segments"),
+        (DETECT, {"evaluation": {"tasks": ["explanation"]}}, "explanation measures what terms.explain trains"),
+        (DETECT, {"mode": "faithful"}, "scorer: maximum compares cosines"),
+        (
+            DETECT,
+            {"terms": {"contrast": {"loss": "mil_nce", "scorer": "maximum"}}, "stages": "VA"},
+            "maximum belongs to info_nce and masked_margin_softmax, but loss is mil_nce",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_name(values, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        settings(values, **changes)
+
+
+def test_a_store_without_frames_is_refused_before_anything_is_trained(tmp_path):
+    store = make_store(tmp_path / "store")
+    wanted = settings(DETECT, data={"store": str(store.path)})
+    with pytest.raises(DataError, match=r"terms\.detect needs video that is trained from the track video_frames"):
+        run_experiment(wanted, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def study_rows(name, folder):
+    """All runs of a study, and the mean over seeds of a quantity with its interval."""
+    path = settings_path(f"studies/{name}.yaml")
+    study, folders = read_study(path), StudyFolders(folder, name)
+    frames = []
+    for run in plan_runs(study, folders, path):
+        run_experiment(run.settings, run.folder, seed=run.seed, stores=folders.stores)
+        frames.append(pd.DataFrame(json.loads((run.folder / "results.json").read_text())["rows"]))
+    table = pd.concat(frames)
+
+    def mean(experiment, subject, metric):
+        own = table[(table.experiment == experiment) & (table.subject == subject) & (table.metric == metric)]
+        assert len(own) == 3
+        return mean_interval(own["value"].tolist()).value
+
+    return mean
+
+
+@pytest.mark.slow
+def test_sound_teaches_a_detector(tmp_path):
+    mean = study_rows("self_supervised_detection", tmp_path)
+    pointing = mean("detector", "heat map", "pointing")
+    assert pointing >= 0.6
+    assert pointing > 1.5 * mean("detector", "heat map", "pointing_untrained")
+    assert pointing > 1.5 * mean("detector", "heat map", "pointing_swapped")
+    assert mean("detector", "pseudo-classes", "accuracy") >= 0.9
+    found = mean("detector", "detector", "ap_30")
+    assert found >= 0.7
+    assert found >= 5 * mean("classes dealt", "detector", "ap_30")
+    assert found >= 5 * mean("boxes dealt", "detector", "ap_30")
+
+
+@pytest.mark.slow
+def test_attention_explains_a_class(tmp_path):
+    mean = study_rows("explanations", tmp_path)
+    full, no_space, no_time = "space and time", "no attention in space", "no attention in time"
+    assert mean(full, "time", "pointing") >= 0.8
+    assert mean(full, "space and time", "pointing") >= 0.6
+    whole = mean(full, "clips", "accuracy")
+    own, random = (whole - mean(full, "delete:3", metric) for metric in ("accuracy", "random"))
+    assert own >= 3 * random
+    assert mean(no_space, "space", "pointing") < 0.5 * mean(full, "space", "pointing")
+    assert mean(no_time, "time", "pointing") < 0.5 * mean(full, "time", "pointing")
+    assert mean(no_space, "time", "pointing") > 2 * np.mean(mean(no_space, "time", "chance"))
+    assert mean(no_time, "space", "pointing") > 2 * mean(no_time, "space", "chance")
+
+
+def test_the_studies_can_be_read():
+    for name in ("self_supervised_detection", "explanations"):
+        path = settings_path(f"studies/{name}.yaml")
+        assert len(read_study(path).experiments) == 3
+        assert yaml.safe_load(path.read_text())["seeds"] == [0, 1, 2]
