@@ -9,7 +9,7 @@ import torch
 from mcnlab.batch import Batch
 from mcnlab.errors import ConfigError, ShapeError
 from mcnlab.models.graph import build_graph
-from mcnlab.models.localization.attention import attended, attention_map, similarity_map
+from mcnlab.models.localization.attention import attended, attention_map, averaged, similarity_map
 from mcnlab.models.localization.predictive_coding import PredictiveCoding
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
 from mcnlab.models.video3d import build_video_backbone
@@ -142,3 +142,19 @@ def test_a_model_gives_the_maps_of_the_clips_that_have_video():
     assert outputs.maps["video"][1].eq(0).all()
     expected = outputs.maps["video"][2].relu().mean(dim=(0, 2, 3))
     torch.testing.assert_close(outputs.features["video"][2], expected)
+
+
+def test_a_place_averages_the_square_around_it_as_far_as_there_is_one():
+    features = torch.zeros(1, 1, 3, 3)
+    features[0, 0, 0, 0] = 36.0
+    assert averaged(features, 3)[0, 0].tolist() == [[9.0, 6.0, 0.0], [6.0, 4.0, 0.0], [0.0, 0.0, 0.0]]
+    assert averaged(features, 1) is features
+
+
+def test_the_edge_is_like_any_other_place_where_it_is_seen_again():
+    frame = torch.full((1, 1, 3, 24, 24), 0.7)
+    for padding, alike in (("replicate", True), ("zeros", False)):
+        torch.manual_seed(0)
+        backbone = build_video_backbone("conv2d", (3, 24, 24), 16, "replicate", place_padding=padding).eval()
+        maps = backbone.maps(frame)
+        assert torch.allclose(maps, maps[..., 2:3, 2:3].expand_as(maps), atol=1e-5) == alike

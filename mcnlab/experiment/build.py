@@ -203,7 +203,7 @@ def localizer_sizes(settings: ExperimentSettings) -> LocalizerSizes | None:
     localize, model = settings.terms.localize, settings.model
     if localize is None:
         return None
-    return LocalizerSizes(model.video_width, model.audio_width, localize.rounds, localize.hidden)
+    return LocalizerSizes(model.video_width, model.audio_width, localize.rounds, localize.hidden, model.place_window)
 
 
 def classified(settings: ExperimentSettings, graph: Graph) -> list[tuple[str, str | None]]:

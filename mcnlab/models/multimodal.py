@@ -8,12 +8,12 @@ from typing import cast
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mcnlab.batch import Batch, Outputs, pair_modalities
 from mcnlab.models.davenet import DaveNet, mean_over_time, real_steps
 from mcnlab.models.graph import Graph
+from mcnlab.models.localization.attention import averaged
 from mcnlab.models.localization.sound_localizer import LocalizerSizes, SoundLocalizer
 from mcnlab.models.reconstruction import Decoder
 from mcnlab.models.towers import CoarseMap, GatedUnit, MlpHead, SentenceMaxPool
@@ -291,10 +291,7 @@ class MultimodalModel(nn.Module):
         Returns:
             (clips, steps, places, width of the space); of unit length, but in faithful mode.
         """
-        seen = maps.relu().flatten(0, 1)  # (clips · steps, dim, height, width)
-        if self.place_window > 1:
-            around = self.place_window // 2
-            seen = functional.avg_pool2d(seen, self.place_window, 1, around, count_include_pad=False)
+        seen = averaged(maps.relu().flatten(0, 1), self.place_window)  # (clips · steps, dim, height, width)
         rows = seen.flatten(2).transpose(1, 2).unflatten(0, maps.shape[:2])  # (clips, steps, places, dim)
         found = self.heads[head_name(modality, space)](rows.flatten(0, 2))
         found = found if self.faithful else l2_normalize(found)

@@ -2,6 +2,7 @@
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from mcnlab.errors import ShapeError
 from mcnlab.numerics import l2_normalize
@@ -42,6 +43,21 @@ def attention_map(similarity: Float[Tensor, "rows height width"]) -> Float[Tenso
     """
     low, high = similarity.amin(dim=(1, 2), keepdim=True), similarity.amax(dim=(1, 2), keepdim=True)
     return (similarity - low) / (high - low).clamp_min(FLATTEST)
+
+
+def averaged(features: Float[Tensor, "rows dim height width"], window: int) -> Float[Tensor, "rows dim height width"]:
+    """Every place as the mean of the square around it, as far as that lies in the picture.
+
+    Args:
+        features: (rows, dim, height, width).
+        window: side of the square in cells, odd; 1 changes nothing.
+
+    Returns:
+        The same shape.
+    """
+    if window == 1:
+        return features
+    return functional.avg_pool2d(features, window, 1, window // 2, count_include_pad=False)
 
 
 def attended(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcnlab.models.localization.attention import attended, attention_map, similarity_map
+from mcnlab.models.localization.attention import attended, attention_map, averaged, similarity_map
 from mcnlab.models.localization.predictive_coding import PredictiveCoding
 from mcnlab.models.towers import RowNorm
 from mcnlab.numerics import l2_normalize, seeded
@@ -23,6 +23,8 @@ class LocalizerSizes:
     """Of predictive coding; None leaves it out."""
     hidden: int = 128
     """Width of the projections, and of the perceptron of the sound; published 2048."""
+    window: int = 1
+    """Side, in cells, of the square that each place of the picture's features averages first; odd."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class SoundLocalizer(nn.Module):
 
     def __init__(self, sizes: LocalizerSizes, *, seed: int) -> None:
         super().__init__()
-        hidden = sizes.hidden
+        hidden, self.window = sizes.hidden, sizes.window
         with seeded(seed, "localizer", "sound"):
             self.sound = perceptron(sizes.audio_dim, hidden, sizes.channels)
         with seeded(seed, "localizer", "projector"):
@@ -79,7 +81,7 @@ class SoundLocalizer(nn.Module):
         Returns:
             Heat maps, features and errors.
         """
-        unit = l2_normalize(sound)
+        unit, maps = l2_normalize(sound), averaged(maps, self.window)
         errors = maps.new_zeros(0, len(maps))
         if self.coding is not None:
             settled = self.coding.settle(maps, unit)
