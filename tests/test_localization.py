@@ -456,3 +456,16 @@ def test_the_report_says_and_shows_where_sounds_come_from(tiny):
     assert {trace.name for trace in figure.plot.data} >= {"trained", "before training", "sound of another clip"}
     pictures = localization_pictures(study)
     assert len(pictures.plot.layout.images) == 5
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"scenes": {"size_px": 32, "train_scenes": 1, "val_scenes": 0, "test_scenes": 1}}, "maps of 8 x 8 cells"),
+        ({"world": {"train_recordings": 2, "val_recordings": 0, "test_recordings": 1}}, "needs video that is trained"),
+    ],
+)
+def test_stores_that_do_not_fit_are_refused_before_training(tmp_path, data, message):
+    with pytest.raises(DataError, match=message):
+        run_experiment(settings(data=data | {"looks": 2}), tmp_path / "run", stores=tmp_path / "stores")
+    assert not (tmp_path / "run").exists()
