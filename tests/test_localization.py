@@ -326,10 +326,12 @@ def test_boxes_of_own_media_stand_in_a_csv_and_go_into_the_store(tmp_path):
     )
     assert any("boxes of 1 ids that the manifest does not have" in note for note in report.notes)
     found = open_store(tmp_path / "store").boxes
-    assert found[["start_s", "end_s", "label", "sounding", "thing"]].to_numpy().tolist() == [
-        [0.0, 2.0, None, False, 0],
-        [2.5, 3.0, "dog", True, 3],  # the second clip begins after the first
+    assert found[["start_s", "end_s", "sounding", "thing"]].to_numpy().tolist() == [
+        [0.0, 2.0, False, 0],
+        [2.5, 3.0, True, 3],  # the second clip begins after the first
     ]
+    assert found["label"].isna().tolist() == [True, False]
+    assert found["label"][1] == "dog"
     assert found[["left", "top", "right", "bottom"]].to_numpy().tolist() == [[0.1, 0.2, 0.5, 0.9]] * 2
     assert sound_of_recording(open_store(tmp_path / "store"), 0) is None
 
