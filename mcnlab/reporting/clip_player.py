@@ -35,7 +35,7 @@ def recordings_with_heat(run: RunFolder) -> list[dict[str, Any]]:
         Plain values of each; none where the task localization was not measured.
     """
     path = Path(run.path) / HEAT_FILE
-    return pd.read_parquet(path).to_dict("records") if path.exists() else []  # type: ignore[return-value]
+    return pd.read_parquet(path).to_dict("records") if path.exists() else []
 
 
 def player(recording: Mapping[str, Any], *, title: str = "") -> str:
@@ -51,7 +51,7 @@ def player(recording: Mapping[str, Any], *, title: str = "") -> str:
     maps = [square(one) for one in recording["heat"]]
     low, high = min(float(one.min()) for one in maps), max(float(one.max()) for one in maps)
     usual = float(np.median(np.stack(maps)))
-    facts = {
+    facts: dict[str, Any] = {
         "times": [float(one) for one in recording["times_s"]],
         "shown": float(recording["shown_s"]),
         "pictures": [_address("image/png", one) for one in recording["pictures"]],
