@@ -74,7 +74,7 @@ def localization_figure(summary: StudySummary) -> Figure | None:
         "sounds; of the whole picture, what a random place would reach. cIoU: overlap of the map, from half its range "
         "on, with the boxes. Bars: mean over seeds; whiskers: 95 % interval over seeds.",
         alt=" ".join(localization_in_words(summary)),
-        plot=styled(plot, height=400),
+        plot=styled(plot, height=420).update_layout(legend={"y": 1.2}, margin={"t": 84}),
         numbers=pd.DataFrame(cells).T.rename_axis(index="experiment"),
     )
 
@@ -152,12 +152,20 @@ def localization_answer(summary: StudySummary) -> tuple[str, str, tuple[str, ...
     points = localization_in_words(summary)
     if not points:
         return None
+    taught = [name for name in measured(summary, TASK) if _learned_labels(summary, name)]
     lead = (
-        "Nobody told the model what sounds look like, and it never compared a clip with another. Pointing is held "
-        "against the same model before training, the sound of another clip, the middle of the picture, and a random "
-        "place."
+        "Attention was learned without boxes, and no clip was compared with another. "
+        + (f"The towers of {', '.join(taught)} had first learned from labels what kinds there are. " if taught else "")
+        + "Pointing is held against the same model before training, the sound of another clip, the middle of the "
+        "picture, and a random place."
     )
     return "Where the sound comes from", lead, tuple(points)
+
+
+def _learned_labels(summary: StudySummary, experiment: str) -> bool:
+    """Whether an experiment has a term that reads labels."""
+    recipe = summary.recipes.get(experiment)
+    return recipe is not None and "classify" in recipe.terms
 
 
 def _scored(summary: StudySummary) -> list[str]:
