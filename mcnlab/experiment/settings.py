@@ -36,6 +36,8 @@ from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_place,
 from mcnlab.models.graph import HeadKind
 from mcnlab.models.video3d import TimePadding, VideoKind
 
+LOOKS = 2
+"""Looks at every picture that predict each other."""
 StoreName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
@@ -89,6 +91,14 @@ class DataSettings(Settings):
     classes_per_batch: int | None = Field(default=None, ge=2)
     """Classes in each batch, the same number of clips of each; as the clips come when not given. Needs `label`."""
 
+    looks: int = Field(default=0, ge=0, le=8)
+    """So many random crops, mirror images and shades of each clip's first frame stand for its frames in training; 0
+    leaves the frames as they are."""
+    least_area: float = Field(default=0.4, gt=0, le=1)
+    """Looks: share of the picture that a crop shows at least."""
+    shade: float = Field(default=0.4, ge=0, lt=1)
+    """Looks: how far brightness, contrast and saturation vary."""
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if sum(one is not None for one in (self.world, self.scenes, self.kinds, self.store, self.stores)) != 1:
@@ -109,14 +119,24 @@ class DataSettings(Settings):
             "min_time_s": "published",
             "window_s": "windows",
             "candidates": "captions",
-            "label": "captions",
         }
         for name, owner in owners.items():
             if self.sampling != owner and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to sampling: {owner}, but sampling is {self.sampling}")
+        self._check_labels_of_clips()
+        for name in ("least_area", "shade"):
+            if self.looks == 0 and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} belongs to looks, which are 0")
         if self.classes_per_batch is not None and self.label is None:
             raise ValueError("classes_per_batch needs label, which says what the classes are")
         return self
+
+    def _check_labels_of_clips(self) -> None:
+        """Classes belong to clips that keep them, or to scenes that say them."""
+        if self.label is not None and self.sampling not in ("captions", "composed"):
+            raise ValueError(f"label belongs to sampling: captions or composed, but sampling is {self.sampling}")
+        if self.sampling == "composed" and (self.label not in (None, "label") or self.classes_per_batch is not None):
+            raise ValueError("composed scenes are told apart by label: label, and come in no balanced batches")
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -160,6 +180,9 @@ class ModelSettings(Settings):
     """What that backbone sees before the first frame and after the last: `replicate` or `zeros`."""
     segments: PositiveInt | None = None
     """Parts of a clip that are heard one by one, for the terms that ask when; it is heard as a whole when not given."""
+    place_padding: TimePadding = "zeros"
+    """What a video backbone of kind `conv2d` sees beyond the edge of a frame: `zeros`, which make edges unlike other
+    places, or the edge again, `replicate`."""
     place_window: PositiveInt = 1
     """Side, in cells, of the square around each place of a video map that is averaged before it is compared: a place
     then stands for a thing, not for the most telling corner of it. Odd."""
@@ -278,6 +301,7 @@ Task = Literal[
     "classify",
     "detection",
     "explanation",
+    "localization",
 ]
 """What can be measured."""
 
@@ -299,7 +323,7 @@ class EvaluationSettings(Settings):
     `unseen` finds clips of classes that were not trained on, and asks whether classes lie as language says, `classify`
     asks the model's own classifiers for the classes of clips, `detection` finds things by sound and by the detector of
     the term `detect`, `explanation` asks where and when the attention of the term `explain` points, and what clips are
-    worth without its parts."""
+    worth without its parts, `localization` where the heat maps of the term `localize` point."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)
@@ -405,6 +429,7 @@ class ExperimentSettings(Settings):
     def _check_terms(self) -> None:
         """Terms ask something of data, mode and pairs."""
         self._check_labels()
+        self._check_localize()
         contrast = self.terms.contrast
         self._check_places()
         if contrast is None:
@@ -438,7 +463,7 @@ class ExperimentSettings(Settings):
         for term in ("detect", "explain"):
             if term in self.terms.names and not {"video", "audio"} <= set(self.trained_modalities):
                 raise ValueError(f"terms.{term} needs stages with video and audio")
-        for task, term in (("detection", "detect"), ("explanation", "explain")):
+        for task, term in (("detection", "detect"), ("explanation", "explain"), ("localization", "localize")):
             if task in self.evaluation.tasks and term not in self.terms.names:
                 raise ValueError(f"evaluation.tasks: {task} measures what terms.{term} trains, which is not there")
         if contrast is not None and contrast.scorer == "maximum" and self.mode == "faithful":
@@ -486,6 +511,19 @@ class ExperimentSettings(Settings):
         """Folders of finished runs that this one learns from, by term and setting."""
         places = {f"{term}.{name}": getattr(getattr(self.terms, term, None), name, None) for term, name in PLACES}
         return {name: value for name, value in places.items() if isinstance(value, Path)}
+
+    def _check_localize(self) -> None:
+        """Sounds are looked for in two looks at a picture, by a tower that keeps places."""
+        if self.terms.localize is None:
+            return
+        if self.model.video_backbone != "conv2d":
+            raise ValueError("terms.localize: needs model.video_backbone: conv2d, which keeps places")
+        if self.data.looks != LOOKS:
+            raise ValueError(f"terms.localize: needs data.looks: {LOOKS}, but looks is {self.data.looks}")
+        for number, stage in enumerate(self.stages):
+            wanted = "localize" in (stage.terms or self.terms.names)
+            if wanted and not {"video", "audio"} <= set(stage.modalities):
+                raise ValueError(f"stages.{number}: the term localize needs video and audio")
 
     def stage_pairs(self, stage: StageSettings) -> tuple[str, ...]:
         """The pairs that a stage compares."""

@@ -96,7 +96,12 @@ class StillBackbone(nn.Module):
 
 
 def build_video_backbone(
-    kind: VideoKind, frame: tuple[int, int, int], width: int, padding: TimePadding
+    kind: VideoKind,
+    frame: tuple[int, int, int],
+    width: int,
+    padding: TimePadding,
+    *,
+    place_padding: TimePadding = "zeros",
 ) -> FramesBackbone:
     """A backbone with random weights.
 
@@ -106,6 +111,7 @@ def build_video_backbone(
         frame: channels, height, width of a frame; 1 channel for gray, 3 for color.
         width: of the features, a multiple of 8.
         padding: in time.
+        place_padding: in space, where places are kept: zeros, or the edge of the picture again.
 
     Returns:
         The backbone.
@@ -116,7 +122,7 @@ def build_video_backbone(
     if width < 8 or width % 8:
         raise ConfigError(f"the width of a video backbone must be a multiple of 8, got {width}")
     if kind == "conv2d":
-        return FramesBackbone(PerFrame(picture_network(frame, width)), width, keeps_places=True)
+        return FramesBackbone(PerFrame(picture_network(frame, width, place_padding)), width, keeps_places=True)
     build = conv3d_network if kind == "conv3d" else shift_network
     return FramesBackbone(build(frame, width, padding), width)
 
@@ -148,12 +154,13 @@ def conv3d_network(frame: tuple[int, int, int], width: int, padding: TimePadding
     )
 
 
-def picture_network(frame: tuple[int, int, int], width: int) -> nn.Sequential:
+def picture_network(frame: tuple[int, int, int], width: int, padding: TimePadding = "zeros") -> nn.Sequential:
     """Three convolutions on a picture, after a normalization of the picture itself, that keep its places.
 
     Args:
         frame: channels, height, width of a picture.
         width: channels of the result.
+        padding: beyond the edge: zeros, which make the edges unlike all other places, or the edge again.
 
     Returns:
         (rows, channels, height, width) to (rows, width, ⌈height / 4⌉, ⌈width / 4⌉), of mean 0 and variance 1 over
@@ -161,9 +168,9 @@ def picture_network(frame: tuple[int, int, int], width: int) -> nn.Sequential:
     """
     return nn.Sequential(
         nn.BatchNorm2d(frame[0]),
-        conv2d_block(frame[0], width // 2, (5, 5), 2, 2),
-        conv2d_block(width // 2, width, (3, 3), 2, 1),
-        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        conv2d_block(frame[0], width // 2, (5, 5), 2, 2, padding),
+        conv2d_block(width // 2, width, (3, 3), 2, 1, padding),
+        nn.Conv2d(width, width, 3, padding=1, padding_mode=padding, bias=False),
         nn.BatchNorm2d(width),
     )
 
@@ -221,9 +228,11 @@ def shift_network(frame: tuple[int, int, int], width: int, padding: TimePadding)
     )
 
 
-def conv2d_block(inputs: int, outputs: int, kernel: tuple[int, int], stride: int, padding: int) -> nn.Sequential:
+def conv2d_block(
+    inputs: int, outputs: int, kernel: tuple[int, int], stride: int, padding: int, mode: TimePadding = "zeros"
+) -> nn.Sequential:
     """Convolution, batch norm, ReLU."""
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, padding_mode=mode, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
