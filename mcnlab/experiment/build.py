@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import mcnlab
+from mcnlab.data.changed import ChangedClips, FrameChanges, SoundChanges
 from mcnlab.data.drawn_clips import DrawnClips, PublishedDraws, WindowDraws
 from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWindow, TrainingClips, input_dim
 from mcnlab.data.missing import ThinnedClips
@@ -16,6 +17,7 @@ from mcnlab.data.mixing import MixedClips
 from mcnlab.data.raw_frames import FrameShape, frame_shape
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
+from mcnlab.experiment.change_settings import ChangeSettings
 from mcnlab.experiment.graphs import GraphSettings, graph_of
 from mcnlab.experiment.mixed import chosen_tracks, opened_stores
 from mcnlab.experiment.objective import takes_several_captions
@@ -65,7 +67,15 @@ def build_training_source(settings: ExperimentSettings, store: Store, *, seed: i
         weights = {name: share.weight for name, share in (data.stores or {}).items()}
         source = MixedClips(sources, weights, modalities=store.modalities)
     lost: dict[str, float] = {modality: share for modality, share in data.missing.items() if share > 0}
-    return ThinnedClips(source, lost, seed=seed) if lost else source
+    source = ThinnedClips(source, lost, seed=seed) if lost else source
+    return source if data.changes is None else _changed(source, data.changes)
+
+
+def _changed(source: TrainingClips, changes: ChangeSettings) -> TrainingClips:
+    """The clips, changed anew in every epoch."""
+    frames = None if changes.frames is None else FrameChanges(**changes.frames.model_dump())
+    sound = None if changes.sound is None else SoundChanges(**changes.sound.model_dump())
+    return ChangedClips(source, frames=frames, sound=sound)
 
 
 def _clips_of_store(settings: ExperimentSettings, store: Store, *, shuffle_seed: int | None) -> TrainingClips:
@@ -121,6 +131,7 @@ def sized_model(
         settings.model.video_width,
         settings.model.video_backbone,
         settings.model.video_padding,
+        settings.model.video_segments,
     )
     graph, predict, contrast = model_graph(settings, tuple(input_dims)), settings.terms.predict, settings.terms.contrast
     predicted = {m: predict.codebook_entries or width for m, width in input_dims.items()} if predict else {}

@@ -19,6 +19,7 @@ from mcnlab.data.mixing import check_weights
 from mcnlab.data.shards import file_checksum
 from mcnlab.data.world import WorldSettings
 from mcnlab.errors import ConfigError, DataError
+from mcnlab.experiment.change_settings import ChangeSettings
 from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
 from mcnlab.experiment.pairs import PAIRS, Modality, Pair, modalities_of_stages, named_stages, names_in, with_pairs
 from mcnlab.experiment.term_settings import TERM_NAMES, ContrastSettings, TermName, TermSettings
@@ -59,6 +60,8 @@ class DataSettings(Settings):
     missing: dict[Modality, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """By modality: share of the training clips that lose it. Who loses it is seeded by the run, and who does at one
     share also does at a larger one."""
+    changes: ChangeSettings | None = None
+    """How training clips change from epoch to epoch; not at all when not given."""
     sampling: Literal["captions", "published", "windows"] = "captions"
     """Clips to train on: those of the store; or, drawn anew every epoch, captions widened as published, or windows."""
     clips_per_video: PositiveInt = 32
@@ -131,6 +134,9 @@ class ModelSettings(Settings):
     """How that backbone sees time: by convolutions, or by channels that frames exchange (`shift`)."""
     video_padding: TimePadding = "replicate"
     """What that backbone sees before the first frame and after the last: `replicate` or `zeros`."""
+    video_segments: PositiveInt = 1
+    """Equal parts of a clip's time whose features that backbone puts side by side; 1 keeps no order beyond what its
+    convolutions see."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""

@@ -45,6 +45,8 @@ class ModelSizes:
     """How it sees time."""
     video_padding: TimePadding = "replicate"
     """What it sees before the first frame and after the last."""
+    video_segments: int = 1
+    """Parts of a clip's time whose features it puts side by side."""
 
 
 class MultimodalModel(nn.Module):
@@ -272,7 +274,8 @@ def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
     if modality == "text":
         return SentenceMaxPool(width, sizes.dim)
     if modality == "video" and sizes.frame_shape is not None:
-        return build_video_backbone(sizes.video_backbone, sizes.frame_shape, sizes.video_width, sizes.video_padding)
+        kind, width, padding = sizes.video_backbone, sizes.video_width, sizes.video_padding
+        return build_video_backbone(kind, sizes.frame_shape, width, padding, segments=sizes.video_segments)
     if modality == "audio":
         widths = tuple(sizes.audio_width >> halvings for halvings in range(DAVENET_HALVINGS, -1, -1))
         return DaveNet(width, widths, sizes.audio_blocks)
@@ -293,7 +296,7 @@ def _head(kind: str, modality: str, in_dim: int, dim: int) -> nn.Module:
 def _feature_dim(modality: str, width: int, sizes: ModelSizes) -> int:
     """Width of a modality's backbone features."""
     if modality == "video" and sizes.frame_shape is not None:
-        return sizes.video_width
+        return sizes.video_width * sizes.video_segments
     return {"audio": sizes.audio_width, "text": sizes.dim}.get(modality, width)
 
 
