@@ -10,6 +10,7 @@ import torch
 
 import mcnlab
 from mcnlab.data.augment import AugmentedClips, Looks
+from mcnlab.data.changed import ChangedClips, FrameChanges, SoundChanges
 from mcnlab.data.drawn_clips import DrawnClips, PublishedDraws, WindowDraws
 from mcnlab.data.labels import LabeledClips
 from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWindow, TrainingClips, input_dim
@@ -19,6 +20,7 @@ from mcnlab.data.raw_frames import FrameShape, frame_shape
 from mcnlab.data.scenes import ComposedClips, scene_settings
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
+from mcnlab.experiment.change_settings import ChangeSettings
 from mcnlab.experiment.distillation import add_parts_of_student, meta_teacher
 from mcnlab.experiment.graphs import GraphSettings, graph_of
 from mcnlab.experiment.labels import training_classes, training_labels
@@ -75,11 +77,20 @@ def build_training_source(settings: ExperimentSettings, store: Store, *, seed: i
         source = MixedClips(sources, weights, modalities=store.modalities)
     lost: dict[str, float] = {modality: share for modality, share in data.missing.items() if share > 0}
     source = ThinnedClips(source, lost, seed=seed) if lost else source
+    if data.changes is not None:
+        source = _changed(source, data.changes)
     if data.looks:
         source = AugmentedClips(source, Looks(data.looks, data.least_area, data.shade))
     if data.label is None or data.sampling == "composed":
         return source
     return LabeledClips(source, training_labels(settings, store), classes_per_batch=data.classes_per_batch)
+
+
+def _changed(source: TrainingClips, changes: ChangeSettings) -> TrainingClips:
+    """The clips, changed anew in every epoch."""
+    frames = None if changes.frames is None else FrameChanges(**changes.frames.model_dump())
+    sound = None if changes.sound is None else SoundChanges(**changes.sound.model_dump())
+    return ChangedClips(source, frames=frames, sound=sound)
 
 
 def _clips_of_store(settings: ExperimentSettings, store: Store, *, shuffle_seed: int | None) -> TrainingClips:
@@ -181,6 +192,7 @@ def sized_model(
         settings.model.segments,
         settings.model.place_padding,
         settings.model.place_window,
+        settings.model.video_segments,
     )
     graph, predict, contrast = model_graph(settings, tuple(input_dims)), settings.terms.predict, settings.terms.contrast
     predicted = {m: predict.codebook_entries or width for m, width in input_dims.items()} if predict else {}

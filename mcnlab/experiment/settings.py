@@ -21,6 +21,7 @@ from mcnlab.data.scenes.settings import SceneSettings
 from mcnlab.data.shards import file_checksum
 from mcnlab.data.world import WorldSettings
 from mcnlab.errors import ConfigError, DataError
+from mcnlab.experiment.change_settings import ChangeSettings
 from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
 from mcnlab.experiment.pairs import PAIRS, Modality, Pair, modalities_of_stages, named_stages, names_in, with_pairs
 from mcnlab.experiment.recipes import PLACES, filled_recipes, with_recipes
@@ -75,6 +76,8 @@ class DataSettings(Settings):
     missing: dict[Modality, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """By modality: share of the training clips that lose it. Who loses it is seeded by the run, and who does at one
     share also does at a larger one."""
+    changes: ChangeSettings | None = None
+    """How training clips change from epoch to epoch; not at all when not given."""
     sampling: Literal["captions", "published", "windows", "composed"] = "captions"
     """Clips to train on: those of the store; or, drawn anew every epoch, captions widened as published, or windows; or
     scenes composed anew every epoch, as many as the store of scenes has to train on."""
@@ -186,6 +189,9 @@ class ModelSettings(Settings):
     place_window: PositiveInt = 1
     """Side, in cells, of the square around each place of a video map that is averaged before it is compared: a place
     then stands for a thing, not for the most telling corner of it. Odd."""
+    video_segments: PositiveInt = 1
+    """Equal parts of a clip's time whose features that backbone puts side by side; 1 keeps no order beyond what its
+    convolutions see."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""
@@ -450,7 +456,7 @@ class ExperimentSettings(Settings):
     def _check_places(self) -> None:
         """Terms that ask where and when need a model that tells it."""
         contrast, model = self.terms.contrast, self.model
-        placed = [name for name in ("detect", "explain") if name in self.terms.names]
+        placed: list[str] = [name for name in ("detect", "explain") if name in self.terms.names]
         if contrast is not None and contrast.scorer == "maximum":
             placed.append("contrast.scorer: maximum")
         if placed and model.video_backbone != "conv2d":

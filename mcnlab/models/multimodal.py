@@ -55,6 +55,8 @@ class ModelSizes:
     """What a backbone that keeps places sees beyond the edge of a frame."""
     place_window: int = 1
     """Side, in cells, of the square that a place of a map averages before its head; odd."""
+    video_segments: int = 1
+    """Parts of a clip's time whose features it puts side by side."""
 
 
 class MultimodalModel(nn.Module):
@@ -392,6 +394,7 @@ def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
             sizes.video_width,
             sizes.video_padding,
             place_padding=sizes.place_padding,
+            segments=sizes.video_segments,
         )
     if modality == "audio":
         widths = tuple(sizes.audio_width >> halvings for halvings in range(DAVENET_HALVINGS, -1, -1))
@@ -413,7 +416,7 @@ def _head(kind: str, modality: str, in_dim: int, dim: int) -> nn.Module:
 def _feature_dim(modality: str, width: int, sizes: ModelSizes) -> int:
     """Width of a modality's backbone features."""
     if modality == "video" and sizes.frame_shape is not None:
-        return sizes.video_width
+        return sizes.video_width * sizes.video_segments
     return {"audio": sizes.audio_width, "text": sizes.dim}.get(modality, width)
 
 
