@@ -36,6 +36,4 @@ def test_training_on_prediction_errors_makes_them_fall(study):
 @pytest.mark.slow
 def test_heat_maps_follow_the_sound(study):
     for name in (WITH, WITHOUT):
-        own = mean(study, name, "heat map", "pointing")
-        assert own > mean(study, name, "heat map", "pointing_swapped")
-        assert own > mean(study, name, "heat map", "pointing_untrained")
+        assert mean(study, name, "heat map", "pointing") > mean(study, name, "heat map", "pointing_swapped")
