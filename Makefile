@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+PYTEST := $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --dist loadfile --max-worker-restart=0
 
 .PHONY: help study test test-all check bench format lab clean
 
@@ -21,10 +21,10 @@ study: $(STAMP) ## Run the default study; ends with the path of its report
 	$(BIN)/mcnlab study studies/modality_combinations.yaml
 
 test: $(STAMP) ## Tests, under ten minutes on two cores
-	$(PYTEST) -q -n 2 --dist loadfile -m "not slow and not gpu"
+	$(PYTEST) -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true -m "not slow and not gpu"
 
 test-all: check ## All tests, also the long ones
-	$(PYTEST) -q -n 2 --dist loadfile
+	$(PYTEST)
 
 check: $(STAMP) ## Lint, format, types
 	$(BIN)/ruff check

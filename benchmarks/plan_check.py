@@ -53,8 +53,9 @@ PAPER: dict[str, Any] = {
     "training": {"batch": 16, "warmup_steps": 10, "checkpoint_every": 1000, "epochs": 1000},
     "evaluation": {"tasks": ["geometry"]},
 }
-WORLD = ["training.epochs=1000", "training.checkpoint_every=1000", "evaluation.tasks=[geometry]"]
-"""Laid over the file: as many steps as there are rounds, and no checkpoint among them."""
+WORLD = ["training.prefetch=0", "training.epochs=1000", "training.checkpoint_every=1000", "evaluation.tasks=[geometry]"]
+"""Laid over the file: as many steps as there are rounds, no checkpoint among them, and no thread that reads ahead: in
+steps of 20 ms it takes turns with the one that trains."""
 BLOCK = {"world": 40, "paper": 2}
 """Steps between two measurements of the rates: a multiple of those between two fits of the clusters."""
 CLIP_S, CLIPS = 10.0, 8

@@ -29,7 +29,7 @@ CASES = {
     "missing modalities": {"store": "holed", "stages": "VAT"},
     "missing modalities, as published": {"store": "holed", "stages": "VAT", "mode": "faithful"},
     "missing modalities, disjoint graph": {"store": "holed", "stages": "VAT", "graph": "disjoint"},
-    "ranks without sound": {"store": "holed", "stages": "VAT", "training": {"batch": 6}},
+    "ranks without sound": {"store": "holed", "stages": "VAT", "training": {"batch": 6, "lr": 0.0002}},
     "clips that cannot be shared out evenly": {"store": "holed", "stages": "AV_T", "training": {"batch": 15}},
     "fewer clips than ranks": {"stages": "VAT", "terms": {"contrast": {}}, "training": {"batch": 3}},
     "a memory bank": {"store": "holed", "stages": "VAT", "terms": {"contrast": {"loss": "memory_bank"}}},

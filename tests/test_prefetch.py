@@ -72,6 +72,13 @@ def test_a_run_has_the_same_numbers_however_much_is_made_ahead(store, tmp_path, 
     assert threads_that_load() == []
 
 
+def test_nothing_is_made_ahead_where_the_steps_take_every_core(store, tmp_path, monkeypatch):
+    for cores, ahead in ((1, 0), (2, 3)):  # tests run with one thread
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        made = trainer(store, tmp_path / str(cores), training={"epochs": 1, "prefetch": 3})
+        assert made.batches.ahead == ahead
+
+
 def test_a_run_resumed_with_another_prefetch_goes_on_bit_for_bit(store, tmp_path):
     whole = drawing_trainer(store, tmp_path / "whole", training={"epochs": 2})
     whole.train()

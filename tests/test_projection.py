@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
 from mcnlab.errors import ConfigError
+from mcnlab.numerics import limited_threads
 from mcnlab.reporting import neighbors
 from mcnlab.reporting.layout import MapSettings, _keep_compiled, _sampled, umap_library
 from mcnlab.reporting.neighbors import nearest, neighbors_of, trust_and_overlap, unit_rows
@@ -128,6 +130,12 @@ def test_without_a_seed_maps_say_that_they_cannot_be_repeated(tmp_path):
     assert not shown_again.repeatable
     np.testing.assert_array_equal(first.positions["a"], shown_again.positions["a"])
     assert not np.array_equal(first.positions["a"], computed_again.positions["a"])
+
+
+def test_a_map_from_many_threads_leaves_torch_its_own_number():
+    with limited_threads(1):
+        aligned_maps({"a": cloud()}, settings=MapSettings(neighbors=6, epochs=20, seed=None))
+        assert torch.get_num_threads() == 1
 
 
 def test_code_compiled_for_many_threads_is_kept_apart_from_the_same_code_for_one(tmp_path, monkeypatch):

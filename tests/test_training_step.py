@@ -263,6 +263,33 @@ def test_a_wide_layer_takes_its_own_way_and_agrees_with_the_narrow_ones(monkeypa
         torch.testing.assert_close(one, other, **rough)
 
 
+NARROW = """
+import sys
+import torch
+from torch import nn
+from mcnlab.models.convolution import channels_innermost, convolved
+torch.set_num_threads(2)
+torch.manual_seed(0)
+for channels in (2, 4, 8, 12):
+    for rows in range(1, 12):
+        layer, x = nn.Conv1d(channels, 16, 1, stride=2, bias=False), torch.randn(rows, channels, 256)
+        wanted = torch.autograd.grad(layer(x).square().sum(), layer.weight)[0]
+        for _ in range(5):
+            out = convolved(channels_innermost(x), layer)
+            found = torch.autograd.grad(out.square().sum(), layer.weight)[0]
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
+"""
+
+
+def test_narrow_strided_layers_stay_within_their_memory_with_two_threads():
+    """The library's own kernel for them writes beyond it: on processors with AVX512, this process would die."""
+    checked = {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3"}  # ends at the first block that is overrun
+    ended = subprocess.run(
+        [sys.executable, "-c", NARROW], env={**os.environ, **checked}, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
 def test_numbers_come_to_the_host_together_and_exactly():
     large = torch.tensor(1e300, dtype=torch.float64)
     found = on_host({"a": torch.tensor(0.1), "none": None, "b": large, "c": torch.tensor(math.nan)})

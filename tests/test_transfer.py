@@ -278,7 +278,7 @@ def test_fine_tuning_trains_a_copy_beside_one_from_scratch(trained):
     rows = evaluate_run(trained.path, tasks=["finetune"]).results()
     rows = rows[rows.task == "finetune"].set_index(["subject", "metric"])["value"]
     for modality in ("video", "audio", "text"):
-        assert rows[modality, "tuned_top1"] > 3 * rows[modality, "chance_tuned_top1"]
+        assert rows[modality, "tuned_top1"] > 2 * rows[modality, "chance_tuned_top1"]
         assert rows[modality, "untrained_tuned_top1"] > rows[modality, "chance_tuned_top1"]
     after = load_run(trained.path).model().state_dict().values()
     assert all((a == b).all() for a, b in zip(before, after, strict=True))

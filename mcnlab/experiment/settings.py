@@ -241,7 +241,8 @@ class TrainingSettings(Settings):
     threads: PositiveInt | None = None
     """CPU threads of torch; all cores when not given."""
     prefetch: NonNegativeInt = 2
-    """Batches that are read while a step computes; 0 reads each when it is wanted. The numbers are the same."""
+    """Batches that are read while a step computes; 0 reads each when it is wanted. The numbers are the same. On a CPU
+    whose cores the steps all take, none is read ahead: it would slow them down by half."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU when there is one."""
 

@@ -9,6 +9,9 @@ from torch.nn import functional
 
 WIDE = 1024
 """From so many output channels on, the CPU library's weight gradient runs at half the rate of a matmul."""
+NARROW = 16
+"""Below so many input channels, the CPU library's weight gradient of a strided one-frame convolution writes beyond its
+memory as soon as two threads share the work (torch 2.13)."""
 UNFOLDED_BYTES = 2**28
 """Most memory that unfolded inputs take at a time."""
 
@@ -41,6 +44,8 @@ def convolved(x: Float[Tensor, "rows channels 1 frames"], layer: nn.Conv1d) -> F
             dtype = torch.get_autocast_dtype("cpu")
             x, weight = x.to(dtype), weight.to(dtype)
         return WideConvolution.apply(x, weight, stride, padding)
+    if stride > 1 and layer.kernel_size[0] == 1 and layer.in_channels < NARROW:
+        x, stride = x[..., ::stride], 1
     return functional.conv2d(x, weight, None, (1, stride), (0, padding))
 
 

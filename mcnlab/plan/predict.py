@@ -168,7 +168,8 @@ def _stage_plan(
     loading_s = _loading_s(settings, data, request, calibration, local=local)
     other = _beside_arithmetic(largest, request, calibration)
     busy_s = sum((by_resource | other).values())
-    waits_s = loading_s if settings.training.prefetch == 0 else max(0.0, loading_s - busy_s)
+    every_core = calibration.kind == "cpu" and settings.training.threads is None  # batches are not made beside steps
+    waits_s = loading_s if every_core or settings.training.prefetch == 0 else max(0.0, loading_s - busy_s)
     other[DISK if _reads_disk(settings, data, calibration) else LOADING] = waits_s
     steps = stage.epochs * max(1, data.clips // batch)
     steps = steps if settings.training.max_steps is None else min(steps, settings.training.max_steps)

@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mcnlab.reporting.neighbors import nearest, neighbors_of, unit_rows
 
@@ -56,7 +57,7 @@ def lay_out(arrays: Mapping[str, np.ndarray], ids: Ids, settings: MapSettings) -
     chosen = _sampled(rows, ids, settings)
     units = {name: unit_rows(values[chosen[name]]) for name, values in arrays.items()}
     umap = umap_library()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(limits=None):  # numba sets torch's number of threads, too
         warnings.simplefilter("ignore")  # that a seed means one thread; sparse eigenvectors of small graphs
         fitted = _fit(umap, units, _relations(ids, chosen), settings)
         return {name: _everywhere(fitted[name], arrays[name], rows[name], chosen[name]) for name in arrays}

@@ -48,7 +48,7 @@ class LoopSettings:
     max_steps: int | None = None
     """Stop every stage after so many steps, whatever its epochs say."""
     prefetch: int = 2
-    """Batches that are made while a step computes; 0: none."""
+    """Batches that are made while a step computes, where a core is left over for that; 0: none."""
     compile: bool = False
     """Let torch compile DaveNet."""
     step: StepSettings = field(default_factory=StepSettings)
@@ -84,9 +84,15 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.settings.step.precision == "float16", init_scale=1024.0
         )
-        batch, seed, ahead = self.settings.batch, self.settings.seed, self.settings.prefetch
+        batch, seed, ahead = self.settings.batch, self.settings.seed, self._batches_ahead()
         self.batches = BatchStream(self.source, batch=batch, seed=seed, ahead=ahead, device=self.device)
         self._renew_optimizer()
+
+    def _batches_ahead(self) -> int:
+        """Batches to make ahead: none where the steps take every core, which a thread beside them would slow down."""
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+        left_over = self.device.type != "cpu" or torch.get_num_threads() * processes < (os.cpu_count() or 1)
+        return self.settings.prefetch if left_over else 0
 
     @property
     def total_steps(self) -> int:
