@@ -102,6 +102,13 @@ def import_media(
     ] = None,
     frame_rate: Annotated[float, typer.Option(min=0.1, max=240, help="Frames taken per second.")] = 25.0,
     color: Annotated[bool, typer.Option("--color", help="With --video frames: keep the color.")] = False,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where it sounds: a CSV (id,left,top,right,bottom in shares of the frame), VGG-SS's JSON, or a folder "
+            "of SoundNet-Flickr's XML files."
+        ),
+    ] = None,
 ) -> None:
     """Make a store from your own video, image and sound files and captions."""
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
@@ -119,6 +126,7 @@ def import_media(
             frames_per_s=frame_rate,
             frame_size=size,
             color=color,
+            boxes=boxes,
             progress=progress,
         )
     tell(report)

@@ -63,3 +63,30 @@ def demo_study(name: str, experiments: Sequence[str], folder: str | Path | None 
         if run.settings.experiment in experiments and not run.finished:
             run_experiment(run.settings, run.folder, seed=run.seed, stores=folders.stores)
     return folders.runs
+
+
+def demo_scenes(folder: str | Path | None = None) -> Path:
+    """Look for sounds in a small scene world, with predictive coding and without; about a minute.
+
+    Too little training to find many: enough to see what there is to see.
+
+    Args:
+        folder: where the runs go; runs that are there already are kept. A fresh temporary folder when None.
+
+    Returns:
+        Folder of two finished runs.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    runs = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="mcnlab-demo-")) / "runs"
+    for name, rounds in {"with coding": "1", "without coding": "null"}.items():
+        run = runs / f"{name.replace(' ', '-')}-s0"
+        if not RunFolder(run).finished:
+            run_experiment(
+                settings_path("studies/tiny_scenes.yaml"),
+                run,
+                overrides=[f"experiment={name}", f"terms.localize.rounds={rounds}"],
+                stores=runs.parent / "stores",
+            )
+    return runs

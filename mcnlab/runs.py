@@ -28,6 +28,7 @@ HEADLINES = {
     "stills": {"accuracy": "chance"},
     "detection": {"ap_30": "ap_30_untrained"},
     "explanation": {"accuracy": "chance"},
+    "localization": {"pointing": "pointing_whole"},
 }
 """By task: the metric that is told first, and that of chance; a run has one of them."""
 

@@ -42,6 +42,8 @@ STUDENTS_NOTEBOOK = "08_teacher_and_student"
 """Only for studies whose runs tell classes by classifiers of their own."""
 LANGUAGE_NOTEBOOK = "09_what_language_adds"
 """Only for studies whose runs were asked for classes that they had not seen."""
+SOUND_NOTEBOOK = "07_where_does_the_sound_come_from"
+"""Only for studies whose heat maps were measured."""
 VIEWS_NOTEBOOK = "10_how_many_views"
 """Only for studies whose runs have bounds on what views share."""
 PREFIXES = ".prefixes"
@@ -307,6 +309,7 @@ def notebooks_of(runs: Path) -> tuple[str, ...]:
         "actions": STEPS_NOTEBOOK,
         "classify": STUDENTS_NOTEBOOK,
         "unseen": LANGUAGE_NOTEBOOK,
+        "localization": SOUND_NOTEBOOK,
         "bound": VIEWS_NOTEBOOK,
         "transfer": TRANSFER_NOTEBOOK,
     }

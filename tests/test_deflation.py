@@ -8,7 +8,7 @@ from torch import nn
 
 from mcnlab.errors import ConfigError
 from mcnlab.models.deflation import answers, deflate, fit_norms, norm_parameters, relative_error, static_clips
-from mcnlab.models.video3d import build_video_backbone
+from mcnlab.models.video3d import FramesBackbone, build_video_backbone
 
 FRAME = (3, 16, 24)
 FRAMES = 8
@@ -67,6 +67,14 @@ def test_with_frames_repeated_in_time_the_sum_of_kernels_is_exact(kind):
     backbone, stills = backbone_and_stills(kind, "replicate")
     wanted = answers(backbone, stills, to_clip=static)
     assert relative_error(answers(backbone.deflated(), stills), wanted) <= 1e-5
+
+
+def test_a_picture_looks_the_same_in_every_segment():
+    backbone, stills = backbone_and_stills("conv3d", "replicate")
+    parts = FramesBackbone(backbone.network, 32, segments=3).eval()
+    wanted = answers(parts, stills, to_clip=static)
+    assert wanted.shape[1] == 96
+    assert relative_error(answers(parts.deflated(), stills), wanted) <= 1e-5
 
 
 def test_any_network_of_torch_modules_deflates_exactly_where_its_padding_repeats():

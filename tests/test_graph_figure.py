@@ -1,5 +1,6 @@
 """Graphs as a reader sees them: the small picture, its words, and the answer of a study that compares graphs."""
 
+import json
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -97,6 +98,29 @@ def test_a_study_of_graphs_says_who_has_no_common_space(study):
         assert before.rsplit("disjoint", 1)[1].count(",") == 0, "it is the disjoint graph that has none"
         assert "; chance" in point
     assert answer(study)[0].heading == "Where modalities meet"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ((0.10, 0.11, 0.12), "V→A recall at 1 is higher in equal seeds by 0.110 ± 0.025, though the intervals overlap"),
+        ((-0.10, -0.11, -0.12), "V→A recall at 1 is lower in equal seeds by 0.110 ± 0.025, though the intervals"),
+        ((0.10, -0.10, 0.12), "V→A recall at 1 is not clearly different (0."),
+        ((0.60, 0.61, 0.62), "V→A recall at 1 is higher, intervals apart (0."),
+    ],
+)
+def test_graphs_are_compared_in_equal_seeds_where_seeds_differ_more_than_graphs(tmp_path, more, said):
+    graphs = tuple(FakeExperiment(name, PAIRS, graph=name) for name in ("shared", "fac"))
+    write_fake_study(tmp_path, experiments=graphs, seeds=(0, 1, 2))
+    for run in sorted(tmp_path.iterdir()):
+        settings = yaml.safe_load((run / "settings.yaml").read_text())
+        (run / "settings.yaml").write_text(yaml.safe_dump({**settings, "pairs": list(PAIRS)}))
+        results = json.loads((run / "results.json").read_text())
+        for row in results["rows"]:
+            if (row["subject"], row["metric"]) == ("video->audio", "recall_at_1"):
+                row["value"] = (0.1, 0.2, 0.3)[row["seed"]] + (more[row["seed"]] if row["experiment"] == "fac" else 0)
+        (run / "results.json").write_text(json.dumps(results))
+    assert said in graphs_in_words(summarize(tmp_path, title="Graphs", order=("shared", "fac")))[0]
 
 
 def test_a_study_of_one_graph_says_nothing_of_graphs(tmp_path):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.experiment.run import run_experiment
@@ -16,6 +17,7 @@ from mcnlab.reporting.notebooks import settings_path
 from mcnlab.reporting.pages import write_report
 from mcnlab.runs import RunFolder
 from mcnlab.study_plan import StudyFolders, plan_runs, read_study
+from mcnlab.training.checkpoint import list_checkpoints
 from mcnlab.training.detect_term import DetectTerm, PseudoRules
 from tests.small_store import make_store
 
@@ -39,7 +41,7 @@ DETECT = {
     },
     "stages": [
         {"epochs": 1, "modalities": ["video", "audio"], "terms": ["contrast"]},
-        {"epochs": 2, "modalities": ["video", "audio"], "terms": ["detect"], "frozen": ["video", "audio"]},
+        {"epochs": 4, "modalities": ["video", "audio"], "terms": ["detect"], "frozen": ["video", "audio"]},
     ],
     "training": TRAINING,
     "evaluation": {"tasks": ["detection"]},
@@ -87,8 +89,13 @@ def test_the_towers_rest_while_the_detector_learns(folder):
     run = RunFolder(folder / "runs" / "detect-s0")
     steps = run.metrics()
     learned = steps[steps["stage"] == "2:VA"]
-    assert {"detect.center", "detect.sides", "detect.heard", "detect.seen"} <= set(learned.columns)
-    assert learned["detect.center"].iloc[-1] < learned["detect.center"].iloc[0]
+    assert {f"term.detect.{part}" for part in ("center", "sides", "heard", "seen")} <= set(learned.columns)
+    centers = learned["term.detect.center"].dropna()
+    assert centers.iloc[-1] < centers.iloc[0]
+    contrast, last = (load_file(path / "model.safetensors") for path in list_checkpoints(run.path / "checkpoints"))
+    towers = [name for name in contrast if name.startswith(("backbones.", "heads."))]
+    assert towers
+    assert all(torch.equal(contrast[name], last[name]) for name in towers)
 
 
 def test_attention_is_measured_in_time_in_space_and_in_both_beside_chance(folder):

@@ -289,9 +289,9 @@ def test_settings_that_were_added_later_leave_the_key_as_it_was():
     known = settings.model_dump(mode="json")
     for setting in ("weights", "weights_sha256", "coarse_dim", "heads"):
         assert not known["model"].pop(setting)
-    for setting in ("video_frames", "video_width", "video_backbone", "video_padding"):
+    for setting in ("video_frames", "video_width", "video_backbone", "video_padding", "video_segments"):
         known["model"].pop(setting)
-    for setting in ("stores", "shuffle", "missing", "candidates"):
+    for setting in ("stores", "shuffle", "missing", "changes", "candidates"):
         known["data"].pop(setting)
     for setting in ("learn_temperature", "bank", "pair_weights"):
         known["terms"]["contrast"].pop(setting)

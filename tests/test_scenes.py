@@ -248,3 +248,11 @@ def test_boxes_of_a_scene_last_as_long_as_their_frame():
     found = scene_boxes(SceneSettings(), scene)
     assert {round(box.end_s - box.start_s, 6) for box in found} == {SEGMENT_S / 2}
     assert len(found) == sum(2 * len(scene.seen(part)) for part in range(6))
+
+
+def test_composed_scenes_say_their_classes():
+    clips = ComposedClips(TINY, window=WINDOW, classes=("heart", "ball"))
+    labels = clips.batch(np.arange(6)).labels
+    kinds = [clips.scene(place).label(range(1)) for place in range(6)]
+    assert labels.tolist() == [{"heart": 0, "ball": 1}.get(kind, -1) for kind in kinds]
+    assert ComposedClips(TINY, window=WINDOW).batch(np.arange(2)).labels is None

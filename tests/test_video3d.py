@@ -19,7 +19,14 @@ from mcnlab.experiment.run import evaluate_run, run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.graph import build_graph
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel, reconstruction_target
-from mcnlab.models.video3d import ExchangedBlocks, FramesBackbone, PerFrame, TemporalShift, build_video_backbone
+from mcnlab.models.video3d import (
+    ExchangedBlocks,
+    FramesBackbone,
+    PerFrame,
+    TemporalShift,
+    build_video_backbone,
+    segment_means,
+)
 from mcnlab.training.normalization import SpanningBatchNorm, span_processes
 
 KINDS = ("conv3d", "shift")
@@ -181,6 +188,27 @@ def test_features_are_the_mean_over_the_steps_that_real_frames_reach():
     clips = torch.arange(4.0)[None, :, None, None, None].expand(1, 4, 1, 2, 2)
     assert backbone(clips).item() == 1.5
     assert backbone(clips, torch.tensor([2])).item() == 0.5
+
+
+def test_segments_are_the_means_over_equal_parts_of_the_real_steps():
+    features = torch.tensor([[[0.0, 1, 2, 3, 4, 5], [10, 11, 12, 13, 14, 15]]])  # (1, width 2, steps 6)
+    assert segment_means(features, None, 3).tolist() == [[0.5, 10.5, 2.5, 12.5, 4.5, 14.5]]
+    assert segment_means(features, torch.tensor([4]), 2).tolist() == [[0.5, 10.5, 2.5, 12.5]]
+    assert segment_means(features, torch.tensor([3]), 2).tolist() == [[0.5, 10.5, 1.5, 11.5]]  # they share step 1
+    assert segment_means(features, torch.tensor([1]), 3).tolist() == [[0, 10, 0, 10, 0, 10]]
+    pooled = torch.nn.functional.adaptive_avg_pool1d(features, 4).transpose(1, 2).flatten(1)
+    assert torch.allclose(segment_means(features, None, 4), pooled)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_backbone_with_segments_is_as_wide_as_it_says_and_one_segment_is_the_whole(kind):
+    torch.manual_seed(0)
+    backbone = build_video_backbone(kind, (1, 8, 8), 16, "replicate", segments=3).eval()
+    clips, lengths = torch.rand(4, 12, 1, 8, 8), torch.tensor([12, 9, 3, 1])
+    found = backbone(clips, lengths)
+    assert found.shape == (4, backbone.dim) == (4, 48)
+    whole = FramesBackbone(backbone.network, 16)(clips)
+    assert torch.allclose(backbone(clips).unflatten(1, (3, 16)).mean(dim=1), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -130,7 +130,11 @@ def _settle(model: MultimodalModel, source: Batches, batches: Sequence[np.ndarra
     model.train()
     for places in batches:
         clips = source.batch(places).to(device)
-        model(clips, clips.present)
+        outputs = model(clips, clips.present)
+        if model.localizer is not None and "video" in outputs.maps:
+            both = outputs.present["video"] & outputs.present["audio"]
+            if bool(both.any()):
+                model.localizer(outputs.maps["video"][both][:, 0], outputs.features["audio"][both])
     model.train(training)
     for norm, before in zip(norms, momentum, strict=True):
         norm.momentum = before

@@ -79,7 +79,7 @@ def pointing_rows(
     Raises:
         DataError: no labeled thing is ever seen while it sounds.
     """
-    parts = inside.any(axis=(2, 3))  # (clips, segments)
+    parts = np.asarray(inside.any(axis=(2, 3)))  # (clips, segments)
     known = parts.any(axis=1)
     if not known.any():
         raise DataError("the task explanation needs held-out clips with boxes of what sounds")

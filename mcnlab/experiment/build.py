@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 
 import mcnlab
+from mcnlab.data.augment import AugmentedClips, Looks
+from mcnlab.data.changed import ChangedClips, FrameChanges, SoundChanges
 from mcnlab.data.drawn_clips import DrawnClips, PublishedDraws, WindowDraws
 from mcnlab.data.labels import LabeledClips
 from mcnlab.data.loading import PUBLISHED_PAD_DB, SILENCE_DB, ClipSource, ClipWindow, TrainingClips, input_dim
@@ -18,6 +20,7 @@ from mcnlab.data.raw_frames import FrameShape, frame_shape
 from mcnlab.data.scenes import ComposedClips, scene_settings
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError
+from mcnlab.experiment.change_settings import ChangeSettings
 from mcnlab.experiment.distillation import add_parts_of_student, meta_teacher
 from mcnlab.experiment.graphs import GraphSettings, graph_of
 from mcnlab.experiment.labels import training_classes, training_labels
@@ -27,6 +30,7 @@ from mcnlab.experiment.places import add_parts_by_place
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.modalities import group_name
 from mcnlab.models.graph import Graph
+from mcnlab.models.localization.sound_localizer import LocalizerSizes
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
 from mcnlab.models.published import PublishedWeights, check_published_weights, load_published_weights
 from mcnlab.training.loop import LoopSettings
@@ -73,9 +77,20 @@ def build_training_source(settings: ExperimentSettings, store: Store, *, seed: i
         source = MixedClips(sources, weights, modalities=store.modalities)
     lost: dict[str, float] = {modality: share for modality, share in data.missing.items() if share > 0}
     source = ThinnedClips(source, lost, seed=seed) if lost else source
-    if data.label is None:
+    if data.changes is not None:
+        source = _changed(source, data.changes)
+    if data.looks:
+        source = AugmentedClips(source, Looks(data.looks, data.least_area, data.shade))
+    if data.label is None or data.sampling == "composed":
         return source
     return LabeledClips(source, training_labels(settings, store), classes_per_batch=data.classes_per_batch)
+
+
+def _changed(source: TrainingClips, changes: ChangeSettings) -> TrainingClips:
+    """The clips, changed anew in every epoch."""
+    frames = None if changes.frames is None else FrameChanges(**changes.frames.model_dump())
+    sound = None if changes.sound is None else SoundChanges(**changes.sound.model_dump())
+    return ChangedClips(source, frames=frames, sound=sound)
 
 
 def _clips_of_store(settings: ExperimentSettings, store: Store, *, shuffle_seed: int | None) -> TrainingClips:
@@ -114,7 +129,14 @@ def _composed(settings: ExperimentSettings, store: Store, *, shuffle_seed: int |
     scenes = scene_settings(store)
     if scenes is None:
         raise ConfigError(f"data.sampling: composed needs a store of scenes, but {store.path} holds none")
-    return ComposedClips(scenes, window=clip_window(settings), shuffle_seed=shuffle_seed, shuffled=settings.data.dealt)
+    data = settings.data
+    return ComposedClips(
+        scenes,
+        window=clip_window(settings),
+        shuffle_seed=shuffle_seed,
+        shuffled=data.dealt,
+        classes=None if data.label is None else training_classes(settings, store),
+    )
 
 
 def clip_window(settings: ExperimentSettings) -> ClipWindow:
@@ -168,6 +190,9 @@ def sized_model(
         settings.model.video_backbone,
         settings.model.video_padding,
         settings.model.segments,
+        settings.model.place_padding,
+        settings.model.place_window,
+        settings.model.video_segments,
     )
     graph, predict, contrast = model_graph(settings, tuple(input_dims)), settings.terms.predict, settings.terms.contrast
     predicted = {m: predict.codebook_entries or width for m, width in input_dims.items()} if predict else {}
@@ -180,12 +205,21 @@ def sized_model(
         predicted=predicted,
         temperatures={"contrast": contrast.temperature} if contrast and contrast.learn_temperature else {},
         classes=dict.fromkeys(classified(settings, graph), classes),
+        localizer=localizer_sizes(settings),
     )
     add_parts_by_place(settings, model, seed=seed, classes=classes)
     teacher = meta_teacher(settings, sized_model, input_dims, frame, classes)
     if teacher is not None:
         add_parts_of_student(settings, model, teacher, seed=seed)
     return model
+
+
+def localizer_sizes(settings: ExperimentSettings) -> LocalizerSizes | None:
+    """Sizes of what finds sounds in pictures; None for an experiment without it."""
+    localize, model = settings.terms.localize, settings.model
+    if localize is None:
+        return None
+    return LocalizerSizes(model.video_width, model.audio_width, localize.rounds, localize.hidden, model.place_window)
 
 
 def classified(settings: ExperimentSettings, graph: Graph) -> list[tuple[str, str | None]]:

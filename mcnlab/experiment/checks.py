@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mcnlab.data.raw_frames import FRAMES_TRACK, frame_shape
+from mcnlab.data.raw_frames import FRAMES_TRACK, FrameShape, frame_shape
 from mcnlab.data.store import Store
 from mcnlab.distributed import world_size
 from mcnlab.errors import ConfigError, DataError
@@ -11,6 +11,7 @@ from mcnlab.evaluation.clusters import check_labels
 from mcnlab.evaluation.retention import check_factors
 from mcnlab.experiment.actions import check_steps
 from mcnlab.experiment.build import check_weights, choose_device, chosen_tracks
+from mcnlab.experiment.change_settings import ChangeSettings
 from mcnlab.experiment.classify import check_classified
 from mcnlab.experiment.labels import training_classes
 from mcnlab.experiment.mixed import check_mixture, opened_stores
@@ -63,6 +64,7 @@ def check_data(settings: ExperimentSettings, store: Store) -> list[str]:
     _check_training_split(settings, store)
     _check_places(settings, store)
     training_classes(settings, store)
+    _check_changes(settings, store)
     return [*notes, *check_weights(settings, store), *check_held_out(settings, store)]
 
 
@@ -229,14 +231,49 @@ def _check_training_split(settings: ExperimentSettings, store: Store) -> None:
 def _check_places(settings: ExperimentSettings, store: Store) -> None:
     """Terms that ask where need frames; what is measured of them needs boxes."""
     contrast, terms = settings.terms.contrast, settings.terms.names
-    placed = [name for name in ("detect", "explain") if name in terms]
+    placed: list[str] = [name for name in ("detect", "explain", "localize") if name in terms]
     if contrast is not None and contrast.scorer == "maximum":
         placed.append("contrast.scorer: maximum")
-    if placed and frame_shape(chosen_tracks(settings, store)) is None:
+    frame = frame_shape(chosen_tracks(settings, store))
+    if placed and frame is None:
         raise DataError(f"{store.path}: terms.{placed[0]} needs video that is trained from the track {FRAMES_TRACK}")
+    if settings.data.looks and frame is None:
+        raise DataError(f"{store.path}: data.looks needs video that is trained from the track {FRAMES_TRACK}")
+    if settings.terms.localize is not None and settings.terms.localize.rounds is not None and frame is not None:
+        _check_levels(store, frame)
     for task in ("detection", "explanation"):
         if task in settings.evaluation.tasks and not len(store.boxes):
             raise DataError(f"{store.path}: the task {task} needs boxes, and the store knows none")
+
+
+def _check_levels(store: Store, frame: FrameShape) -> None:
+    """The levels of predictive coding must halve: maps of 6, 10, 14 … cells, from frames of about 4 times as much."""
+    cells = [-(-side // 4) for side in frame[1:]]
+    if any(side < 6 or side % 4 != 2 for side in cells):
+        raise DataError(
+            f"{store.path}: frames of {frame[1]} x {frame[2]} pixels give maps of {cells[0]} x {cells[1]} cells, but "
+            "terms.localize.rounds needs 6, 10, 14 …, as of frames of 24, 40, 56 …; or rounds: null"
+        )
+
+
+def _check_changes(settings: ExperimentSettings, store: Store) -> None:
+    """Training clips change where there is something to change, and not beyond it."""
+    changes = settings.data.changes or ChangeSettings()
+    if changes.frames is not None:
+        shape = frame_shape(chosen_tracks(settings, store))
+        if shape is None:
+            raise DataError(f"{store.path}: data.changes.frames: expected frames, but its video is features or absent")
+        if 2 * changes.frames.shift_px >= min(shape[1:]):
+            most = (min(shape[1:]) - 1) // 2
+            shift = f"expected at most {most} for frames of {shape[1]} x {shape[2]}, got {changes.frames.shift_px}"
+            raise DataError(f"{store.path}: data.changes.frames.shift_px: {shift}")
+    if changes.sound is not None:
+        bands = [track.dim for track in store.tracks.values() if track.modality == "audio"]
+        if not bands:
+            raise DataError(f"{store.path}: data.changes.sound: expected audio, but the store has none")
+        if (masked := changes.sound.masked_bands) >= bands[0]:
+            masks = f"expected fewer than the {bands[0]} bands, got {masked}"
+            raise DataError(f"{store.path}: data.changes.sound.masked_bands: {masks}")
 
 
 def _check_stills(settings: ExperimentSettings, store: Store, clips: pd.DataFrame) -> None:

@@ -128,7 +128,9 @@ def load_student(folder: str | Path) -> StudentClassifier:
 def _only(model: MultimodalModel, modality: str) -> MultimodalModel:
     """A model without the parts of other modalities."""
     for group in model.children():
-        for name in list(group.keys()) if isinstance(group, nn.ModuleDict | nn.ParameterDict) else ():
+        if not isinstance(group, nn.ModuleDict | nn.ParameterDict):
+            continue
+        for name in list(group.keys()):
             if name.split("_in_")[0] != modality:
                 del group[name]
     model.classified = tuple(key for key in model.classified if key[0] == modality)

@@ -28,6 +28,7 @@ from mcnlab.experiment.checks import class_columns, evaluation_split, usable_fac
 from mcnlab.experiment.classify import classify_rows
 from mcnlab.experiment.compared import Arrays, across_spaces, compared_arrays
 from mcnlab.experiment.finetune import finetune_rows
+from mcnlab.experiment.heat import localization_rows
 from mcnlab.experiment.settings import ContrastSettings, ExperimentSettings
 from mcnlab.experiment.stills import still_rows
 from mcnlab.experiment.transfer import transfer_rows
@@ -147,7 +148,8 @@ def measure(
         rows += classify_rows(settings, model, held_out.untrained, inputs or store, source, seed=seed)
     if "unseen" in tasks:
         rows += unseen_rows(settings, model, held_out.untrained, store, held_out.split, folder, seed=seed)
-    for task, rows_by_place in (("detection", detection_rows), ("explanation", explanation_rows)):
+    by_place = {"detection": detection_rows, "explanation": explanation_rows, "localization": localization_rows}
+    for task, rows_by_place in by_place.items():
         if task in tasks:
             rows += rows_by_place(settings, model, held_out.untrained, store, source, folder, seed=seed)
     if folder is not None:

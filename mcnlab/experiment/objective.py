@@ -21,6 +21,7 @@ from mcnlab.training.bank_term import BankRules, BankTerm
 from mcnlab.training.classify import LabelTerm
 from mcnlab.training.contrast_term import ContrastTerm, PairLoss, SimilarityLoss
 from mcnlab.training.distill_term import Key
+from mcnlab.training.localize_term import LocalizeTerm
 from mcnlab.training.metric_terms import GuideTerm, MetricTerm
 from mcnlab.training.predict_term import InputStatistics, PredictTerm, input_statistics, unknown_statistics
 from mcnlab.training.terms import ClusterSizes, ClusterTerm, ReconstructTerm, Term
@@ -168,6 +169,8 @@ def build_terms(
         )
     if settings.terms.distill is not None:
         terms["distill"] = build_distill_term(settings, facts.taught)
+    if (localize := settings.terms.localize) is not None:
+        terms["localize"] = LocalizeTerm(weight=localize.weight, error_weight=localize.error_weight)
     terms |= terms_by_place(settings, graph, dims, seed=seed)
     return terms
 

@@ -21,6 +21,7 @@ from mcnlab.data.scenes.settings import SceneSettings
 from mcnlab.data.shards import file_checksum
 from mcnlab.data.world import WorldSettings
 from mcnlab.errors import ConfigError, DataError
+from mcnlab.experiment.change_settings import ChangeSettings
 from mcnlab.experiment.graphs import GraphChoice, GraphSettings, graph_pairs
 from mcnlab.experiment.pairs import PAIRS, Modality, Pair, modalities_of_stages, named_stages, names_in, with_pairs
 from mcnlab.experiment.recipes import PLACES, filled_recipes, with_recipes
@@ -36,6 +37,8 @@ from mcnlab.modalities import MODALITIES, in_order, pair_modalities, pair_place,
 from mcnlab.models.graph import HeadKind
 from mcnlab.models.video3d import TimePadding, VideoKind
 
+LOOKS = 2
+"""Looks at every picture that predict each other."""
 StoreName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
@@ -73,6 +76,8 @@ class DataSettings(Settings):
     missing: dict[Modality, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """By modality: share of the training clips that lose it. Who loses it is seeded by the run, and who does at one
     share also does at a larger one."""
+    changes: ChangeSettings | None = None
+    """How training clips change from epoch to epoch; not at all when not given."""
     sampling: Literal["captions", "published", "windows", "composed"] = "captions"
     """Clips to train on: those of the store; or, drawn anew every epoch, captions widened as published, or windows; or
     scenes composed anew every epoch, as many as the store of scenes has to train on."""
@@ -88,6 +93,14 @@ class DataSettings(Settings):
     """What terms that learn classes take as a clip's class: `label`, or a categorical factor such as `va.floor`."""
     classes_per_batch: int | None = Field(default=None, ge=2)
     """Classes in each batch, the same number of clips of each; as the clips come when not given. Needs `label`."""
+
+    looks: int = Field(default=0, ge=0, le=8)
+    """So many random crops, mirror images and shades of each clip's first frame stand for its frames in training; 0
+    leaves the frames as they are."""
+    least_area: float = Field(default=0.4, gt=0, le=1)
+    """Looks: share of the picture that a crop shows at least."""
+    shade: float = Field(default=0.4, ge=0, lt=1)
+    """Looks: how far brightness, contrast and saturation vary."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -109,14 +122,24 @@ class DataSettings(Settings):
             "min_time_s": "published",
             "window_s": "windows",
             "candidates": "captions",
-            "label": "captions",
         }
         for name, owner in owners.items():
             if self.sampling != owner and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to sampling: {owner}, but sampling is {self.sampling}")
+        self._check_labels_of_clips()
+        for name in ("least_area", "shade"):
+            if self.looks == 0 and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} belongs to looks, which are 0")
         if self.classes_per_batch is not None and self.label is None:
             raise ValueError("classes_per_batch needs label, which says what the classes are")
         return self
+
+    def _check_labels_of_clips(self) -> None:
+        """Classes belong to clips that keep them, or to scenes that say them."""
+        if self.label is not None and self.sampling not in ("captions", "composed"):
+            raise ValueError(f"label belongs to sampling: captions or composed, but sampling is {self.sampling}")
+        if self.sampling == "composed" and (self.label not in (None, "label") or self.classes_per_batch is not None):
+            raise ValueError("composed scenes are told apart by label: label, and come in no balanced batches")
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -160,11 +183,26 @@ class ModelSettings(Settings):
     """What that backbone sees before the first frame and after the last: `replicate` or `zeros`."""
     segments: PositiveInt | None = None
     """Parts of a clip that are heard one by one, for the terms that ask when; it is heard as a whole when not given."""
+    place_padding: TimePadding = "zeros"
+    """What a video backbone of kind `conv2d` sees beyond the edge of a frame: `zeros`, which make edges unlike other
+    places, or the edge again, `replicate`."""
+    place_window: PositiveInt = 1
+    """Side, in cells, of the square around each place of a video map that is averaged before it is compared: a place
+    then stands for a thing, not for the most telling corner of it. Odd."""
+    video_segments: PositiveInt = 1
+    """Equal parts of a clip's time whose features that backbone puts side by side; 1 keeps no order beyond what its
+    convolutions see."""
     weights: Path | None = None
     """Weights to start from: a released MCN or AVLnet state dict, or the `model.safetensors` of a checkpoint of ours;
     relative to the settings file. Random weights when not given."""
     weights_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """Checksum of that file; found when not given, so that a run notices another file under the same name."""
+
+    @model_validator(mode="after")
+    def _window_has_a_middle(self) -> Self:
+        if self.place_window % 2 == 0:
+            raise ValueError(f"place_window must be odd, got {self.place_window}")
+        return self
 
     @model_validator(mode="after")
     def _checksum_of_something(self) -> Self:
@@ -269,6 +307,7 @@ Task = Literal[
     "classify",
     "detection",
     "explanation",
+    "localization",
 ]
 """What can be measured."""
 
@@ -290,7 +329,7 @@ class EvaluationSettings(Settings):
     `unseen` finds clips of classes that were not trained on, and asks whether classes lie as language says, `classify`
     asks the model's own classifiers for the classes of clips, `detection` finds things by sound and by the detector of
     the term `detect`, `explanation` asks where and when the attention of the term `explain` points, and what clips are
-    worth without its parts."""
+    worth without its parts, `localization` where the heat maps of the term `localize` point."""
     clusters: PositiveInt | None = None
     """Clusters of the evaluation's k-means; the number of classes when not given."""
     also: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")], Path] = Field(default_factory=dict)
@@ -396,6 +435,7 @@ class ExperimentSettings(Settings):
     def _check_terms(self) -> None:
         """Terms ask something of data, mode and pairs."""
         self._check_labels()
+        self._check_localize()
         contrast = self.terms.contrast
         self._check_places()
         if contrast is None:
@@ -416,7 +456,7 @@ class ExperimentSettings(Settings):
     def _check_places(self) -> None:
         """Terms that ask where and when need a model that tells it."""
         contrast, model = self.terms.contrast, self.model
-        placed = [name for name in ("detect", "explain") if name in self.terms.names]
+        placed: list[str] = [name for name in ("detect", "explain") if name in self.terms.names]
         if contrast is not None and contrast.scorer == "maximum":
             placed.append("contrast.scorer: maximum")
         if placed and model.video_backbone != "conv2d":
@@ -429,7 +469,7 @@ class ExperimentSettings(Settings):
         for term in ("detect", "explain"):
             if term in self.terms.names and not {"video", "audio"} <= set(self.trained_modalities):
                 raise ValueError(f"terms.{term} needs stages with video and audio")
-        for task, term in (("detection", "detect"), ("explanation", "explain")):
+        for task, term in (("detection", "detect"), ("explanation", "explain"), ("localization", "localize")):
             if task in self.evaluation.tasks and term not in self.terms.names:
                 raise ValueError(f"evaluation.tasks: {task} measures what terms.{term} trains, which is not there")
         if contrast is not None and contrast.scorer == "maximum" and self.mode == "faithful":
@@ -477,6 +517,19 @@ class ExperimentSettings(Settings):
         """Folders of finished runs that this one learns from, by term and setting."""
         places = {f"{term}.{name}": getattr(getattr(self.terms, term, None), name, None) for term, name in PLACES}
         return {name: value for name, value in places.items() if isinstance(value, Path)}
+
+    def _check_localize(self) -> None:
+        """Sounds are looked for in two looks at a picture, by a tower that keeps places."""
+        if self.terms.localize is None:
+            return
+        if self.model.video_backbone != "conv2d":
+            raise ValueError("terms.localize: needs model.video_backbone: conv2d, which keeps places")
+        if self.data.looks != LOOKS:
+            raise ValueError(f"terms.localize: needs data.looks: {LOOKS}, but looks is {self.data.looks}")
+        for number, stage in enumerate(self.stages):
+            wanted = "localize" in (stage.terms or self.terms.names)
+            if wanted and not {"video", "audio"} <= set(stage.modalities):
+                raise ValueError(f"stages.{number}: the term localize needs video and audio")
 
     def stage_pairs(self, stage: StageSettings) -> tuple[str, ...]:
         """The pairs that a stage compares."""

@@ -17,7 +17,17 @@ from mcnlab.config import Settings
 from mcnlab.experiment.pairs import Modality, Pair
 
 TermName = Literal[
-    "contrast", "cluster", "reconstruct", "predict", "classify", "metric", "guide", "distill", "detect", "explain"
+    "contrast",
+    "cluster",
+    "reconstruct",
+    "predict",
+    "classify",
+    "metric",
+    "guide",
+    "distill",
+    "localize",
+    "detect",
+    "explain",
 ]
 TERM_NAMES: tuple[str, ...] = get_args(TermName)
 """All terms."""
@@ -252,6 +262,19 @@ class DistillSettings(Settings):
     """Divides scores, with method `logits`."""
 
 
+class LocalizeSettings(Settings):
+    """Where sounds come from in pictures, learned without negatives; needs a video tower that keeps places."""
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term."""
+    rounds: NonNegativeInt | None = 4
+    """Rounds of predictive coding between the picture's features and the sound; null leaves it out."""
+    hidden: PositiveInt = 128
+    """Width of the projections that predict each other; published 2048."""
+    error_weight: NonNegativeFloat = 0.0
+    """Of the squared prediction error of predictive coding, which the published objective lacks."""
+
+
 class TermSettings(Settings):
     """The summands of the objective; a term that is not named does not exist."""
 
@@ -271,6 +294,8 @@ class TermSettings(Settings):
     """Classes are to lie as language says."""
     distill: DistillSettings | None = None
     """A teacher's features, scores or embeddings are learned."""
+    localize: LocalizeSettings | None = None
+    """Sounds are looked for in pictures, without negatives."""
     detect: DetectSettings | None = None
     """A detector learns boxes and classes that nobody named."""
     explain: ExplainSettings | None = None

@@ -198,7 +198,8 @@ def _detected(joined: dict[str, np.ndarray]) -> Detected:
 
 def _told(model: MultimodalModel, source: ClipSource, places: np.ndarray, truth: Tensor) -> Explanation:
     """What attention says of some clips."""
-    right, space, time, done = [], [], [], 0
+    right, space, time = list[Tensor](), list[Tensor](), list[Tensor]()
+    done = 0
     for batch, outputs in _outputs(model, source, places):
         rows = torch.arange(len(batch), device=batch.clips.device)
         one = explained(model, outputs, rows)
@@ -226,7 +227,7 @@ class _Kept:
     @torch.no_grad()
     def __call__(self, kept: np.ndarray) -> np.ndarray:
         """(clips,), bool, from (clips, segments), bool."""
-        right, done = [], 0
+        right, done = list[Tensor](), 0
         training = self.model.training
         self.model.eval()
         for outputs in self.outputs:

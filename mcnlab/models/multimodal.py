@@ -14,6 +14,8 @@ from mcnlab.batch import Batch, Outputs, pair_modalities
 from mcnlab.models.davenet import DaveNet, mean_over_time, real_steps
 from mcnlab.models.distillation import MAP_AXES, FrozenClassifier, pooled
 from mcnlab.models.graph import Graph
+from mcnlab.models.localization.attention import averaged
+from mcnlab.models.localization.sound_localizer import LocalizerSizes, SoundLocalizer
 from mcnlab.models.reconstruction import Decoder
 from mcnlab.models.towers import CoarseMap, GatedUnit, MlpHead, SentenceMaxPool
 from mcnlab.models.video3d import FramesBackbone, TimePadding, VideoKind, build_video_backbone
@@ -49,6 +51,12 @@ class ModelSizes:
     """What it sees before the first frame and after the last."""
     segments: int | None = None
     """Parts of a clip that are heard one by one; None hears it as a whole."""
+    place_padding: TimePadding = "zeros"
+    """What a backbone that keeps places sees beyond the edge of a frame."""
+    place_window: int = 1
+    """Side, in cells, of the square that a place of a map averages before its head; odd."""
+    video_segments: int = 1
+    """Parts of a clip's time whose features it puts side by side."""
 
 
 class MultimodalModel(nn.Module):
@@ -65,6 +73,7 @@ class MultimodalModel(nn.Module):
         predicted: by modality, how many numbers a predictor says of it, from the embedding of every modality that the
             graph pairs it with; empty without predictors.
         temperatures: by term, the first value of a temperature that is learned.
+        localizer: sizes of what finds sounds in pictures; None without it.
         classes: by modality and space, or None for the backbone's features: how many classes a linear layer tells.
 
     Source: MCN (Chen et al., ICCV 2021), arXiv 2104.12671, figure 2 and its released code.
@@ -81,6 +90,7 @@ class MultimodalModel(nn.Module):
         predicted: Mapping[str, int] | None = None,
         temperatures: Mapping[str, float] | None = None,
         classes: Mapping[tuple[str, str | None], int] | None = None,
+        localizer: LocalizerSizes | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph
@@ -91,7 +101,7 @@ class MultimodalModel(nn.Module):
         self.decoders = nn.ModuleDict()
         self.space_dims = {name: space.dim or sizes.dim for name, space in graph.spaces.items()}
         self.feature_dims = {m: _feature_dim(m, width, sizes) for m, width in sizes.input_dims.items()}
-        self.segments = sizes.segments
+        self.segments, self.place_window = sizes.segments, sizes.place_window
         for modality, width in sizes.input_dims.items():
             with seeded(seed, "backbone", modality):
                 self.backbones[modality] = _backbone(modality, width, sizes)
@@ -113,6 +123,7 @@ class MultimodalModel(nn.Module):
                 name, dim = predictor_name(source, space, target), self.space_dims[space]
                 with seeded(seed, "predictor", name):
                     self.predictors[name] = Decoder(dim, sizes.decoder_hidden, predicted[target], last_relu=False)
+        self.localizer = None if localizer is None else SoundLocalizer(localizer, seed=seed)
         self.log_scales = nn.ParameterDict(
             {term: nn.Parameter(torch.tensor(-math.log(value))) for term, value in (temperatures or {}).items()}
         )
@@ -316,7 +327,8 @@ class MultimodalModel(nn.Module):
         Returns:
             (clips, steps, places, width of the space); of unit length, but in faithful mode.
         """
-        rows = maps.relu().flatten(3).transpose(2, 3)  # (clips, steps, places, dim)
+        seen = averaged(maps.relu().flatten(0, 1), self.place_window)  # (clips · steps, dim, height, width)
+        rows = seen.flatten(2).transpose(1, 2).unflatten(0, maps.shape[:2])  # (clips, steps, places, dim)
         found = self.heads[head_name(modality, space)](rows.flatten(0, 2))
         found = found if self.faithful else l2_normalize(found)
         return found.unflatten(0, rows.shape[:3])
@@ -376,7 +388,14 @@ def _backbone(modality: str, width: int, sizes: ModelSizes) -> nn.Module:
     if modality == "text":
         return SentenceMaxPool(width, sizes.dim)
     if modality == "video" and sizes.frame_shape is not None:
-        return build_video_backbone(sizes.video_backbone, sizes.frame_shape, sizes.video_width, sizes.video_padding)
+        return build_video_backbone(
+            sizes.video_backbone,
+            sizes.frame_shape,
+            sizes.video_width,
+            sizes.video_padding,
+            place_padding=sizes.place_padding,
+            segments=sizes.video_segments,
+        )
     if modality == "audio":
         widths = tuple(sizes.audio_width >> halvings for halvings in range(DAVENET_HALVINGS, -1, -1))
         return DaveNet(width, widths, sizes.audio_blocks)
@@ -397,7 +416,7 @@ def _head(kind: str, modality: str, in_dim: int, dim: int) -> nn.Module:
 def _feature_dim(modality: str, width: int, sizes: ModelSizes) -> int:
     """Width of a modality's backbone features."""
     if modality == "video" and sizes.frame_shape is not None:
-        return sizes.video_width
+        return sizes.video_width * sizes.video_segments
     return {"audio": sizes.audio_width, "text": sizes.dim}.get(modality, width)
 
 

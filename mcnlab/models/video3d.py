@@ -23,19 +23,22 @@ SHIFTED_SHARE = 0.125
 
 
 class FramesBackbone(nn.Module):
-    """From the frames of clips to one vector per clip: a network over time, and the mean of what it sees.
+    """From the frames of clips to one vector per clip: a network over time, and the means of what it sees.
 
     Args:
-        network: (rows, channels, frames, height, width) to (rows, dim, steps, height', width').
-        dim: width of the features.
+        network: (rows, channels, frames, height, width) to (rows, width, steps, height', width').
+        width: channels of what the network gives.
+        segments: equal parts of a clip's time; the means over each stand side by side, so that what comes early can be
+            told from what comes late. 1 takes the mean over the whole clip.
         keeps_places: the map has a step for every frame and many places, and is of use by itself; a ReLU then comes
             between it and the mean.
     """
 
-    def __init__(self, network: nn.Module, dim: int, *, keeps_places: bool = False) -> None:
+    def __init__(self, network: nn.Module, width: int, segments: int = 1, *, keeps_places: bool = False) -> None:
         super().__init__()
         self.network = network
-        self.dim = dim
+        self.segments = segments
+        self.dim = width * segments
         self.keeps_places = keeps_places
 
     def forward(
@@ -48,55 +51,93 @@ class FramesBackbone(nn.Module):
             lengths: (rows,), real frames; None takes all.
 
         Returns:
-            (rows, dim): the mean over space and over the steps that real frames reach.
+            (rows, dim): the mean over space and over the steps that real frames reach, for one segment after the other.
         """
         return self.pooled(self.maps(clips), clips.shape[1], lengths)
 
     def maps(
         self, clips: Float[Tensor, "rows frames channels height width"]
-    ) -> Float[Tensor, "rows dim steps _height _width"]:
+    ) -> Float[Tensor, "rows _width steps _height _columns"]:
         """What the network sees at every place and time, of any sign."""
         return self.network(clips.transpose(1, 2))
 
     def pooled(
-        self, maps: Float[Tensor, "rows dim steps height width"], frames: int, lengths: Int[Tensor, " rows"] | None
+        self,
+        maps: Float[Tensor, "rows _channels steps height width"],
+        frames: int,
+        lengths: Int[Tensor, " rows"] | None,
     ) -> Float[Tensor, "rows dim"]:
-        """The mean of maps over space and over the steps that real frames reach.
+        """The mean of maps over space and over the steps that real frames reach, for one segment after the other.
 
         Args:
             maps: as `maps` gives them.
             frames: of the clips, with padding.
             lengths: (rows,), real frames; None takes all.
         """
-        steps = (maps.relu() if self.keeps_places else maps).mean(dim=(3, 4))  # (rows, dim, steps)
-        if lengths is None:
-            return mean_over_time(steps)
-        return mean_over_time(steps, real_steps(lengths, padded_frames=frames, steps=steps.shape[2]))
+        steps = (maps.relu() if self.keeps_places else maps).mean(dim=(3, 4))  # (rows, width, steps)
+        real = None
+        if lengths is not None:
+            real = real_steps(lengths, padded_frames=frames, steps=steps.shape[2])
+        return mean_over_time(steps, real) if self.segments == 1 else segment_means(steps, real, self.segments)
 
     def deflated(self) -> "StillBackbone":
         """The same backbone for pictures, see `mcnlab.models.deflation`."""
         network = deflate(self.network)
-        return StillBackbone(nn.Sequential(network, nn.ReLU()) if self.keeps_places else network)
+        return StillBackbone(nn.Sequential(network, nn.ReLU()) if self.keeps_places else network, self.segments)
+
+
+def segment_means(
+    features: Float[Tensor, "rows width steps"], lengths: Int[Tensor, " rows"] | None, segments: int
+) -> Float[Tensor, "rows _"]:
+    """Means over equal parts of each row's real time, side by side.
+
+    Args:
+        features: (rows, width, steps).
+        lengths: (rows,), int64, real steps, at least 1; None takes all steps.
+        segments: parts; the j-th of N has the steps from ⌊j · n / N⌋ to below ⌈(j + 1) · n / N⌉ of n real ones, so
+            that neighbors share a step where N does not divide n.
+
+    Returns:
+        (rows, segments · width): all of the first part, then all of the second.
+
+    Source: the borders of adaptive average pooling, as torch's.
+    """
+    rows, _, steps = features.shape
+    real = torch.full((rows,), steps, device=features.device) if lengths is None else lengths
+    part = torch.arange(segments, device=features.device) * real[:, None]  # (rows, segments)
+    first, last = part // segments, (part + real[:, None] + segments - 1) // segments
+    step = torch.arange(steps, device=features.device)
+    inside = (step >= first[..., None]) & (step < last[..., None])  # (rows, segments, steps)
+    weights = inside.to(features.dtype) / (last - first)[..., None]
+    return (weights @ features.transpose(1, 2)).flatten(1)
 
 
 class StillBackbone(nn.Module):
     """From pictures to one vector each: what becomes of a `FramesBackbone` without time.
 
     Args:
-        network: (rows, channels, height, width) to (rows, dim, height', width').
+        network: (rows, channels, height, width) to (rows, width, height', width').
+        segments: of the video backbone; a picture looks the same in all of them.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, segments: int = 1) -> None:
         super().__init__()
         self.network = network
+        self.segments = segments
 
     def forward(self, stills: Float[Tensor, "rows channels height width"]) -> Float[Tensor, "rows dim"]:
-        """(rows, dim): the mean over space."""
-        return self.network(stills).mean(dim=(2, 3))
+        """(rows, dim): the mean over space, once for every segment."""
+        return self.network(stills).mean(dim=(2, 3)).repeat(1, self.segments)
 
 
 def build_video_backbone(
-    kind: VideoKind, frame: tuple[int, int, int], width: int, padding: TimePadding
+    kind: VideoKind,
+    frame: tuple[int, int, int],
+    width: int,
+    padding: TimePadding,
+    *,
+    place_padding: TimePadding = "zeros",
+    segments: int = 1,
 ) -> FramesBackbone:
     """A backbone with random weights.
 
@@ -104,8 +145,10 @@ def build_video_backbone(
         kind: `conv3d`; or `shift`: pictures one by one, which exchange channels in time; or `conv2d`: pictures one by
             one, whose places are kept.
         frame: channels, height, width of a frame; 1 channel for gray, 3 for color.
-        width: of the features, a multiple of 8.
+        width: of the features of a segment, a multiple of 8.
         padding: in time.
+        place_padding: in space, where places are kept: zeros, or the edge of the picture again.
+        segments: parts of a clip's time, see `FramesBackbone`.
 
     Returns:
         The backbone.
@@ -116,9 +159,11 @@ def build_video_backbone(
     if width < 8 or width % 8:
         raise ConfigError(f"the width of a video backbone must be a multiple of 8, got {width}")
     if kind == "conv2d":
-        return FramesBackbone(PerFrame(picture_network(frame, width)), width, keeps_places=True)
+        return FramesBackbone(
+            PerFrame(picture_network(frame, width, place_padding)), width, segments, keeps_places=True
+        )
     build = conv3d_network if kind == "conv3d" else shift_network
-    return FramesBackbone(build(frame, width, padding), width)
+    return FramesBackbone(build(frame, width, padding), width, segments)
 
 
 def conv3d_network(frame: tuple[int, int, int], width: int, padding: TimePadding) -> nn.Sequential:
@@ -148,12 +193,13 @@ def conv3d_network(frame: tuple[int, int, int], width: int, padding: TimePadding
     )
 
 
-def picture_network(frame: tuple[int, int, int], width: int) -> nn.Sequential:
+def picture_network(frame: tuple[int, int, int], width: int, padding: TimePadding = "zeros") -> nn.Sequential:
     """Three convolutions on a picture, after a normalization of the picture itself, that keep its places.
 
     Args:
         frame: channels, height, width of a picture.
         width: channels of the result.
+        padding: beyond the edge: zeros, which make the edges unlike all other places, or the edge again.
 
     Returns:
         (rows, channels, height, width) to (rows, width, ⌈height / 4⌉, ⌈width / 4⌉), of mean 0 and variance 1 over
@@ -161,9 +207,9 @@ def picture_network(frame: tuple[int, int, int], width: int) -> nn.Sequential:
     """
     return nn.Sequential(
         nn.BatchNorm2d(frame[0]),
-        conv2d_block(frame[0], width // 2, (5, 5), 2, 2),
-        conv2d_block(width // 2, width, (3, 3), 2, 1),
-        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        conv2d_block(frame[0], width // 2, (5, 5), 2, 2, padding),
+        conv2d_block(width // 2, width, (3, 3), 2, 1, padding),
+        nn.Conv2d(width, width, 3, padding=1, padding_mode=padding, bias=False),
         nn.BatchNorm2d(width),
     )
 
@@ -221,9 +267,11 @@ def shift_network(frame: tuple[int, int, int], width: int, padding: TimePadding)
     )
 
 
-def conv2d_block(inputs: int, outputs: int, kernel: tuple[int, int], stride: int, padding: int) -> nn.Sequential:
+def conv2d_block(
+    inputs: int, outputs: int, kernel: tuple[int, int], stride: int, padding: int, mode: TimePadding = "zeros"
+) -> nn.Sequential:
     """Convolution, batch norm, ReLU."""
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, padding_mode=mode, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mcnlab.reporting.comparison import differences_from
 from mcnlab.reporting.graph_answer import graphs_in_words
+from mcnlab.reporting.heat_figures import localization_answer
 from mcnlab.reporting.information import views_in_words
 from mcnlab.reporting.missing import missing_lead, missing_lines, shares_of
 from mcnlab.reporting.objectives import objectives_in_words
@@ -47,6 +48,7 @@ def answer(summary: StudySummary) -> list[Part]:
     if not summary.finished():
         return [Part("", "No run has finished yet, so there is no answer.")]
     parts = [
+        _places(localization_answer(summary)),
         _places(detection_in_words(summary)),
         _places(explanation_in_words(summary)),
         _views(summary),

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mcnlab.metrics.statistics import Interval
+from mcnlab.metrics.statistics import Interval, mean_interval
 from mcnlab.modalities import pair_modalities, pair_name
 from mcnlab.models.graph import Graph
 from mcnlab.reporting.graph_figure import graph_of_experiment
@@ -50,8 +50,7 @@ class ComparedGraphs:
 
     def found(self, pair: str, metric: str) -> dict[str, Interval]:
         """A retrieval metric of a pair's direction, by experiment."""
-        intervals = self.summary.intervals(Column("", "retrieval", (_direction(pair),), metric))
-        return {name: intervals[name] for name in self.graphs if name in intervals}
+        return self._known({name: Column("", "retrieval", (_direction(pair),), metric) for name in self.graphs})
 
     def level(self, pair: str, metric: str) -> float | None:
         """What all experiments share of a pair's direction, such as chance."""
@@ -59,12 +58,33 @@ class ComparedGraphs:
 
     def kept(self, pair: str) -> dict[str, Interval]:
         """What the first modality of a pair keeps of the factors that the two share, in the space where they meet."""
-        found: dict[str, Interval] = {}
-        for name, graph in self.graphs.items():
-            subject = f"{graph.subject(pair_modalities(pair)[0], graph.space_of_pair[pair])}:{pair}"
-            intervals = self.summary.intervals(Column("", "retention", (subject,), "score"))
-            found |= {name: intervals[name]} if name in intervals else {}
-        return found
+        return self._known(self.kept_in(pair))
+
+    def kept_in(self, pair: str) -> dict[str, Column]:
+        """By experiment, where `kept` stands."""
+        modality = pair_modalities(pair)[0]
+        homes = {name: graph.subject(modality, graph.space_of_pair[pair]) for name, graph in self.graphs.items()}
+        return {name: Column("", "retention", (f"{home}:{pair}",), "score") for name, home in homes.items()}
+
+    def more(self, name: str, base: str, columns: Mapping[str, Column]) -> Interval | None:
+        """How much more one experiment has than another in equal seeds, which means equal first weights and batches.
+
+        Args:
+            name: the one.
+            base: the other.
+            columns: by experiment, what is compared.
+
+        Returns:
+            Mean difference with its 95 % interval; None with fewer than two common seeds.
+        """
+        ours, theirs = (self.summary.run_values(columns[one]).get(one, {}) for one in (name, base))
+        seeds = sorted(ours.keys() & theirs.keys())
+        return mean_interval([ours[seed] - theirs[seed] for seed in seeds]) if len(seeds) > 1 else None
+
+    def _known(self, columns: Mapping[str, Column]) -> dict[str, Interval]:
+        """The intervals of those experiments that have their column."""
+        found = {name: self.summary.intervals(column).get(name) for name, column in columns.items()}
+        return {name: one for name, one in found.items() if one is not None}
 
 
 def graphs_in_words(summary: StudySummary) -> tuple[str, tuple[str, ...]]:
@@ -113,31 +133,39 @@ def _finer(compared: ComparedGraphs) -> list[str]:
     """Whether spaces of their own keep more of what the first pair shares than one space for all does."""
     pair = compared.pairs[0]
     asked, group = short_direction(_direction(pair)), f"{pair} retention of {pair_modalities(pair)[0]}"
-    said = {f"{asked} recall at 1": compared.found(pair, "recall_at_1"), group: compared.kept(pair)}
-    sentences = [_against_shared(compared, name, said) for name in compared.graphs]
+    recall = {name: Column("", "retrieval", (_direction(pair),), "recall_at_1") for name in compared.graphs}
+    columns = {f"{asked} recall at 1": recall, group: compared.kept_in(pair)}
+    sentences = [_against_shared(compared, name, columns) for name in compared.graphs]
     return [sentence for sentence in sentences if sentence]
 
 
-def _against_shared(compared: ComparedGraphs, name: str, said: Mapping[str, Mapping[str, Interval]]) -> str:
+def _against_shared(compared: ComparedGraphs, name: str, columns: Mapping[str, Mapping[str, Column]]) -> str:
     """One experiment beside the one with a single space."""
     base = compared.shared_like(name)
     if base is None or base == name:
         return ""
-    parts = [
-        f"{what} {_verdict(values[name], values[base])} ({_text(values[name])} against {_text(values[base])})"
-        for what, values in said.items()
-        if name in values and base in values
-    ]
+    parts = []
+    for what, where in columns.items():
+        own, other = (compared.summary.intervals(where[one]).get(one) for one in (name, base))
+        if own is not None and other is not None:
+            verdict = _verdict(own, other, compared.more(name, base, where))
+            parts.append(f"{what} {verdict} ({_text(own)} against {_text(other)})")
     return f"{name} beside {base}: {' and '.join(parts)}." if parts else ""
 
 
-def _verdict(one: Interval, other: Interval) -> str:
-    """Whether two intervals lie apart."""
-    if None in (one.low, one.high, other.low, other.high):
+def _verdict(one: Interval, other: Interval, more: Interval | None) -> str:
+    """Whether two intervals lie apart, or else the difference in equal seeds from 0."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
         return "higher" if one.value > other.value else "not higher"
-    if one.low > other.high:  # type: ignore[operator]
+    if one.low > other.high:
         return "is higher, intervals apart"
-    return "is lower, intervals apart" if one.high < other.low else "is not clearly different"  # type: ignore[operator]
+    if one.high < other.low:
+        return "is lower, intervals apart"
+    if more is None or more.low is None or more.high is None or more.low <= 0 <= more.high:
+        return "is not clearly different"
+    way = "higher" if more.value > 0 else "lower"
+    size = _text(Interval(abs(more.value), more.low, more.high, more.n))
+    return f"is {way} in equal seeds by {size}, though the intervals overlap"
 
 
 def _untrained_in_words(compared: ComparedGraphs) -> list[str]:

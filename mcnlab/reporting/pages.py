@@ -15,6 +15,7 @@ from mcnlab.reporting.evaluated import OWN, EvaluatedStore, evaluated_stores, me
 from mcnlab.reporting.export import export_html, run_facts
 from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
 from mcnlab.reporting.graph_figure import GraphFigure, study_graphs
+from mcnlab.reporting.heat_figures import localization_figure, localization_pictures
 from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
 from mcnlab.reporting.information import bound_figure, bound_table
 from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
@@ -219,6 +220,7 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
         return [_training(summary)]
     return [
         _views(summary),
+        _figure_section("localization", "Localization", localization_figure(summary), localization_pictures(summary)),
         _figure_section("detection", "Detection", detection_figure(summary), detection_pictures(summary)),
         _figure_section(
             "explanation",

@@ -40,13 +40,13 @@ def detection_pictures(summary: StudySummary) -> Figure | None:
     plot = make_subplots(rows=lines, cols=COLUMNS, horizontal_spacing=0.01, vertical_spacing=0.06)
     for place, row in enumerate(rows):
         cell = (place // COLUMNS + 1, place % COLUMNS + 1)
-        _picture(plot, row["picture"], _square(row["heat"]), cell)
-        _boxes(plot, row["things"], [SOUNDING if one else SILENT for one in row["sounding"]], cell)
+        heat_picture(plot, row["picture"], _square(row["heat"]), cell)
+        outlined_boxes(plot, row["things"], [SOUNDING if one else SILENT for one in row["sounding"]], cell)
         scores = np.asarray(row["scores"], dtype=float)
-        chosen = np.flatnonzero(scores >= SURE * scores.max()) if len(scores) else []
-        corners = np.stack(row["found"])[chosen] if len(chosen) else []
-        kinds = np.asarray(row["kinds"])[chosen] if len(chosen) else []
-        _boxes(plot, corners, [FOUND] * len(chosen), cell, dash="dot", words=[f"{kind}" for kind in kinds])
+        chosen = np.flatnonzero(scores >= SURE * scores.max(initial=0.0))
+        corners = [row["found"][number] for number in chosen]
+        kinds = [row["kinds"][number] for number in chosen]
+        outlined_boxes(plot, corners, [FOUND] * len(chosen), cell, dash="dot", words=[f"{kind}" for kind in kinds])
     caption = (
         f"Held-out clips of {name}. Red: the heat map, cosine of every place with the sound. Blue boxes: things that "
         "sound; white: silent ones, the truth. Yellow, dotted: what the detector finds in the picture alone, with the "
@@ -92,9 +92,9 @@ def explanation_pictures(summary: StudySummary) -> Figure | None:
             cell = (2 * line + 1, part + 1)
             space = _square(row["space"][part]) * float(row["time"][part])
             top = max(float(np.max(_square(s)) * t) for s, t in zip(row["space"], row["time"], strict=True))
-            _picture(plot, row["pictures"][part], space, cell, top=top)
+            heat_picture(plot, row["pictures"][part], space, cell, top=top)
             here = row["sounding"][part]
-            _boxes(plot, row["things"][part], [SOUNDING if one else SILENT for one in here], cell)
+            outlined_boxes(plot, row["things"][part], [SOUNDING if one else SILENT for one in here], cell)
             own = [label for label, sounds in zip(row["labels"][part], here, strict=True) if sounds]
             _strip(plot, float(row["time"][part]), row["class"] in own, (2 * line + 2, part + 1))
     caption = (
@@ -133,7 +133,9 @@ def _named(labels: Sequence[str], chosen: Sequence[bool]) -> str:
     return ", ".join(label for label, one in zip(labels, chosen, strict=True) if one) or "nothing"
 
 
-def _picture(plot: go.Figure, png: bytes, heat: np.ndarray, cell: tuple[int, int], *, top: float | None = None) -> None:
+def heat_picture(
+    plot: go.Figure, png: bytes, heat: np.ndarray, cell: tuple[int, int], *, top: float | None = None
+) -> None:
     """A picture with a heat map over it; both fill 0 to 1, y down."""
     height, width = heat.shape
     plot.add_trace(
@@ -161,9 +163,9 @@ def _picture(plot: go.Figure, png: bytes, heat: np.ndarray, cell: tuple[int, int
     plot.update_yaxes(visible=False, range=[1, 0], scaleanchor=anchor, constrain="domain", row=cell[0], col=cell[1])
 
 
-def _boxes(
+def outlined_boxes(
     plot: go.Figure,
-    corners: Sequence[Any],
+    corners: Any,
     colors: Sequence[str],
     cell: tuple[int, int],
     *,

@@ -186,14 +186,14 @@ def detection_figure(summary: StudySummary) -> Figure | None:
                 cells[name][f"{title}, {words}"] = interval_text(found[name])
     plot.update_yaxes(range=[0, 1.02])
     plot.update_yaxes(title_text="share, or precision (0 to 1, larger is better)", col=1)
-    words = detection_in_words(summary)
+    said = detection_in_words(summary)
     return Figure(
         name="detection",
         title="Sound teaches where things are, and what they are",
         caption="Mean over seeds; whiskers: 95 % interval. Left: clips whose largest cell of the heat map lies on what "
         "sounds. Middle: clips whose pseudo-class, matched one to one, is the true class. Right: average precision of "
         "boxes with an overlap of at least 0.3, over all things in sight, silent ones too, classes matched one to one.",
-        alt=" ".join(words[2]) if words else "",
+        alt=" ".join(said[2]) if said else "",
         plot=styled(plot, height=380),
         numbers=pd.DataFrame(cells).T.rename_axis(index="experiment"),
     )

@@ -7,11 +7,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import HTML, display
 
+from mcnlab.reporting.clip_player import player, recordings_with_heat
 from mcnlab.reporting.examples import Retrieved
 from mcnlab.reporting.export import PLOTLY
 from mcnlab.reporting.graph_figure import graph_figure
 from mcnlab.reporting.render import fragment, table_view
 from mcnlab.reporting.style import Figure, safe
+from mcnlab.runs import RunFolder
 
 TITLE_PX = 44
 
@@ -91,6 +93,20 @@ def show_retrieved(rows: Sequence[Retrieved]) -> None:
         rows: as `examples.retrieved_examples` gives them.
     """
     display(HTML(str(fragment("retrieved", rows))))
+
+
+def show_players(run: RunFolder, *, most: int = 4) -> None:
+    """Display players of the recordings that a run has kept with heat maps, or say that there are none.
+
+    Args:
+        run: an evaluated run.
+        most: players at most.
+    """
+    kept = recordings_with_heat(run)[:most]
+    if not kept:
+        say("This run kept no heat maps: the task localization was not measured.")
+        return
+    display(HTML("".join(player(one, title=f"{run.experiment}, {one['recording']}") for one in kept)))
 
 
 def say(*sentences: str) -> None:

@@ -76,7 +76,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         if world_size() > 1:
-            span_processes(self.model)
+            span_processes(self.model, apart=self.model.localizer)
         recompute_audio(self.model, self.settings.step.chunk is not None and self.settings.step.coupled_whole)
         if self.settings.compile:
             compile_audio(self.model)

@@ -52,13 +52,15 @@ def along_channels(x: Float[Tensor, " channels"], axes: int) -> Float[Tensor, "1
     return x.view(1, -1, *[1] * (axes - 2))
 
 
-def span_processes(model: nn.Module) -> None:
+def span_processes(model: nn.Module, *, apart: nn.Module | None = None) -> None:
     """Put `SpanningBatchNorm` in place of every batch normalization; parameters, buffers and names stay.
 
     Args:
         model: changed in place.
+        apart: a part of it that always sees the clips of all processes, and stays as it is.
     """
-    for parent in list(model.modules()):
+    left_out = set() if apart is None else set(apart.modules())
+    for parent in [module for module in model.modules() if module not in left_out]:
         for name, child in list(parent.named_children()):
             if isinstance(child, _BatchNorm) and not isinstance(child, SpanningBatchNorm):
                 spanning = SpanningBatchNorm(child.num_features, child.eps, child.momentum)

@@ -1,7 +1,7 @@
 """Someone's own media: from a CSV of video, image and sound files and captions to a store."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mcnlab.data.extract import AUDIO_TRACK, extract_tracks
+from mcnlab.data.importers.boxes import RowBox, read_box_files
 from mcnlab.data.importers.media_decoding import Decoded, Decoder
 from mcnlab.data.importers.media_features import (
     Frozen,
@@ -50,6 +51,7 @@ def import_media(
     categorical: Sequence[str] = (),
     seed: int = 0,
     like: Path | None = None,
+    boxes: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
     """Make a store from media files and captions.
@@ -76,6 +78,7 @@ def import_media(
         seed: of the untrained backbones and the word vectors.
         like: an existing store whose backbones, calibration and words are taken as they are: for more media of the
             same kind. `video`, `words`, `frames_per_s`, `size_px` and the widths are then those of that store.
+        boxes: where things are and which of them sound: see `mcnlab.data.importers.boxes.read_box_files`.
         progress: called with rows done and rows in all.
 
     Returns:
@@ -90,8 +93,11 @@ def import_media(
     refuse_occupied(Path(out))
     frames = _frames(video, frame_size, frames_per_s, color=color)
     table = read_media_manifest(Path(manifest), categorical=categorical)
+    boxes_of = read_box_files(boxes) if boxes is not None else {}
     report = ImportReport(Path(out), notes=list(table.notes))
     table = _with_cut_captions(table, report)
+    if strangers := set(boxes_of) - {row.id for row in table.rows}:
+        report.notes.append(f"{boxes}: boxes of {len(strangers)} ids that the manifest does not have are left out")
     if like is None:
         vectors = word_vectors(table, words, dim=word_dim, seed=seed)
         backbones = {} if frames else backbones_for(table, video, frames_per_s, size_px, seed)
@@ -125,7 +131,7 @@ def import_media(
             ticks.advance(len(rows))
             clips = [clip for clip in decoded if clip is not None]
             if clips:
-                writer.add(_recording(id_, clips, extractor, tracks))
+                writer.add(_recording(id_, clips, extractor, tracks, boxes_of))
                 report.kept += len(clips)
         if not report.kept:
             raise DataError(f"{manifest}: nothing in it can be used; {'; '.join(report.lines()[1:3])}")
@@ -183,7 +189,13 @@ def _kept(decoded: Decoded, vectors: WordVectors, report: ImportReport) -> Decod
     return decoded
 
 
-def _recording(id_: str, decoded: Sequence[Decoded], extractor: Frozen | None, tracks: Sequence[Track]) -> Recording:
+def _recording(
+    id_: str,
+    decoded: Sequence[Decoded],
+    extractor: Frozen | None,
+    tracks: Sequence[Track],
+    boxes: Mapping[str, Sequence[RowBox]],
+) -> Recording:
     """The store's recording of some decoded rows."""
     features = [
         extract_tracks(one.picture.frames if one.picture else None, one.waveform, extractor=extractor)
@@ -192,6 +204,11 @@ def _recording(id_: str, decoded: Sequence[Decoded], extractor: Frozen | None, t
     joined, starts_s = on_one_timeline(features, [one.duration_s for one in decoded], tracks)
     clips = tuple(_clip(one, start_s) for one, start_s in zip(decoded, starts_s, strict=True))
     pictures = [_thumbnail(one.picture) for one in decoded]
+    placed = [
+        box.placed(start_s, one.duration_s)
+        for one, start_s in zip(decoded, starts_s, strict=True)
+        for box in boxes.get(one.row.id, ())
+    ]
     return Recording(
         id=id_,
         split=decoded[0].row.split,
@@ -200,6 +217,7 @@ def _recording(id_: str, decoded: Sequence[Decoded], extractor: Frozen | None, t
         clips=clips,
         media={"kind": "files", "clips": [_pointer(one.row) for one in decoded]},
         thumbnails=np.stack(pictures) if any(one.picture for one in decoded) else None,
+        boxes=tuple(box for box in placed if box is not None),
     )
 
 

@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from mcnlab.batch import Batch
 from mcnlab.data.cutting import NewArray
+from mcnlab.data.labels import UNKNOWN
 from mcnlab.data.loading import DEALT, ClipWindow, batch_of, epoch_order
 from mcnlab.data.raw_frames import new_frames
 from mcnlab.data.scenes.layout import Key, Scene, draw_scene
@@ -32,6 +34,7 @@ class ComposedClips:
         shuffle_seed: when given, some modalities are dealt to other clips, each once: the control in which pairs mean
             nothing.
         shuffled: the modalities that are dealt then.
+        classes: when given, batches hold the place of each clip's label among them, -1 for any other.
     """
 
     def __init__(
@@ -41,8 +44,9 @@ class ComposedClips:
         window: ClipWindow,
         shuffle_seed: int | None = None,
         shuffled: Collection[str] = DEALT,
+        classes: Sequence[str] | None = None,
     ) -> None:
-        self.settings, self.window = settings, window
+        self.settings, self.window, self.classes = settings, window, classes
         self.parts = range(1) if settings.clips == "segments" else range(settings.segments)
         """Parts of every clip: that of a longer scene is none other than that of a scene of one part."""
         count = settings.train_scenes * (settings.segments if settings.clips == "segments" else 1)
@@ -86,7 +90,14 @@ class ComposedClips:
         for clip, place in enumerate(places.tolist()):
             real[0, clip] = self._see(int(self._dealt["video"][place]), frames[clip])
             real[1, clip] = self._hear(int(self._dealt["audio"][place]), sound[clip])
-        return batch_of({"video": frames, "audio": sound}, {"video": real[0], "audio": real[1]}, places)
+        batch = batch_of({"video": frames, "audio": sound}, {"video": real[0], "audio": real[1]}, places)
+        return batch if self.classes is None else replace(batch, labels=self._labels(places, self.classes))
+
+    def _labels(self, places: np.ndarray, classes: Sequence[str]) -> torch.Tensor:
+        """Numbers of the clips' classes."""
+        number = {kind: place for place, kind in enumerate(classes)}
+        labels = [self._drawn(place).label(self.parts) for place in places.tolist()]
+        return torch.tensor([UNKNOWN if label is None else number.get(label, UNKNOWN) for label in labels])
 
     def _begin(self, key: Sequence[str | int]) -> None:
         """Forget the last epoch's scenes."""

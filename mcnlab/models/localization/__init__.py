@@ -1,0 +1,1 @@
+"""Models that say where in a picture a sound comes from."""

@@ -1,0 +1,41 @@
+"""The study of sound sources as it is shipped, three seeds: what it finds, and what it must beat."""
+
+import pytest
+
+from mcnlab.reporting.notebooks import settings_path
+from mcnlab.reporting.summary import Column, summarize
+from mcnlab.study import run_study
+
+WITH, WITHOUT, ERRORS = "with predictive coding", "without predictive coding", "with its errors trained"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sound")
+    run_study(settings_path("studies/sound_sources.yaml"), out=root, workers=2)
+    return summarize(root / "runs" / "sound_sources")
+
+
+def mean(study, experiment, subject, metric):
+    return study.intervals(Column("", "localization", (subject,), metric))[experiment].value
+
+
+@pytest.mark.slow
+def test_projections_do_not_collapse(study):
+    for name in (WITH, WITHOUT, ERRORS):
+        assert mean(study, name, "projections", "spread") >= 0.5
+
+
+@pytest.mark.slow
+def test_training_on_prediction_errors_makes_them_fall(study):
+    plain, trained = (mean(study, name, "prediction", "error_last") for name in (WITH, ERRORS))
+    assert trained < 0.5 * plain
+    assert trained < mean(study, ERRORS, "prediction", "error_last_untrained")
+
+
+@pytest.mark.slow
+def test_heat_maps_follow_the_sound(study):
+    for name in (WITH, WITHOUT):
+        own = mean(study, name, "heat map", "pointing")
+        assert own > mean(study, name, "heat map", "pointing_swapped")
+        assert own > mean(study, name, "heat map", "pointing_untrained")
