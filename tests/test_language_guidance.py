@@ -168,10 +168,12 @@ def test_a_name_is_the_mean_of_its_known_words(store):
 
 
 def test_a_text_network_from_a_folder_gives_the_names_their_vectors(store, tmp_path):
-    transformers = pytest.importorskip("transformers")
+    transformers, tokenizers = (pytest.importorskip(name) for name in ("transformers", "tokenizers"))
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "amber", "bird", "tall", "tree"]
-    (tmp_path / "vocab.txt").write_text("\n".join(pieces))
-    tokenizer = transformers.BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt"))
+    whole = tokenizers.Tokenizer(tokenizers.models.WordLevel({p: k for k, p in enumerate(pieces)}, unk_token="[UNK]"))
+    whole.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=whole, **special)
     tokenizer.save_pretrained(tmp_path / "network")
     torch.manual_seed(0)
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
