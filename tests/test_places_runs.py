@@ -14,7 +14,8 @@ from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.metrics.statistics import mean_interval
 from mcnlab.reporting.notebooks import settings_path
-from mcnlab.reporting.pages import write_report
+from mcnlab.reporting.pages import index_page
+from mcnlab.reporting.summary import summarize
 from mcnlab.runs import RunFolder
 from mcnlab.study_plan import StudyFolders, plan_runs, read_study
 from mcnlab.training.checkpoint import list_checkpoints
@@ -63,11 +64,10 @@ def settings(values, **changes):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Both tiny runs, and their report."""
+    """Both tiny runs."""
     made = tmp_path_factory.mktemp("places")
     for values, name in ((DETECT, "detect-s0"), (EXPLAIN, "explain-s0")):
         run_experiment(settings(values), made / "runs" / name, stores=made / "stores")
-    write_report(made / "runs", made / "report", title="Places")
     return made
 
 
@@ -109,7 +109,7 @@ def test_attention_is_measured_in_time_in_space_and_in_both_beside_chance(folder
 
 
 def test_the_report_shows_pictures_of_both(folder):
-    page = (folder / "report" / "index.html").read_text()
+    page = index_page(summarize(folder / "runs"))
     for title in ("Where sound points, and what the detector finds", "Where and when attention looks"):
         assert title in page
     for name, columns in (("detect-s0/detection", {"heat", "found"}), ("explain-s0/explanation", {"space", "time"})):

@@ -189,12 +189,12 @@ def detection_figure(summary: StudySummary) -> Figure | None:
     said = detection_in_words(summary)
     return Figure(
         name="detection",
-        title="Sound teaches where things are, and what they are",
+        title="What sound teaches: where things are, and which",
         caption="Mean over seeds; whiskers: 95 % interval. Left: clips whose largest cell of the heat map lies on what "
         "sounds. Middle: clips whose pseudo-class, matched one to one, is the true class. Right: average precision of "
         "boxes with an overlap of at least 0.3, over all things in sight, silent ones too, classes matched one to one.",
         alt=" ".join(said[2]) if said else "",
-        plot=styled(plot, height=380),
+        plot=styled(plot, height=400).update_layout(margin={"t": 64}, legend={"y": 1.1}),
         numbers=pd.DataFrame(cells).T.rename_axis(index="experiment"),
     )
 
@@ -245,7 +245,7 @@ def curves_of_parts(summary: StudySummary) -> Figure | None:
         "explanation) or with these alone (right: higher is better). Solid: in the order of attention; dotted: in "
         "random order. Mean over seeds; whiskers: 95 % interval.",
         alt=" ".join(words_[2]) if words_ else "",
-        plot=styled(plot, height=400),
+        plot=styled(plot, height=420).update_layout(margin={"t": 64}, legend={"y": 1.1}),
         numbers=pd.DataFrame(cells).T.rename_axis(index="curve"),
     )
 
@@ -285,7 +285,7 @@ def attention_figure(summary: StudySummary) -> Figure | None:
     )
     return Figure(
         name="attention",
-        title="Attention points to the part and the place that sound",
+        title="Where attention points, in time and in space",
         caption="Share of clips whose largest attention lies on the parts in which the labeled thing sounds, on its "
         "place in them, and on both at once; several equal peaks must all lie there. Mean over seeds; whiskers: 95 % "
         "interval; dashed: chance.",
