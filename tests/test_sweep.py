@@ -20,7 +20,7 @@ from tests.test_kill import GONE_AFTER_S, PATIENCE_S, SHORT_STUDY, comparable, s
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
 TIMED = ("train_s", "evaluate_s", "overhead_s")
-TWO_STAGES = ({"epochs": 2, "modalities": ["video", "audio"]}, {"epochs": 2, "modalities": ["video", "text"]})
+TWO_STAGES = ({"epochs": 2, "modalities": ["audio", "video"]}, {"epochs": 2, "modalities": ["video", "text"]})
 
 
 @pytest.fixture(scope="module")
