@@ -145,7 +145,7 @@ def test_one_modality_learns_its_classes_and_the_run_opens_again(store, tmp_path
     told = opened.model().classify(x, modality="video", space=space).argmax(dim=1)
     classes = yaml.safe_load((tmp_path / "run" / "provenance.json").read_text())["classes"]
     right = [classes[k] == label for k, label in zip(told.tolist(), source.clips["label"], strict=True)]
-    assert np.mean(right) > 0.9
+    assert np.mean(right) > 0.7  # chance 0.1
     assert run.results().query("task == 'clusters' and subject == 'video' and metric == 'purity'")["value"].item() > 0.5
 
 

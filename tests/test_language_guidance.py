@@ -109,7 +109,7 @@ def test_names_tell_what_classes_are_like_and_the_short_cut_does_not(store):
             [where[row].tracks["video_2d"][int(s)] for row, s in zip(clips.recording, clips.start_s, strict=True)]
         )
         names, numbers = np.unique(clips["label"].to_numpy().astype(str), return_inverse=True)
-        language = class_similarities(word_vectors_of(names, where.word_vectors), np.arange(len(names)))
+        language = class_similarities(word_vectors_of(names.tolist(), where.word_vectors), np.arange(len(names)))
         likeness = agreement(class_similarities(x.astype(np.float64), numbers), language)
         found[name] = class_hits(x.astype(np.float64), numbers)[1].mean(), likeness
     assert found["with"][0] > 0.9

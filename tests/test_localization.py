@@ -239,7 +239,7 @@ def settings(**changes):
         ({"model": {}}, "needs model.video_backbone: conv2d"),
         ({"data": {"scenes": {}, "looks": 1}}, "needs data.looks: 2, but looks is 1"),
         ({"data": {"scenes": {}, "shade": 0.1}}, "shade belongs to looks"),
-        ({"data": {"scenes": {}, "world": {}}}, "expected either world, scenes or store"),
+        ({"data": {"scenes": {}, "world": {}}}, "expected either world, scenes, kinds or store"),
         ({"data": {"world": {}, "sampling": "composed"}}, "composed needs scenes"),
         ({"stages": [{"epochs": 1, "modalities": ["video"]}]}, "the term localize needs video and audio"),
         (

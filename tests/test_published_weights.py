@@ -291,11 +291,16 @@ def test_settings_that_were_added_later_leave_the_key_as_it_was():
         assert not known["model"].pop(setting)
     for setting in ("video_frames", "video_width", "video_backbone", "video_padding", "video_segments"):
         known["model"].pop(setting)
+    for setting in ("segments", "place_window", "place_padding"):
+        known["model"].pop(setting)
     for setting in ("stores", "shuffle", "missing", "changes", "candidates"):
         known["data"].pop(setting)
-    for setting in ("learn_temperature", "bank", "pair_weights"):
+    for setting in ("kinds", "scenes", "looks", "least_area", "shade", "label", "classes_per_batch"):
+        known["data"].pop(setting)
+    for setting in ("learn_temperature", "bank", "pair_weights", "scorer"):
         known["terms"]["contrast"].pop(setting)
-    known["terms"].pop("predict")
+    for term in ("predict", "detect", "explain", "localize", "classify", "metric", "guide", "distill"):
+        known["terms"].pop(term)
     for setting in ("threads", "checkpoint_every", "prefetch", "chunk", "chunk_statistics", "compile"):
         known["training"].pop(setting)
     assert run_key(settings, 7) == short_hash({"settings": known, "seed": 7})

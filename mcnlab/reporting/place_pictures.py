@@ -123,12 +123,12 @@ def _pictures(summary: StudySummary, task: str) -> tuple[pd.DataFrame | None, st
     return None, ""
 
 
-def _square(values: Sequence[Any]) -> np.ndarray:
+def _square(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     """(height, width) of what Parquet gives as rows of rows."""
     return np.stack([np.asarray(line, dtype=float) for line in values])
 
 
-def _named(labels: Sequence[str], chosen: Sequence[bool]) -> str:
+def _named(labels: Sequence[str] | np.ndarray, chosen: Sequence[bool] | np.ndarray) -> str:
     """Some labels, joined."""
     return ", ".join(label for label, one in zip(labels, chosen, strict=True) if one) or "nothing"
 
