@@ -3,12 +3,15 @@
 import json
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 import yaml
 
+from mcnlab.errors import DataError
 from mcnlab.experiment.build import model_graph
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.reporting.answer import answer
+from mcnlab.reporting.examples import compared_embeddings
 from mcnlab.reporting.graph_answer import graphs_in_words
 from mcnlab.reporting.graph_figure import graph_figure, graph_of_settings, study_graphs
 from mcnlab.reporting.pages import index_page
@@ -145,3 +148,13 @@ def test_a_run_that_has_not_begun_hides_no_graph(tmp_path):
     assert [row.state for row in summary.runs] == ["finished", "pending"]
     assert summary.recipes["one"].pairs == ("va", "vt", "at")
     assert [names for _, names in study_graphs(summary)] == [("one",)]
+
+
+def test_a_modality_of_one_space_is_compared_where_the_graph_lets_it_meet_the_other():
+    x = np.eye(3, dtype=np.float32)
+    fac = {"video": np.zeros((3, 7)), "video@va": np.zeros((3, 5)), "video@vat": x, "text": 2 * x}
+    for direction, expected in (("text->video", (2 * x, x)), ("video->text", (x, 2 * x))):
+        for found, wanted in zip(compared_embeddings(fac, direction, space="vat"), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(DataError, match="text->video: no space where both were embedded"):
+        compared_embeddings(fac, "text->video", space="va")
