@@ -12,6 +12,7 @@ from torch.nn import functional
 from mcnlab.batch import Batch
 from mcnlab.data.cutting import NewArray
 from mcnlab.data.loading import TrainingClips
+from mcnlab.data.wrapped import WrappedClips
 from mcnlab.numerics import key_generator
 
 DRAWS = 7
@@ -30,7 +31,7 @@ class Looks:
     """How far brightness, contrast and saturation vary, 0 to 1."""
 
 
-class AugmentedClips:
+class AugmentedClips(WrappedClips):
     """Clips of another source, whose frames are several looks at the first of them.
 
     What is drawn depends on the epoch's key and the clip's place alone.
@@ -41,24 +42,14 @@ class AugmentedClips:
     """
 
     def __init__(self, source: TrainingClips, looks: Looks) -> None:
-        self.source, self.looks = source, looks
+        super().__init__(source)
+        self.looks = looks
         self._key: tuple[str | int, ...] = ("first",)
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def epoch(self, key: Sequence[str | int], *, batch: int) -> list[np.ndarray]:
         """Begin an epoch of the source, with looks of its own."""
         self._key = tuple(key)
         return self.source.epoch(key, batch=batch)
-
-    def clip_name(self, place: int) -> str:
-        """What the source calls a clip."""
-        return self.source.clip_name(place)
-
-    def batch(self, places: np.ndarray) -> Batch:
-        """The clips at the given places; see `TrainingClips`."""
-        return self.kept_batch(places).to(torch.device("cpu"))
 
     def kept_batch(self, places: np.ndarray, *, new: NewArray = np.empty) -> Batch:
         """The same in the form in which the source keeps it; see `TrainingClips`."""

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from mcnlab.batch import Batch
 from mcnlab.data.cutting import NewArray
 from mcnlab.data.loading import SILENCE_DB, TrainingClips
+from mcnlab.data.wrapped import WrappedClips
 from mcnlab.numerics import key_generator
 
 
@@ -40,7 +40,7 @@ class SoundChanges:
     """Up to so many bands that follow each other fall silent."""
 
 
-class ChangedClips:
+class ChangedClips(WrappedClips):
     """The clips of another source, changed anew in every epoch.
 
     What happens to a clip depends on the epoch's key, its place and the modality alone: not on the order of batches, on
@@ -58,24 +58,14 @@ class ChangedClips:
     def __init__(
         self, source: TrainingClips, *, frames: FrameChanges | None = None, sound: SoundChanges | None = None
     ) -> None:
-        self.source, self.frames, self.sound = source, frames, sound
+        super().__init__(source)
+        self.frames, self.sound = frames, sound
         self._key: tuple[str | int, ...] = ("first",)
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def epoch(self, key: Sequence[str | int], *, batch: int) -> list[np.ndarray]:
         """Begin an epoch of the source, with other changes."""
         self._key = tuple(key)
         return self.source.epoch(key, batch=batch)
-
-    def clip_name(self, place: int) -> str:
-        """What the source calls a clip."""
-        return self.source.clip_name(place)
-
-    def batch(self, places: np.ndarray) -> Batch:
-        """The clips at the given places, changed, on the CPU, float32."""
-        return self.kept_batch(places).to(torch.device("cpu"))
 
     def kept_batch(self, places: np.ndarray, *, new: NewArray = np.empty) -> Batch:
         """The same in the form in which the source keeps it; see `TrainingClips`."""

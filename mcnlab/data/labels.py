@@ -10,6 +10,7 @@ import torch
 from mcnlab.batch import Batch
 from mcnlab.data.cutting import NewArray
 from mcnlab.data.loading import TrainingClips
+from mcnlab.data.wrapped import WrappedClips
 from mcnlab.errors import DataError
 from mcnlab.numerics import key_generator
 
@@ -17,7 +18,7 @@ UNKNOWN = -1
 """Number of a class that is not known."""
 
 
-class LabeledClips:
+class LabeledClips(WrappedClips):
     """Clips of another source with the class of each; in balanced batches where that is wanted.
 
     What a balanced epoch draws depends on its key alone: not on the number of processes, or on where a run was resumed.
@@ -39,12 +40,10 @@ class LabeledClips:
         known = np.unique(labels[labels >= 0])
         if classes_per_batch is not None and len(known) < classes_per_batch:
             raise DataError(f"data.classes_per_batch: {classes_per_batch} of {len(known)} classes were asked for")
-        self.source, self.classes_per_batch = source, classes_per_batch
+        super().__init__(source)
+        self.classes_per_batch = classes_per_batch
         self._labels = labels.astype(np.int64)
         self._members = {int(one): np.flatnonzero(labels == one) for one in known}
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def epoch(self, key: Sequence[str | int], *, batch: int) -> list[np.ndarray]:
         """Begin an epoch: the source's own, or as many balanced batches as would fill all clips once.
@@ -65,14 +64,6 @@ class LabeledClips:
         decks = {one: _Deck(members, max(1, each), (*key, "class", one)) for one, members in self._members.items()}
         chosen = (draw.choice(list(decks), self.classes_per_batch, replace=False) for _ in own)
         return [np.concatenate([decks[int(one)].hand() for one in classes]) for classes in chosen]
-
-    def clip_name(self, place: int) -> str:
-        """What the source calls a clip."""
-        return self.source.clip_name(place)
-
-    def batch(self, places: np.ndarray) -> Batch:
-        """The clips at the given places with their classes, on the CPU."""
-        return self.kept_batch(places).to(torch.device("cpu"))
 
     def kept_batch(self, places: np.ndarray, *, new: NewArray = np.empty) -> Batch:
         """The same in the form in which the source keeps it; see `TrainingClips`."""

@@ -1,6 +1,6 @@
 """Training clips that have lost a modality at random: the same in every epoch, and more of them at a larger share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +9,12 @@ import torch
 from mcnlab.batch import Batch
 from mcnlab.data.cutting import NewArray
 from mcnlab.data.loading import TrainingClips
+from mcnlab.data.wrapped import WrappedClips
 from mcnlab.errors import ConfigError
 from mcnlab.numerics import key_generator
 
 
-class ThinnedClips:
+class ThinnedClips(WrappedClips):
     """Clips of another source, some of which lack a modality that they had.
 
     Each clip draws one number per modality, by the seed and its place alone; it lacks the modality if the number is
@@ -34,25 +35,10 @@ class ThinnedClips:
         for modality, share in shares.items():
             if not 0.0 <= share <= 1.0:
                 raise ConfigError(f"data.missing.{modality}: expected a share from 0 to 1, got {share}")
-        self.source = source
+        super().__init__(source)
         self.lost = {
             modality: lost_clips(len(source), share, modality, seed=seed) for modality, share in shares.items()
         }
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def epoch(self, key: Sequence[str | int], *, batch: int) -> list[np.ndarray]:
-        """Begin an epoch of the source."""
-        return self.source.epoch(key, batch=batch)
-
-    def clip_name(self, place: int) -> str:
-        """What the source calls a clip."""
-        return self.source.clip_name(place)
-
-    def batch(self, places: np.ndarray) -> Batch:
-        """The clips at the given places, without what they have lost."""
-        return self.kept_batch(places).to(torch.device("cpu"))
 
     def kept_batch(self, places: np.ndarray, *, new: NewArray = np.empty) -> Batch:
         """The same in the form in which the source keeps it; see `TrainingClips`."""

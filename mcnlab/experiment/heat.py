@@ -1,7 +1,6 @@
 """The task `localization`: heat maps of held-out clips, their scores where boxes are known, and pictures of them."""
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from mcnlab.evaluation.localization import HEAT, TASK, evaluate_localization, tr
 from mcnlab.evaluation.places import SIDES
 from mcnlab.evaluation.rows import ResultRow
 from mcnlab.experiment.settings import ExperimentSettings
-from mcnlab.files import write_bytes_atomically
+from mcnlab.experiment.tables import write_table
 from mcnlab.losses.siamese import spread
 from mcnlab.models.localization.sound_localizer import SoundLocalizer
 from mcnlab.models.multimodal import MultimodalModel
@@ -103,7 +102,7 @@ def localization_rows(
         maps = {"": found.maps, "swapped": found.swapped, "untrained": before.maps}
         rows = evaluate_localization({name: found.of_middle(x) for name, x in maps.items()}, truths, seed=seed) + rows
     if folder is not None:
-        write_pictures(folder / "heat.parquet", recordings_with_heat(store, source, found))
+        write_table(folder / "heat.parquet", pd.DataFrame(recordings_with_heat(store, source, found)))
     return rows
 
 
@@ -238,11 +237,4 @@ def _frame(source: ClipSource, place: int, frame: int) -> np.ndarray:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
-def write_pictures(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Put a table of pictures in place."""
-    buffer = io.BytesIO()
-    pd.DataFrame(rows).to_parquet(buffer, index=False)
-    write_bytes_atomically(path, buffer.getvalue())
-
-
-__all__ = ["HEAT", "Heat", "heat_of", "localization_rows", "recordings_with_heat", "write_pictures"]
+__all__ = ["HEAT", "Heat", "heat_of", "localization_rows", "recordings_with_heat"]

@@ -1,6 +1,5 @@
 """What a trained model knows: embeds the held-out clips, runs the evaluations, writes what the reports read."""
 
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +30,7 @@ from mcnlab.experiment.finetune import finetune_rows
 from mcnlab.experiment.heat import localization_rows
 from mcnlab.experiment.settings import ContrastSettings, ExperimentSettings
 from mcnlab.experiment.stills import still_rows
+from mcnlab.experiment.tables import write_table
 from mcnlab.experiment.transfer import transfer_rows
 from mcnlab.experiment.unseen import unseen_rows
 from mcnlab.experiment.where import detection_rows, explanation_rows
@@ -339,10 +339,3 @@ def clip_table(source: ClipSource) -> pd.DataFrame:
 def write_embeddings(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Put embeddings in place, as float16: what pictures need; every metric was computed before, in float32."""
     write_bytes_atomically(path, save({name: x.astype(np.float16) for name, x in arrays.items()}))
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Put a Parquet file in place."""
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_bytes_atomically(path, buffer.getvalue())

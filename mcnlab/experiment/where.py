@@ -1,6 +1,5 @@
 """The tasks `detection` and `explanation`: from a store and a model to rows, and to pictures for a person to judge."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from mcnlab.evaluation.rows import ResultRow
 from mcnlab.experiment.labels import training_classes
 from mcnlab.experiment.places import PAIR
 from mcnlab.experiment.settings import ExperimentSettings
-from mcnlab.files import write_bytes_atomically
+from mcnlab.experiment.tables import write_table
 from mcnlab.metrics.detection import Boxes
 from mcnlab.models.detection import boxes_at_peaks
 from mcnlab.models.multimodal import MultimodalModel
@@ -86,7 +85,7 @@ def detection_rows(
     rows += detection.class_rows({"": seen.classes, "untrained": before.classes}, labels, seed=seed)
     rows += detection.detector_rows({"": seen.found, "untrained": before.found}, things)
     if folder is not None:
-        _write_pictures(folder / "detection.parquet", _detection_pictures(source, seen, things))
+        write_table(folder / "detection.parquet", pd.DataFrame(_detection_pictures(source, seen, things)))
     return rows
 
 
@@ -132,7 +131,8 @@ def explanation_rows(
     kept = _Kept(model, source, places, truth)
     rows += explanation.curve_rows(kept, told.time, seed=seed)
     if folder is not None:
-        _write_pictures(folder / "explanation.parquet", _explanation_pictures(source, places, told, things, labels))
+        pictures = _explanation_pictures(source, places, told, things, labels)
+        write_table(folder / "explanation.parquet", pd.DataFrame(pictures))
     return rows
 
 
@@ -286,13 +286,6 @@ def _explanation_pictures(
             }
         )
     return rows
-
-
-def _write_pictures(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Put a table of pictures in place."""
-    buffer = io.BytesIO()
-    pd.DataFrame(rows).to_parquet(buffer, index=False)
-    write_bytes_atomically(path, buffer.getvalue())
 
 
 def _frames(source: ClipSource, place: int) -> np.ndarray:
