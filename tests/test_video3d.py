@@ -325,6 +325,12 @@ def test_a_run_trains_the_backbone_and_resumes_to_the_same_weights(store, tmp_pa
     assert all(moved.values()), moved
 
 
+def test_segments_of_a_backbone_that_keeps_every_frame_apart_are_refused():
+    plain = {"experiment": "a", "data": {"store": "s"}, "stages": "VT"}
+    with pytest.raises(ConfigError, match=r"model\.video_segments: expected 1 with .* got 3"):
+        ExperimentSettings.parse({**plain, "model": {"video_backbone": "conv2d", "video_segments": 3}}, source="t")
+
+
 def test_stills_of_features_are_refused_before_training(tmp_path):
     wanted = ExperimentSettings.parse(
         {

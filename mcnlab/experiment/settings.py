@@ -464,6 +464,11 @@ class ExperimentSettings(Settings):
                 f"terms.{placed[0]} needs model.video_backbone: conv2d, which keeps places, but it is "
                 f"{model.video_backbone}"
             )
+        if model.video_backbone == "conv2d" and model.video_segments > 1:
+            raise ValueError(
+                "model.video_segments: expected 1 with model.video_backbone: conv2d, which keeps every frame apart, "
+                f"got {model.video_segments}"
+            )
         if "explain" in self.terms.names and model.segments is None:
             raise ValueError("terms.explain needs model.segments, the parts of a clip")
         for term in ("detect", "explain"):
