@@ -75,8 +75,8 @@ class RunFolder:
 
     @property
     def experiment(self) -> str:
-        """The experiment's name: from the settings, else from the folder's name."""
-        named = self.settings.get("experiment")
+        """The experiment's name: from the settings, else as its study asked for it, else from the folder's name."""
+        named = self.settings.get("experiment") or _read_mapping(self.path / "experiment.yaml").get("experiment")
         match = _FOLDER_NAME.fullmatch(self.path.name)
         return str(named or (match["experiment"] if match else self.path.name))
 

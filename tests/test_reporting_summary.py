@@ -81,6 +81,15 @@ def test_a_run_that_cannot_be_read_is_a_failed_run(tmp_path):
     assert (broken.state, "results.json" in broken.reason) == ("failed", True)
 
 
+def test_runs_that_have_not_begun_belong_to_their_experiment(tmp_path):
+    write_fake_study(tmp_path, experiments=DEFAULT[:1], seeds=(0,))
+    waiting = tmp_path / f"{DEFAULT[0].name.lower().replace('+', '-')}-s1"
+    waiting.mkdir()
+    (waiting / "status.json").write_text('{"state": "pending"}', encoding="utf-8")
+    (waiting / "experiment.yaml").write_text(f"experiment: {DEFAULT[0].name}", encoding="utf-8")
+    assert summarize(tmp_path).experiments == (DEFAULT[0].name,)
+
+
 def test_no_runs_are_an_error(tmp_path):
     with pytest.raises(DataError, match="no runs here"):
         summarize(tmp_path)

@@ -325,9 +325,9 @@ def _name(run: RunFolder) -> str:
 
 
 def _readable(run: RunFolder) -> bool:
-    """Whether settings and provenance can be read."""
+    """Whether name, settings and provenance can be read."""
     try:
-        return isinstance(run.settings, dict) and isinstance(run.provenance, dict)
+        return bool(run.experiment) and isinstance(run.settings, dict) and isinstance(run.provenance, dict)
     except DataError:
         return False
 
