@@ -27,6 +27,8 @@ from mcnlab.runs import RunFolder
 MOST_POINTS, MOST_CLIPS, FEWEST_SHOWN = 8_000, 400, 60
 """Points of all maps together, and clips per map: what a browser draws and a person reads without waiting."""
 MAPS_PER_ROW, PANEL_PX = 5, 225
+SCALE_PX = 320
+"""Height of the scale of colors: room for the names of twenty classes."""
 MOST_CLASSES = 20
 THUMBNAIL_PX = 48
 STACK = "modalities"
@@ -360,7 +362,7 @@ def _empty_panels(experiments: Sequence[str]) -> tuple[go.Figure, dict[str, dict
     """Framed panels without ticks, and the place of each experiment's."""
     across = min(MAPS_PER_ROW, len(experiments))
     down = math.ceil(len(experiments) / across)
-    height = down * PANEL_PX + 100
+    height = max(down * PANEL_PX, SCALE_PX) + 100
     plot = make_subplots(
         rows=down,
         cols=across,
@@ -492,7 +494,7 @@ def _coloring(title: str, values: pd.Series) -> Coloring | None:
         "lenmode": "pixels",
         "y": 1,
         "yanchor": "top",
-        "len": 320,
+        "len": SCALE_PX,
     }
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         if values.nunique() < 2:
