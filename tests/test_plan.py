@@ -18,7 +18,7 @@ from mcnlab.experiment.settings import ExperimentSettings, read_experiment
 from mcnlab.plan.advice import planned
 from mcnlab.plan.calibration import Calibration, Rates, StepFactors, rate_at, read_calibration, write_calibration
 from mcnlab.plan.measure_steps import TimedStep, fitted_factors, reference_experiment, timed_step
-from mcnlab.plan.predict import LINKS, exchanged_bytes, op_seconds, step_seconds
+from mcnlab.plan.predict import DISK, LINKS, LOADING, exchanged_bytes, op_seconds, plan_experiment, step_seconds
 from mcnlab.plan.sizes import Request, data_size
 from mcnlab.plan.step_cost import StepSize, step_cost
 from mcnlab.plan.trace import Op, counting
@@ -304,6 +304,17 @@ def test_a_study_counts_a_shared_stage_once(tmp_path, capsys):
     assert first["own_hours"] == pytest.approx(first["hours"])
     assert second["own_hours"] == pytest.approx(second["stages"][1]["hours"])
     assert told["hours"] == pytest.approx(first["own_hours"] + second["own_hours"])
+
+
+def test_steps_that_take_every_core_wait_for_their_clips():
+    waits = {}
+    for threads in (1, None):
+        settings = read_experiment(TINY, overrides=[f"training.threads={'null' if threads is None else threads}"])
+        (stage,) = plan_experiment(settings, Request(40), round_machine()).stages
+        waits[threads] = sum(stage.by_resource[name] for name in (LOADING, DISK) if name in stage.by_resource)
+        assert stage.loading_s > 0
+    assert waits[None] == pytest.approx(stage.loading_s)
+    assert waits[1] == 0
 
 
 def test_the_page_names_hours_memory_disk_reads_and_the_bottleneck(tmp_path, capsys):
