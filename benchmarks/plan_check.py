@@ -27,7 +27,8 @@ from rows import Row, report
 from mcnlab.data.store import Clip, Recording, StoreWriter, Track
 from mcnlab.data.text import WordVectors
 from mcnlab.experiment.run import prepared_store, run_experiment
-from mcnlab.experiment.settings import ExperimentSettings, read_experiment
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.settings_files import read_experiment
 from mcnlab.plan.advice import planned
 from mcnlab.plan.calibration import Calibration, Rates
 from mcnlab.plan.measure import described

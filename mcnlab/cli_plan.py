@@ -45,7 +45,7 @@ def plan(
         raise typer.BadParameter("expected --videos, how many recordings to train on")
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
     from mcnlab.config import read_yaml
-    from mcnlab.experiment.settings import read_experiment
+    from mcnlab.experiment.settings_files import read_experiment
     from mcnlab.plan.advice import planned
     from mcnlab.plan.calibration import read_calibration
     from mcnlab.plan.page import as_plain, print_plan, print_study, study_as_plain

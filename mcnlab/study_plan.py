@@ -15,7 +15,8 @@ from mcnlab.errors import ConfigError
 from mcnlab.experiment.build import prefix_keys
 from mcnlab.experiment.checks import check_settings
 from mcnlab.experiment.folder import same_run
-from mcnlab.experiment.settings import ExperimentSettings, with_checksum_of_weights, with_store_beside
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.settings_files import with_checksum_of_weights, with_store_beside
 from mcnlab.runs import RunFolder
 
 

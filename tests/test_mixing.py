@@ -15,7 +15,8 @@ from mcnlab.experiment.build import build_source, build_training_source
 from mcnlab.experiment.checks import check_data
 from mcnlab.experiment.mixed import data_fingerprint, differing_words, main_store, mapped_words, opened_stores
 from mcnlab.experiment.run import run_experiment
-from mcnlab.experiment.settings import ExperimentSettings, read_experiment
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.settings_files import read_experiment
 from tests.small_store import make_store
 
 SIZES = {"dim": 8, "audio_width": 8, "audio_blocks": 1, "decoder_hidden": 8, "audio_frames": 32, "words": 4}

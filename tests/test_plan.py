@@ -14,7 +14,8 @@ from mcnlab.cli import main
 from mcnlab.config import read_yaml
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.experiment.build import build_stages
-from mcnlab.experiment.settings import ExperimentSettings, read_experiment
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.settings_files import read_experiment
 from mcnlab.plan.advice import planned
 from mcnlab.plan.calibration import Calibration, Rates, StepFactors, rate_at, read_calibration, write_calibration
 from mcnlab.plan.measure_steps import TimedStep, fitted_factors, reference_experiment, timed_step

@@ -29,7 +29,7 @@ from mcnlab.data.store import StoreWriter, open_store
 from mcnlab.data.text import WordVectors, tokens
 from mcnlab.errors import ConfigError, DataError, RunError, ShapeError
 from mcnlab.experiment import run_experiment
-from mcnlab.experiment.settings import DataSettings
+from mcnlab.experiment.data_settings import DataSettings
 from tests.mini_study import BASE
 from tests.small_store import make_store
 

@@ -2,7 +2,8 @@
 
 from mcnlab.experiment.loaded import Embeddings, Run, embed, load_run
 from mcnlab.experiment.run import evaluate_run, run_experiment
-from mcnlab.experiment.settings import ExperimentSettings, read_experiment
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.settings_files import read_experiment
 
 __all__ = [
     "Embeddings",

@@ -28,9 +28,10 @@ from mcnlab.experiment.classify import classify_rows
 from mcnlab.experiment.compared import Arrays, across_spaces, compared_arrays
 from mcnlab.experiment.finetune import finetune_rows
 from mcnlab.experiment.heat import localization_rows
-from mcnlab.experiment.settings import ContrastSettings, ExperimentSettings
+from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.stills import still_rows
 from mcnlab.experiment.tables import write_table
+from mcnlab.experiment.term_settings import ContrastSettings
 from mcnlab.experiment.transfer import transfer_rows
 from mcnlab.experiment.unseen import unseen_rows
 from mcnlab.experiment.where import detection_rows, explanation_rows

@@ -47,7 +47,8 @@ from mcnlab.experiment.measure import measure
 from mcnlab.experiment.mixed import data_fingerprint, main_store
 from mcnlab.experiment.objective import build_terms, training_facts
 from mcnlab.experiment.recipes import finished_like, made_for_others
-from mcnlab.experiment.settings import ExperimentSettings, read_experiment, with_checksum_of_weights
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.settings_files import read_experiment, with_checksum_of_weights
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically
 from mcnlab.numerics import limited_threads
 from mcnlab.processes import Terminated

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from mcnlab.experiment.build import build_stages
 from mcnlab.experiment.objective import most_rows
-from mcnlab.experiment.settings import ExperimentSettings, TrainingSettings
+from mcnlab.experiment.settings import ExperimentSettings
+from mcnlab.experiment.training_settings import TrainingSettings
 from mcnlab.plan.calibration import Calibration
 from mcnlab.plan.predict import FITS, Plan, plan_experiment
 from mcnlab.plan.sizes import Request

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from mcnlab.batch import Batch, Candidates, Outputs
 from mcnlab.experiment.build import sized_model
+from mcnlab.experiment.data_settings import DataSettings
 from mcnlab.experiment.objective import assumed_facts, build_terms, takes_several_captions
-from mcnlab.experiment.settings import DataSettings, ExperimentSettings
+from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.multimodal import MultimodalModel, head_name
 from mcnlab.plan.trace import Op, Tracer, counting
 from mcnlab.training.chunks import rows_of, tensors_of
