@@ -370,6 +370,14 @@ def test_a_manifest_of_which_nothing_is_left_is_refused_and_writes_nothing(folde
     assert not (folder / "store").exists()
 
 
+def test_a_column_that_fails_alike_in_every_row_is_a_mistake_of_the_manifest(folder):
+    row = {"video": "f.npz#frames[0]", "caption": "a bell", "split": "train"}
+    path = manifest(folder, [{"id": str(number), **row} for number in range(12)])
+    with pytest.raises(DataError, match=r"column video: none of its 12 entries can be read: .* column fps"):
+        import_media(path, folder / "store")
+    assert not (folder / "store").exists()
+
+
 def test_an_endless_caption_is_cut_and_counted(folder):
     rows = [{"id": id_, "caption": text, "split": "train"} for id_, text in (("long", "word " * 20_000), ("b", "a"))]
     report = import_media(manifest(folder, rows), folder / "store", word_dim=8)

@@ -34,6 +34,9 @@ from mcnlab.data.timeline import on_one_timeline
 from mcnlab.errors import DataError
 from mcnlab.files import refuse_occupied
 
+FEWEST_FOR_A_PATTERN = 10
+"""Entries of a column that have to fail alike before the column is thought to be at fault."""
+
 
 def import_media(
     manifest: Path | str,
@@ -85,8 +88,8 @@ def import_media(
         What became of every row; the same is in the store's `import_report.json`.
 
     Raises:
-        DataError: the manifest is wrong, or nothing in it can be used; or frames without a size, or a size without
-            frames.
+        DataError: the manifest is wrong, or nothing in it can be used; or all of many files of a column are refused for
+            the same reason; or frames without a size, or a size without frames.
         StorageError: the store cannot be written, or exists.
     """
     began_s = time.monotonic()
@@ -135,9 +138,20 @@ def import_media(
                 report.kept += len(clips)
         if not report.kept:
             raise DataError(f"{manifest}: nothing in it can be used; {'; '.join(report.lines()[1:3])}")
+        _require_some_of_each_column(Path(manifest), table, report)
         writer.report = report.as_dict()
     report.import_s = time.monotonic() - began_s
     return report
+
+
+def _require_some_of_each_column(manifest: Path, table: MediaManifest, report: ImportReport) -> None:
+    """A column of which every file was refused for the same reason is a mistake of the manifest, not of its files."""
+    for column in ("video", "audio"):
+        wanted = sum(bool(getattr(row, column)) for row in table.rows)
+        for reason, ids in report.lost.items():
+            if wanted >= FEWEST_FOR_A_PATTERN and len(ids) == wanted and reason.startswith(f"{column}: "):
+                why = reason.removeprefix(f"{column}: ")
+                raise DataError(f"{manifest}: column {column}: none of its {wanted} entries can be read: {why}")
 
 
 def _frames(video: str, size: tuple[int, int] | None, frames_per_s: float, *, color: bool) -> RawFrames | None:
