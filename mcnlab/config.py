@@ -108,7 +108,10 @@ def _first_problem(error: ValidationError, settings: type[BaseModel]) -> str:
     place = [str(part) for part in problem["loc"] if not str(part).startswith("<")]  # <…> tags a choice of forms
     name = ".".join(place)
     if problem["type"] != "extra_forbidden":
-        return f"{name}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r:.200}"
+        told = [name] if name else []
+        told.append(problem["msg"].removeprefix("Value error, "))
+        own = problem["type"] == "value_error" and isinstance(problem["input"], Mapping)  # already says what is wrong
+        return ": ".join(told) + ("" if own else f", got {problem['input']!r:.200}")
     known = _field_names(settings, place[:-1])
     close = difflib.get_close_matches(place[-1], known, n=1)
     return f"unknown setting {name!r}" + (

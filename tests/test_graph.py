@@ -146,6 +146,14 @@ def test_an_unknown_setting_of_a_written_graph_is_named_by_its_place():
         ExperimentSettings.parse({**RECIPE, "graph": {**WRITTEN, "spaces": spaces}}, source="e.yaml")
 
 
+def test_an_error_of_the_whole_says_what_is_wrong_and_not_the_whole():
+    with pytest.raises(ConfigError) as told:
+        ExperimentSettings.parse(
+            {"experiment": "e", "data": "world", "stages": "VAT", "graph": "fac", "pairs": ["at"]}, source="e.yaml"
+        )
+    assert str(told.value) == "e.yaml: pairs: the graph compares va, vt and gives no way for 'at'"
+
+
 def test_a_head_of_nobody_is_refused():
     spaces = {**WRITTEN["spaces"], "coarse": {"members": ["text"], "heads": {"audio": "mlp"}}}
     with pytest.raises(ConfigError, match="not among the members"):
