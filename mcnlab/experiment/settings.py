@@ -339,6 +339,9 @@ class EvaluationSettings(Settings):
     queries_total: dict[str, PositiveInt] = Field(default_factory=dict)
     """Also divide hits by this many queries, so that clips which are not there count as mistakes; by the name in
     `also`, or `own`. Published for MSR-VTT: 1000."""
+    network: Path | None = None
+    """Folder of a text network that says, for the task `unseen`, how classes lie (it reads `a photo of a {}`); what the
+    term `guide` reads, or else the store's words, when not given. Experiments that are compared need the same."""
 
 
 class ExperimentSettings(Settings):
@@ -589,7 +592,8 @@ def with_store_beside(settings: ExperimentSettings, folder: Path) -> ExperimentS
     }
     data = settings.data.model_copy(update={"store": store and (folder / store).resolve(), "stores": mixed})
     others = {name: (folder / path).resolve() for name, path in settings.evaluation.also.items()}
-    evaluation = settings.evaluation.model_copy(update={"also": others})
+    network = settings.evaluation.network and (folder / settings.evaluation.network).resolve()
+    evaluation = settings.evaluation.model_copy(update={"also": others, "network": network})
     settings = settings.model_copy(update={"data": data, "evaluation": evaluation})
     settings = _with_terms_beside(settings, folder)
     if weights is not None:

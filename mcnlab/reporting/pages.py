@@ -15,6 +15,7 @@ from mcnlab.reporting.evaluated import OWN, EvaluatedStore, evaluated_stores, me
 from mcnlab.reporting.export import export_html, run_facts
 from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
 from mcnlab.reporting.graph_figure import GraphFigure, study_graphs
+from mcnlab.reporting.guidance import guidance_table
 from mcnlab.reporting.heat_figures import localization_figure, localization_pictures
 from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
 from mcnlab.reporting.information import bound_figure, bound_table
@@ -327,9 +328,13 @@ def _unseen(summary: StudySummary) -> Section | None:
     """Classes that were not trained on, and whether classes lie as language says."""
     drawn = (unseen_figure(summary), agreement_figure(summary), similarity_figure(summary))
     views = tuple(figure_view(one) for one in drawn if one is not None)
-    tables = (("All measures of classes that were not trained on", table_view(unseen_table(summary))),)
+    tables = (
+        ("All measures of classes that were not trained on", unseen_table(summary)),
+        ("What guidance changes: mean difference in equal seeds with its 95 % interval", guidance_table(summary)),
+    )
+    told = tuple((title, table_view(table)) for title, table in tables if len(table))
     said = unseen_in_words(summary)
-    return Section("unseen", "Unseen classes and language", said, figures=views, tables=tables) if views else None
+    return Section("unseen", "Unseen classes and language", said, figures=views, tables=told) if views else None
 
 
 def _title_of_transfer(task: str) -> str:

@@ -9,7 +9,6 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mcnlab.metrics.statistics import mean_interval
 from mcnlab.reporting.figures import bars, bars_in_words, interval_table, interval_text
 from mcnlab.reporting.style import DIVERGING, Figure, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
@@ -26,7 +25,7 @@ MEASURES = {
     "agreement_unseen": "agreement, unseen classes",
 }
 """Metric to its words."""
-CELL_PX, MOST_PANELS = 14, 6
+CELL_PX, MOST_PANELS = 14, 9
 
 
 def unseen_columns(summary: StudySummary, metric: str = "recall_at_1") -> list[Column]:
@@ -147,7 +146,7 @@ def unseen_table(summary: StudySummary) -> pd.DataFrame:
 
 
 def unseen_in_words(summary: StudySummary) -> tuple[str, ...]:
-    """The experiments by how well they find unseen classes, and each beside the first one, seed by seed.
+    """The experiments by how well they find unseen classes, and how far seen ones lie as language says.
 
     Args:
         summary: the study.
@@ -162,27 +161,12 @@ def unseen_in_words(summary: StudySummary) -> tuple[str, ...]:
         chance = summary.level(TASK, column.subjects[0], "chance_recall_at_1")
         listed = ", ".join(f"{name} {interval_text(found[name])}" for name in ordered)
         said.append(f"{column.title} of unseen classes: {listed}; chance {chance:.3f}.")
-        said += _beside_first(summary, column)
     for column in unseen_columns(summary, "agreement"):
         found = summary.intervals(column)
         if found:
             listed = ", ".join(f"{name} {interval_text(one)}" for name, one in found.items())
             said.append(f"Agreement of the seen classes with language: {listed}; chance 0.")
     return tuple(said)
-
-
-def _beside_first(summary: StudySummary, column: Column) -> list[str]:
-    """Every other experiment minus the first, over the seeds that both have."""
-    values = summary.run_values(column)
-    names = [name for name in summary.experiments if name in values]
-    said = []
-    for name in names[1:]:
-        both = sorted(set(values[name]) & set(values[names[0]]))
-        if len(both) > 1:
-            gap = mean_interval([values[name][seed] - values[names[0]][seed] for seed in both])
-            ends = "" if gap.low is None or gap.high is None else f" (95 % interval {gap.low:+.3f} to {gap.high:+.3f})"
-            said.append(f"{name} minus {names[0]}: {gap.value:+.3f}{ends}.".replace("-0", "−0"))
-    return said
 
 
 def _first_tables(summary: StudySummary) -> dict[str, dict[str, Any]]:
