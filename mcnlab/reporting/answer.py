@@ -221,7 +221,8 @@ def _added(summary: StudySummary) -> Part | None:
     what = "all pairs in one space, contrast alone" if usual else _recipe(summary, base).in_words
     lead = f"Measured against {base}: {what}."
     heading = "What more terms and the order of stages add" if staged else "What more terms add"
-    return Part(heading, lead, tuple(point for point in points if point))
+    said = tuple(point for point in points if point)
+    return Part(heading, lead, said) if said else None
 
 
 def _elsewhere(summary: StudySummary) -> Part | None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mcnlab.metrics.statistics import Interval, mean_interval
 from mcnlab.reporting.summary import Column, StudySummary
-from mcnlab.reporting.unseen import MEASURES, unseen_columns
+from mcnlab.reporting.unseen import MEASURES, half_width_text, unseen_columns
 
 RECALL = "recall_at_1"
 
@@ -52,15 +52,16 @@ def guidance_table(summary: StudySummary) -> pd.DataFrame:
         summary: the study.
 
     Returns:
-        One row for each guided experiment less the same without guidance; empty where there are none.
+        A row for each measure, a column for each guided experiment less the same without guidance; empty where there
+        are none.
     """
-    rows: dict[str, dict[str, str]] = {}
+    columns: dict[str, dict[str, str]] = {}
     for name, plain in without_guidance(summary).items():
         for column in (column for metric in MEASURES for column in unseen_columns(summary, metric)):
             found = _gap_of(summary, column, name, plain)
             if found is not None:
-                rows.setdefault(f"{name} − {plain}", {})[column.title] = gap_text(found)
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis(index="in equal seeds")
+                columns.setdefault(f"{name} − {plain}", {})[column.title] = half_width_text(found, sign="+")
+    return pd.DataFrame(columns).fillna("").rename_axis(index="in equal seeds")
 
 
 def guidance_answer(summary: StudySummary) -> tuple[str, str, tuple[str, ...]] | None:
@@ -77,13 +78,8 @@ def guidance_answer(summary: StudySummary) -> tuple[str, str, tuple[str, ...]] |
     columns = unseen_columns(summary, RECALL)
     if not pairs or not columns:
         return None
-    column = columns[0]
-    gaps = {name: _gap_of(summary, column, name, plain) for name, plain in pairs.items()}
-    verdicts = [f"{name}: {verdict(one)}" for name, one in gaps.items() if one is not None]
-    lead = (
-        "Clips of classes that were never trained on, found beside the same training without language: "
-        f"{'; '.join(verdicts)}."
-    )
+    lead = "Clips of classes that were never trained on are found, beside the same training without language, "
+    lead += f"{_verdicts(summary, columns[0], pairs)}."
     points = [_point(summary, one, name, plain) for one in columns for name, plain in pairs.items()]
     points += [_before_training(summary, one, plain) for one in columns for plain in dict.fromkeys(pairs.values())]
     return "What language adds", lead, tuple(point for point in points if point)
@@ -106,7 +102,17 @@ def verdict(found: Interval) -> str:
         return f"{'better' if found.value > 0 else 'not better'} in one seed"
     if found.low > 0:
         return "better"
-    return "worse" if found.high < 0 else "no clear difference"
+    return "worse" if found.high < 0 else "not clearly differently"
+
+
+def _verdicts(summary: StudySummary, column: Column, pairs: Mapping[str, str]) -> str:
+    """The guided experiments by what guidance did to them."""
+    groups: dict[str, list[str]] = {}
+    for name, plain in pairs.items():
+        found = _gap_of(summary, column, name, plain)
+        if found is not None:
+            groups.setdefault(verdict(found), []).append(f"“{name}”")
+    return "; ".join(f"{said} with {', '.join(names)}" for said, names in groups.items())
 
 
 def _gap_of(summary: StudySummary, column: Column, name: str, other: str) -> Interval | None:
@@ -121,8 +127,8 @@ def _point(summary: StudySummary, column: Column, name: str, plain: str) -> str:
     if found is None:
         return ""
     return (
-        f"{column.title}: {means[name].value:.3f} with {name}, {means[plain].value:.3f} with {plain}: "
-        f"{gap_text(found)} in {_seeds(found)}, {verdict(found)}."
+        f"{column.title}: “{name}” {means[name].value:.3f}, “{plain}” {means[plain].value:.3f}: "
+        f"{gap_text(found)} in {_seeds(found)}."
     )
 
 
@@ -133,7 +139,7 @@ def _before_training(summary: StudySummary, column: Column, plain: str) -> str:
     found = gap(after, known)
     if found is None:
         return ""
-    said = f"{column.title}: {plain} less its own towers before training: {gap_text(found)} in {_seeds(found)}"
+    said = f"{column.title}: “{plain}” less its own towers before training: {gap_text(found)} in {_seeds(found)}"
     if found.high is not None and found.high < 0:
         return f"{said}. Training took away: what tells the seen classes apart misleads about others."
     return f"{said}."

@@ -39,8 +39,10 @@ from mcnlab.reporting.summary import (
 from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, means_table, outcome_table
 from mcnlab.reporting.transfer import few_shot_figure, probe_figure, transfer_in_words, transfer_table, transfer_tasks
 from mcnlab.reporting.unseen import (
+    MAIN_MEASURES,
     agreement_figure,
     similarity_figure,
+    unseen_columns,
     unseen_figure,
     unseen_in_words,
     unseen_table,
@@ -55,6 +57,11 @@ STILLS_LEAD = (
     "Single pictures: share of the clips whose class a linear probe names from the video network's features of the "
     "clip, of its middle frame held still, and of that frame in the network of pictures that it becomes (deflated: "
     "batch norms fitted; naive: not). Larger is better."
+)
+UNSEEN_LEAD = (
+    "Clips of classes that were never trained on. R@1: share whose nearest other clip is of their class; mAP@R and NMI "
+    "tell how whole classes lie together. Agreement: rank correlation of the similarities of trained classes with "
+    "those of their names. Larger is better, but for agreement where names were dealt to other classes."
 )
 MAP_CACHE = ".maps"
 """Folder beside the runs where positions on maps are kept."""
@@ -258,7 +265,10 @@ def _comparison(summary: StudySummary) -> Section:
     views = [comparison_view(summary, recall, lead=RECALL_LEAD, recipes=True)] if recall else []
     views += [comparison_view(summary, kept, lead=_kept_lead(kept), recipes=False)] if kept else []
     views += [comparison_view(summary, stills, lead=STILLS_LEAD, recipes=False)] if stills else []
-    tables = [("All tested differences", table_view(differences_table(summary, [*recall, *kept, *stills])))]
+    unseen = [column for metric in MAIN_MEASURES for column in unseen_columns(summary, metric)]
+    views += [comparison_view(summary, unseen, lead=UNSEEN_LEAD, recipes=not views)] if unseen else []
+    tested = differences_table(summary, [*recall, *kept, *stills, *unseen])
+    tables = [("All tested differences", table_view(tested))] if len(tested) else []
     if errors := still_error_columns(summary):
         tables.append(("Error of the deflated features, relative (L1)", table_view(means_table(summary, errors))))
     own = measured_on(summary, OWN)
