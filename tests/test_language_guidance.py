@@ -10,6 +10,7 @@ import torch
 from mcnlab.batch import Batch, Outputs
 from mcnlab.data.kinds import KindSettings, build_kinds, kinds_fingerprint
 from mcnlab.data.kinds.build import names_of_splits
+from mcnlab.data.kinds.names import NOUNS, TRAITS
 from mcnlab.data.names import known_names, text_network_vectors, word_vectors_of
 from mcnlab.data.store import open_store
 from mcnlab.errors import ConfigError, DataError, ShapeError
@@ -27,7 +28,10 @@ from mcnlab.metrics.classes import (
     class_hits,
     class_similarities,
 )
+from mcnlab.metrics.statistics import Interval
 from mcnlab.numerics import l2_normalize
+from mcnlab.reporting.answer import answer
+from mcnlab.reporting.guidance import gap, guidance_answer, guidance_table, verdict, without_guidance
 from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
 from mcnlab.reporting.pages import index_page
 from mcnlab.reporting.summary import Column, summarize
@@ -48,7 +52,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(store, tmp_path_factory):
-    """Without language, with own names, with pseudo-names, and with shuffled names."""
+    """Without language, with own, pseudo- and shuffled names, and the first two with the margin loss."""
     folder = tmp_path_factory.mktemp("runs")
     namer = {
         "experiment": "namer",
@@ -62,8 +66,11 @@ def runs(store, tmp_path_factory):
         ("own names", {}),
         ("pseudo", pseudo),
         ("shuffled", {"names": "shuffled"}),
+        ("margin", None),
+        ("margin own names", {}),
     ):
-        terms = {"metric": {}} if guide is None else laid_over(GUIDE, {"guide": guide})
+        terms = {"metric": {"loss": "margin" if name.startswith("margin") else "multi_similarity"}}
+        terms |= {} if guide is None else {"guide": laid_over(GUIDE["guide"], guide)}
         run_experiment(settings(store, experiment=name, terms=terms), folder / f"{name.replace(' ', '-')}-s0")
     return folder
 
@@ -167,18 +174,26 @@ def test_a_name_is_the_mean_of_its_known_words(store):
         word_vectors_of(["amber bird", "xylophone"], words)
 
 
-def test_a_text_network_from_a_folder_gives_the_names_their_vectors(store, tmp_path):
+def small_text_network(folder):
+    """A tiny text network with random weights, so large that sentences differ; it knows the words of the names."""
     transformers, tokenizers = (pytest.importorskip(name) for name in ("transformers", "tokenizers"))
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "amber", "bird", "tall", "tree"]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", *TRAITS, *NOUNS]
     whole = tokenizers.Tokenizer(tokenizers.models.WordLevel({p: k for k, p in enumerate(pieces)}, unk_token="[UNK]"))
     whole.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=whole, **special)
-    tokenizer.save_pretrained(tmp_path / "network")
-    torch.manual_seed(0)
+    tokenizer.save_pretrained(folder)
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    config = transformers.BertConfig(vocab_size=len(pieces), max_position_embeddings=16, **sizes)
-    transformers.BertModel(config).save_pretrained(tmp_path / "network")
+    sizes |= {"max_position_embeddings": 16, "initializer_range": 1.0}
+    config = transformers.BertConfig(vocab_size=len(pieces), **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_text_network_from_a_folder_gives_the_names_their_vectors(tmp_path):
+    small_text_network(tmp_path / "network")
     both = text_network_vectors(["amber bird", "tall tree"], tmp_path / "network")
     alone = text_network_vectors(["tall tree"], tmp_path / "network")
     assert both.shape == (2, 8)
@@ -188,6 +203,21 @@ def test_a_text_network_from_a_folder_gives_the_names_their_vectors(store, tmp_p
         text_network_vectors(["tall tree"], tmp_path / "network", sentence="a photo")
     with pytest.raises(DataError, match="nowhere: no text network there"):
         text_network_vectors(["tall tree"], tmp_path / "nowhere")
+
+
+def test_classes_lie_as_a_text_network_says_and_experiments_without_it_are_measured_by_the_same(store, tmp_path):
+    network = str(small_text_network(tmp_path / "network"))
+    found = {}
+    close = {"shift": 0.0, "temperature": 0.1, "weight": 500}  # to this network all names are alike: cosines from .7
+    for name, terms in (("plain", {"metric": {}}), ("guided", {"metric": {}, "guide": {"network": network, **close}})):
+        wanted = settings(store, experiment=name, terms=terms, evaluation={"network": network})
+        run_experiment(wanted, tmp_path / f"{name}-s0")
+        found[name] = measured(tmp_path, name)
+    assert found["plain"]["untrained_agreement"] == pytest.approx(found["guided"]["untrained_agreement"])
+    assert found["guided"]["agreement"] > 0.8 > found["plain"]["agreement"] + 0.2
+    with pytest.raises(DataError, match=r"evaluation\.network: .*nowhere: no such folder"):
+        run_experiment(settings(store, evaluation={"network": str(tmp_path / "nowhere")}), tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
 
 
 def test_the_terms_are_their_losses_on_the_clips_with_a_class_and_the_modality(store):
@@ -225,8 +255,18 @@ def test_guided_classes_lie_as_language_says_and_those_with_shuffled_names_do_no
     assert found["own-names"] > found["no-language"] + 0.2
     assert found["pseudo"] > found["no-language"]
     assert found["shuffled"] < 0.5
+    assert measured(runs, "margin-own-names")["agreement"] > max(0.8, measured(runs, "margin")["agreement"] + 0.2)
     rows = measured(runs, "own-names")
-    for metric in ("recall_at_1", "recall_at_8", "map_at_r", "nmi", "agreement", "agreement_unseen"):
+    for metric in (
+        "recall_at_1",
+        "recall_at_2",
+        "recall_at_4",
+        "recall_at_8",
+        "map_at_r",
+        "nmi",
+        "agreement",
+        "agreement_unseen",
+    ):
         assert {metric, f"untrained_{metric}"} <= set(rows.index)
     assert rows["chance_recall_at_1"] == pytest.approx(11 / 59)
 
@@ -239,16 +279,43 @@ def test_the_namer_is_trained_once_and_keeps_its_place(runs):
 
 
 def test_the_report_shows_which_classes_are_alike(runs):
-    study = summarize(runs, order=["no language", "own names", "pseudo", "shuffled"])
+    names = ["no language", "own names", "pseudo", "shuffled", "margin", "margin own names"]
+    study = summarize(runs, order=names)
     figure = similarity_figure(study)
-    assert len(figure.plot.data) == 5  # language, and four experiments
+    assert len(figure.plot.data) == 7  # language, and six experiments
     assert figure.numbers.loc[:, "language"].isin(figure.numbers.index).all()
-    assert set(unseen_table(study).index) == {"no language", "own names", "pseudo", "shuffled", "chance", "untrained"}
+    assert set(unseen_table(study).index) == {*names, "chance", "untrained"}
     assert "own names" in agreement_figure(study).alt
     assert unseen_figure(study) is not None
     assert any("Agreement of the seen classes with language" in one for one in unseen_in_words(study))
     assert "Unseen classes and language" in index_page(study)
-    assert study.recipes["own names"].in_words == "video alone · metric + guide"
+    assert study.recipes["own names"].in_words == "video alone · metric + guide (own names)"
+    assert study.recipes["margin own names"].in_words == "video alone · metric (margin) + guide (own names)"
+    assert {name for name in names if study.recipes[name].family == "control"} == {"shuffled"}
+
+
+def test_what_guidance_changes_is_told_beside_the_same_without_it(runs):
+    study = summarize(runs)
+    plain = {"own names": "no language", "pseudo": "no language", "shuffled": "no language"}
+    assert without_guidance(study) == {**plain, "margin own names": "margin"}
+    _, lead, points = guidance_answer(study)
+    assert "“own names”" in lead
+    own, none = (measured(runs, name)["recall_at_1"] for name in ("own-names", "no-language"))
+    assert any(f"“own names” {own:.3f}, “no language” {none:.3f}" in point for point in points)
+    assert any("“no language” less its own towers before training" in point for point in points)
+    assert "What language adds" in [part.heading for part in answer(study)]
+    table = guidance_table(study)
+    assert table.loc["R@1", "own names − no language"] == f"{own - none:+.3f}".replace("-", "−")
+    assert {"mAP@R", "NMI", "agreement, seen"} <= set(table.index)
+
+
+def test_a_difference_is_of_equal_seeds_and_better_only_away_from_zero():
+    more = gap({0: 0.6, 1: 0.7, 2: 0.9}, {0: 0.5, 1: 0.58, 5: 0.1})
+    assert (more.n, more.value) == (2, pytest.approx(0.11))
+    assert gap({0: 1.0}, {1: 1.0}) is None
+    three = [Interval(value, value - 0.05, value + 0.05, 3) for value in (0.1, 0.01, -0.1)]
+    assert [verdict(one) for one in three] == ["better", "not clearly differently", "worse"]
+    assert verdict(Interval(0.1, None, None, 1)) == "better in one seed"
 
 
 def test_classes_that_were_trained_on_are_not_unseen(tmp_path):
@@ -286,21 +353,42 @@ def test_another_namer_or_other_names_make_another_run(store):
     assert run_key(resolved, 0) == run_key(wanted[2], 0)
 
 
-@pytest.mark.slow
-def test_where_a_short_cut_misleads_language_finds_unseen_classes_better_and_wrong_names_worse(tmp_path):
-    path = settings_path("studies/language_guidance.yaml")
-    study, folders = read_study(path), StudyFolders(tmp_path, "language_guidance")
+def trained(name, folder):
+    """A study that comes with mcnlab, all its runs."""
+    path = settings_path(f"studies/{name}.yaml")
+    study, folders = read_study(path), StudyFolders(folder, name)
     for run in plan_runs(study, folders, path):
         run_experiment(run.settings, run.folder, seed=run.seed, stores=folders.stores)
-    summary = summarize(folders.runs)
-    recall = {
-        name: one.value for name, one in summary.intervals(Column("", "unseen", ("video",), "recall_at_1")).items()
-    }
+    return summarize(folders.runs, order=[one["experiment"] for one in study.experiments])
+
+
+@pytest.mark.slow
+def test_where_a_short_cut_misleads_language_finds_unseen_classes_better_and_wrong_names_worse(tmp_path):
+    summary = trained("language_guidance", tmp_path)
+    recall = summary.intervals(Column("", "unseen", ("video",), "recall_at_1"))
     seen = summary.intervals(Column("", "unseen", ("video",), "agreement"))
-    assert seen["own names"].n == 5
+    assert {one.n for one in recall.values()} == {5}
     assert seen["own names"].value >= 0.8
-    assert recall["own names"] > recall["no language"] > recall["shuffled names"]
-    assert recall["shuffled names"] > summary.level("unseen", "video", "chance_recall_at_1")
+    assert seen["margin loss, own names"].value >= 0.8
+    assert recall["own names"].value > recall["no language"].value > recall["shuffled names"].value
+    assert recall["shuffled names"].value > summary.level("unseen", "video", "chance_recall_at_1")
+    assert recall["margin loss, own names"].value > recall["margin loss"].value
+    table = guidance_table(summary)
+    assert table.loc["R@1", "own names − no language"].startswith("+")
+    assert len(table.columns) == 4
+
+
+@pytest.mark.slow
+def test_without_a_short_cut_every_measure_is_told_whatever_it_is(tmp_path):
+    """No goal on the order here; but classes lie as language says, and the table has all experiments and measures."""
+    summary = trained("language_without_short_cut", tmp_path)
+    table = unseen_table(summary)
+    assert list(table.index) == [*summary.experiments, "chance", "untrained"]
+    assert {"R@1", "R@2", "R@4", "R@8", "mAP@R", "NMI"} < set(table.columns)
+    assert (table.loc[list(summary.experiments), "seeds"] == "5").all()
+    assert (table.loc[list(summary.experiments)] != "").all(axis=None)
+    assert summary.intervals(Column("", "unseen", ("video",), "agreement"))["own names"].value >= 0.8
+    assert len(guidance_table(summary).columns) == 4
 
 
 def test_the_store_opens_again(store):

@@ -63,14 +63,14 @@ def text_network_vectors(
     try:
         import transformers  # late: an extra, and seconds of start-up
     except ImportError as error:
-        raise ConfigError("terms.guide.network: needs transformers; install mcnlab[resnet]") from error
+        raise ConfigError("a text network needs transformers; install mcnlab[resnet]") from error
     if "{}" not in sentence:
         raise ConfigError(f"terms.guide.sentence: {sentence!r} has no {{}} for the name")
     try:
         network = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise DataError(f"terms.guide.network: {folder}: no text network there ({error})") from error
+        raise DataError(f"{folder}: no text network there ({error})") from error
     read = tokenizer([sentence.format(name) for name in names], padding=True, return_tensors="pt")
     with torch.inference_mode():
         if hasattr(network, "get_text_features"):  # two towers, as in CLIP

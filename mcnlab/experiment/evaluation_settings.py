@@ -56,3 +56,6 @@ class EvaluationSettings(Settings):
     queries_total: dict[str, PositiveInt] = Field(default_factory=dict)
     """Also divide hits by this many queries, so that clips which are not there count as mistakes; by the name in
     `also`, or `own`. Published for MSR-VTT: 1000."""
+    network: Path | None = None
+    """Folder of a text network that says, for the task `unseen`, how classes lie (it reads `a photo of a {}`); what the
+    term `guide` reads, or else the store's words, when not given. Experiments that are compared need the same."""

@@ -137,6 +137,7 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("terms", "classify"): None,
     ("terms", "metric"): None,
     ("terms", "guide"): None,
+    ("evaluation", "network"): None,
     ("terms", "distill"): None,
     ("terms", "contrast", "learn_temperature"): False,
     ("terms", "contrast", "bank"): None,

@@ -55,8 +55,9 @@ def name_vectors(names: Sequence[str], guide: GuideSettings, store: Store) -> np
 
 
 def language_of(settings: ExperimentSettings, store: Store, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Vector by name, as the guide reads them where there is one; names that have none are left out."""
-    guide = settings.terms.guide or GuideSettings()
+    """Vector by name, as the evaluation reads them, else the guide; names that have none are left out."""
+    chosen = settings.evaluation.network  # with the usual sentence, so that all that are compared read the same
+    guide = GuideSettings(network=chosen) if chosen else settings.terms.guide or GuideSettings()
     usable = tuple(names) if guide.network is not None else known_names(names, store.word_vectors)
     return dict(zip(usable, name_vectors(usable, guide, store), strict=True)) if usable else {}
 

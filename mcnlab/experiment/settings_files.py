@@ -41,7 +41,8 @@ def with_store_beside(settings: ExperimentSettings, folder: Path) -> ExperimentS
     }
     data = settings.data.model_copy(update={"store": store and (folder / store).resolve(), "stores": mixed})
     others = {name: (folder / path).resolve() for name, path in settings.evaluation.also.items()}
-    evaluation = settings.evaluation.model_copy(update={"also": others})
+    network = settings.evaluation.network and (folder / settings.evaluation.network).resolve()
+    evaluation = settings.evaluation.model_copy(update={"also": others, "network": network})
     settings = settings.model_copy(update={"data": data, "evaluation": evaluation})
     settings = _with_terms_beside(settings, folder)
     if weights is not None:

@@ -22,7 +22,7 @@ SEEN_SPLIT = "val"
 
 
 def check_unseen(settings: ExperimentSettings, store: Store, split: str) -> None:
-    """Refuse a held-out split with classes that are trained on.
+    """Refuse a held-out split with classes that are trained on, and a language that is not there.
 
     Args:
         settings: the experiment.
@@ -30,8 +30,12 @@ def check_unseen(settings: ExperimentSettings, store: Store, split: str) -> None
         split: the held-out split.
 
     Raises:
-        DataError: a class is in both; or there are fewer than two classes in one of them.
+        DataError: a class is in both; there are fewer than two classes in one of them; or the text network that is to
+            say how classes lie is not there.
     """
+    network = settings.evaluation.network
+    if network is not None and not network.is_dir():
+        raise DataError(f"evaluation.network: {network}: no such folder")
     seen, asked = (_classes(settings, store, name) for name in (settings.data.train_split, split))
     shared = sorted(set(seen) & set(asked))
     if shared:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mcnlab.reporting.comparison import differences_from
 from mcnlab.reporting.graph_answer import graphs_in_words
+from mcnlab.reporting.guidance import guidance_answer
 from mcnlab.reporting.heat_figures import localization_answer
 from mcnlab.reporting.information import views_in_words
 from mcnlab.reporting.missing import missing_lead, missing_lines, shares_of
@@ -48,9 +49,10 @@ def answer(summary: StudySummary) -> list[Part]:
     if not summary.finished():
         return [Part("", "No run has finished yet, so there is no answer.")]
     parts = [
-        _places(localization_answer(summary)),
-        _places(detection_in_words(summary)),
-        _places(explanation_in_words(summary)),
+        _found(localization_answer(summary)),
+        _found(detection_in_words(summary)),
+        _found(explanation_in_words(summary)),
+        _found(guidance_answer(summary)),
         _views(summary),
         _graphs(summary),
         *_missing(summary),
@@ -70,8 +72,8 @@ def _views(summary: StudySummary) -> Part | None:
     return Part("Number of views" if view_lines(summary) else "Shared information", lead, points) if lead else None
 
 
-def _places(found: tuple[str, str, tuple[str, ...]] | None) -> Part | None:
-    """What was found where and when."""
+def _found(found: tuple[str, str, tuple[str, ...]] | None) -> Part | None:
+    """What another module found, if it found anything."""
     return None if found is None else Part(*found)
 
 
@@ -219,7 +221,8 @@ def _added(summary: StudySummary) -> Part | None:
     what = "all pairs in one space, contrast alone" if usual else _recipe(summary, base).in_words
     lead = f"Measured against {base}: {what}."
     heading = "What more terms and the order of stages add" if staged else "What more terms add"
-    return Part(heading, lead, tuple(point for point in points if point))
+    said = tuple(point for point in points if point)
+    return Part(heading, lead, said) if said else None
 
 
 def _elsewhere(summary: StudySummary) -> Part | None:

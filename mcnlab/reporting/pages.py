@@ -15,6 +15,7 @@ from mcnlab.reporting.evaluated import OWN, EvaluatedStore, evaluated_stores, me
 from mcnlab.reporting.export import export_html, run_facts
 from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
 from mcnlab.reporting.graph_figure import GraphFigure, study_graphs
+from mcnlab.reporting.guidance import guidance_table
 from mcnlab.reporting.heat_figures import localization_figure, localization_pictures
 from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
 from mcnlab.reporting.information import bound_figure, bound_table
@@ -38,8 +39,10 @@ from mcnlab.reporting.summary import (
 from mcnlab.reporting.tables import ComparisonView, comparison_view, differences_table, means_table, outcome_table
 from mcnlab.reporting.transfer import few_shot_figure, probe_figure, transfer_in_words, transfer_table, transfer_tasks
 from mcnlab.reporting.unseen import (
+    MAIN_MEASURES,
     agreement_figure,
     similarity_figure,
+    unseen_columns,
     unseen_figure,
     unseen_in_words,
     unseen_table,
@@ -54,6 +57,11 @@ STILLS_LEAD = (
     "Single pictures: share of the clips whose class a linear probe names from the video network's features of the "
     "clip, of its middle frame held still, and of that frame in the network of pictures that it becomes (deflated: "
     "batch norms fitted; naive: not). Larger is better."
+)
+UNSEEN_LEAD = (
+    "Clips of classes that were never trained on. R@1: share whose nearest other clip is of their class; mAP@R and NMI "
+    "tell how whole classes lie together. Agreement: rank correlation of the similarities of trained classes with "
+    "those of their names. Larger is better, but for agreement where names were dealt to other classes."
 )
 MAP_CACHE = ".maps"
 """Folder beside the runs where positions on maps are kept."""
@@ -257,7 +265,10 @@ def _comparison(summary: StudySummary) -> Section:
     views = [comparison_view(summary, recall, lead=RECALL_LEAD, recipes=True)] if recall else []
     views += [comparison_view(summary, kept, lead=_kept_lead(kept), recipes=False)] if kept else []
     views += [comparison_view(summary, stills, lead=STILLS_LEAD, recipes=False)] if stills else []
-    tables = [("All tested differences", table_view(differences_table(summary, [*recall, *kept, *stills])))]
+    unseen = [column for metric in MAIN_MEASURES for column in unseen_columns(summary, metric)]
+    views += [comparison_view(summary, unseen, lead=UNSEEN_LEAD, recipes=not views)] if unseen else []
+    tested = differences_table(summary, [*recall, *kept, *stills, *unseen])
+    tables = [("All tested differences", table_view(tested))] if len(tested) else []
     if errors := still_error_columns(summary):
         tables.append(("Error of the deflated features, relative (L1)", table_view(means_table(summary, errors))))
     own = measured_on(summary, OWN)
@@ -327,9 +338,13 @@ def _unseen(summary: StudySummary) -> Section | None:
     """Classes that were not trained on, and whether classes lie as language says."""
     drawn = (unseen_figure(summary), agreement_figure(summary), similarity_figure(summary))
     views = tuple(figure_view(one) for one in drawn if one is not None)
-    tables = (("All measures of classes that were not trained on", table_view(unseen_table(summary))),)
+    tables = (
+        ("All measures of classes that were not trained on", unseen_table(summary)),
+        ("What guidance changes: mean difference in equal seeds with its 95 % interval", guidance_table(summary)),
+    )
+    told = tuple((title, table_view(table)) for title, table in tables if len(table))
     said = unseen_in_words(summary)
-    return Section("unseen", "Unseen classes and language", said, figures=views, tables=tables) if views else None
+    return Section("unseen", "Unseen classes and language", said, figures=views, tables=told) if views else None
 
 
 def _title_of_transfer(task: str) -> str:

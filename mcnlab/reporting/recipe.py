@@ -15,6 +15,10 @@ FAMILIES = (ONE_PAIR, ALL_PAIRS, PREDICTION, MORE_TERMS, STAGED, CONTROL)
 """Kinds of experiments, in the order of tables; each has its color."""
 USUAL_LOSS = "masked_margin_softmax"
 """Contrastive loss that tables do not name."""
+USUAL_METRIC = "multi_similarity"
+"""Loss of labeled embeddings that tables do not name."""
+GUIDES = {"expert": "own names", "pseudo": "pseudo-names", "shuffled": "shuffled names"}
+"""What tables call the names that guide."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,15 @@ class Recipe:
     """Modalities that train and are compared with no other."""
     teacher: str = ""
     """The experiment that it learns from."""
+    metric: str = USUAL_METRIC
+    """Loss of the term of labeled embeddings."""
+    guided: str = ""
+    """Whose names say how classes are to lie to each other: a key of `GUIDES`; empty without guidance."""
 
     @property
     def family(self) -> str:
         """One of `FAMILIES`."""
-        if self.shuffled:
+        if self.shuffled or self.guided == "shuffled":
             return CONTROL
         if len(self.stages) > 1:
             return STAGED
@@ -67,9 +75,10 @@ class Recipe:
             'VA VT · contrast + cluster · stages VA, VAT'
         """
         alone = f"{' and '.join(self.alone)} alone" if self.alone else ""
-        parts = [_pairs_in_words(self.pairs) or alone, " + ".join(self.terms)]
-        if "contrast" in self.terms and self.loss != USUAL_LOSS:
-            parts[1] = parts[1].replace("contrast", f"contrast ({self.loss.replace('_', ' ')})")
+        kinds = {"contrast": "" if self.loss == USUAL_LOSS else self.loss.replace("_", " ")}
+        kinds |= {"metric": "" if self.metric == USUAL_METRIC else self.metric, "guide": GUIDES.get(self.guided, "")}
+        terms = (f"{term} ({kinds[term]})" if kinds.get(term) else term for term in self.terms)
+        parts = [_pairs_in_words(self.pairs) or alone, " + ".join(terms)]
         if len(self.pairs) > 1 and self.graph != "shared":
             parts.append(f"{self.graph} spaces")
         if len(self.stages) > 1:
@@ -123,6 +132,8 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
         missing=tuple((str(m), float(share)) for m, share in (data.get("missing") or {}).items()),
         loss=str((terms.get("contrast") or {}).get("loss") or USUAL_LOSS),
         teacher=_teacher_name((terms.get("distill") or {}).get("teacher")),
+        metric=str((terms.get("metric") or {}).get("loss") or USUAL_METRIC),
+        guided="" if terms.get("guide") is None else str(terms["guide"].get("names") or "expert"),
         alone=in_order(m for stage in stages for m in stage["modalities"] if m not in paired),
     )
 

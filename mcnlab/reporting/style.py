@@ -23,7 +23,7 @@ FAMILY_WORDS = {
     PREDICTION: "prediction instead of contrast",
     MORE_TERMS: "with more terms",
     STAGED: "with more terms, in stages",
-    CONTROL: "control: shuffled pairs",
+    CONTROL: "control: shuffled",
 }
 TERM_COLORS = {"loss": INK, "contrast": "#0072B2", "cluster": "#E69F00", "reconstruct": "#009E73", "predict": "#CC79A7"}
 CLASS_COLORS = (

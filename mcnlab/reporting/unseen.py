@@ -9,8 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mcnlab.metrics.statistics import mean_interval
-from mcnlab.reporting.figures import bars, bars_in_words, interval_table, interval_text
+from mcnlab.metrics.statistics import Interval
+from mcnlab.reporting.figures import bars, bars_in_words, interval_table
 from mcnlab.reporting.style import DIVERGING, Figure, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
 
@@ -22,11 +22,14 @@ MEASURES = {
     "recall_at_8": "R@8",
     "map_at_r": "mAP@R",
     "nmi": "NMI",
-    "agreement": "agreement, seen classes",
-    "agreement_unseen": "agreement, unseen classes",
+    "agreement": "agreement, seen",
+    "agreement_unseen": "agreement, unseen",
 }
 """Metric to its words."""
-CELL_PX, MOST_PANELS = 14, 6
+MAIN_MEASURES = ("recall_at_1", "map_at_r", "nmi", "agreement")
+"""Those that a report begins with."""
+CELL_PX, HEAD_PX, FOOT_PX = 14, 40, 150
+MOST_PANELS, MOST_ACROSS = 12, 4
 
 
 def unseen_columns(summary: StudySummary, metric: str = "recall_at_1") -> list[Column]:
@@ -136,18 +139,34 @@ def unseen_table(summary: StudySummary) -> pd.DataFrame:
     rows: dict[str, dict[str, str]] = {name: {} for name in summary.experiments}
     for column in columns:
         for name, interval in summary.intervals(column).items():
-            rows[name][column.title] = interval_text(interval)
+            rows[name]["seeds"] = str(interval.n)
+            rows[name][column.title] = half_width_text(interval)
         for level in ("chance", "untrained"):
             value = summary.level(TASK, column.subjects[0], f"{level}_{column.metric}")
             if value is not None:
                 rows.setdefault(level, {})[column.title] = f"{value:.3f}"
-    titles = [column.title for column in columns]
+    titles = ["seeds", *(column.title for column in columns)] if columns else []
     table = pd.DataFrame.from_dict({name: row for name, row in rows.items() if row}, orient="index", columns=titles)
     return table.fillna("").rename_axis(index="experiment")
 
 
+def half_width_text(interval: Interval, *, sign: str = "") -> str:
+    """A mean with half its interval.
+
+    Args:
+        interval: the mean; without an interval it stands alone.
+        sign: `+` writes a plus before what is above 0, as differences need it.
+
+    Example:
+        >>> half_width_text(Interval(-0.5, -0.55, -0.45, 3), sign="+")
+        '−0.500 ± 0.050'
+    """
+    spread = "" if interval.low is None or interval.high is None else f" ± {(interval.high - interval.low) / 2:.3f}"
+    return f"{interval.value:{sign}.3f}{spread}".replace("-", "−")
+
+
 def unseen_in_words(summary: StudySummary) -> tuple[str, ...]:
-    """The experiments by how well they find unseen classes, and each beside the first one, seed by seed.
+    """The experiments by how well they find unseen classes, and how far seen ones lie as language says.
 
     Args:
         summary: the study.
@@ -160,29 +179,14 @@ def unseen_in_words(summary: StudySummary) -> tuple[str, ...]:
         found = summary.intervals(column)
         ordered = sorted(found, key=lambda name: -found[name].value)
         chance = summary.level(TASK, column.subjects[0], "chance_recall_at_1")
-        listed = ", ".join(f"{name} {interval_text(found[name])}" for name in ordered)
+        listed = "; ".join(f"{name} {half_width_text(found[name])}" for name in ordered)
         said.append(f"{column.title} of unseen classes: {listed}; chance {chance:.3f}.")
-        said += _beside_first(summary, column)
     for column in unseen_columns(summary, "agreement"):
         found = summary.intervals(column)
         if found:
-            listed = ", ".join(f"{name} {interval_text(one)}" for name, one in found.items())
+            listed = "; ".join(f"{name} {half_width_text(one)}" for name, one in found.items())
             said.append(f"Agreement of the seen classes with language: {listed}; chance 0.")
     return tuple(said)
-
-
-def _beside_first(summary: StudySummary, column: Column) -> list[str]:
-    """Every other experiment minus the first, over the seeds that both have."""
-    values = summary.run_values(column)
-    names = [name for name in summary.experiments if name in values]
-    said = []
-    for name in names[1:]:
-        both = sorted(set(values[name]) & set(values[names[0]]))
-        if len(both) > 1:
-            gap = mean_interval([values[name][seed] - values[names[0]][seed] for seed in both])
-            ends = "" if gap.low is None or gap.high is None else f" (95 % interval {gap.low:+.3f} to {gap.high:+.3f})"
-            said.append(f"{name} minus {names[0]}: {gap.value:+.3f}{ends}.".replace("-0", "−0"))
-    return said
 
 
 def _first_tables(summary: StudySummary) -> dict[str, dict[str, Any]]:
@@ -210,19 +214,28 @@ def _order(similarity: np.ndarray) -> list[int]:
 def _panels(drawn: dict[str, np.ndarray], classes: Sequence[str]) -> go.Figure:
     """One table of colors per panel."""
     shown = dict(list(drawn.items())[:MOST_PANELS])
-    across = min(3, len(shown))
-    down = -(-len(shown) // across)
-    plot = make_subplots(rows=down, cols=across, subplot_titles=[safe(name) for name in shown], shared_yaxes=True)
+    down = -(-len(shown) // MOST_ACROSS)
+    across = -(-len(shown) // down)
+    tall = down * (CELL_PX * len(classes) + HEAD_PX) + FOOT_PX
+    plot = make_subplots(
+        rows=down,
+        cols=across,
+        subplot_titles=[safe(shortened(name, longest=30)) for name in shown],
+        shared_yaxes=True,
+        horizontal_spacing=0.02,
+        vertical_spacing=HEAD_PX / (tall - FOOT_PX) if down > 1 else None,
+    )
     for number, table in enumerate(shown.values()):
         heat = go.Heatmap(
             z=_centered(table), x=list(classes), y=list(classes), zmin=-1, zmax=1, colorscale=DIVERGING, showscale=False
         )
         heat.hovertemplate = "%{y} and %{x}: %{z:.2f}<extra></extra>"
-        plot.add_trace(heat, row=number // across + 1, col=number % across + 1)
-    plot.update_xaxes(tickfont_size=8, showticklabels=False)
-    plot.update_xaxes(showticklabels=True, tickangle=-90, row=down)
+        lowest = number + across >= len(shown)
+        place = {"row": number // across + 1, "col": number % across + 1}
+        plot.add_trace(heat, **place)
+        plot.update_xaxes(tickfont_size=8, tickangle=-90, showticklabels=lowest, **place)
     plot.update_yaxes(tickfont_size=9, autorange="reversed")
-    return styled(plot, height=down * (CELL_PX * len(classes) + 70) + 90)
+    return styled(plot, height=tall)
 
 
 def _centered(table: np.ndarray) -> np.ndarray:
