@@ -16,7 +16,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from mcnlab.reporting.answer import answer
 from mcnlab.reporting.export import PLOTLY, export_html
 from mcnlab.reporting.heatmaps import additions_figure, factors_figure, retention_figure
-from mcnlab.reporting.maps import cluster_figure, sprite, study_maps
+from mcnlab.reporting.map_figures import cluster_figure
+from mcnlab.reporting.maps import study_maps
 from mcnlab.reporting.overview import best_run, main_direction
 from mcnlab.reporting.pages import index_page, quoted, study_facts, write_report
 from mcnlab.reporting.projection import aligned_maps
@@ -24,6 +25,7 @@ from mcnlab.reporting.published import published_tables
 from mcnlab.reporting.recipe import MORE_TERMS, STAGED
 from mcnlab.reporting.render import content_hash, figure_view, packed_plotly, plot_json, plotly_hash, table_view
 from mcnlab.reporting.show import bundle
+from mcnlab.reporting.sprite import sprite
 from mcnlab.reporting.style import Figure, safe
 from mcnlab.reporting.summary import Column, summarize
 from tests.fake_study import DEFAULT, HOSTILE_CAPTION, FakeExperiment, write_fake_study

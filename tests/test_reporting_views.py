@@ -9,7 +9,7 @@ import pytest
 from mcnlab.modalities import pairs_among, pairs_with
 from mcnlab.reporting.answer import answer
 from mcnlab.reporting.information import bound_figure, bound_table, views_in_words
-from mcnlab.reporting.maps import modality_mark
+from mcnlab.reporting.map_figures import modality_mark
 from mcnlab.reporting.pages import index_page
 from mcnlab.reporting.recipe import Recipe, recipe_of
 from mcnlab.reporting.summary import RunRow, StudySummary, short_direction

@@ -19,11 +19,13 @@ from mcnlab.reporting.guidance import guidance_table
 from mcnlab.reporting.heat_figures import localization_figure, localization_pictures
 from mcnlab.reporting.heatmaps import additions_figure, factor_purity_figure, retention_figure
 from mcnlab.reporting.information import bound_figure, bound_table
-from mcnlab.reporting.maps import StudyMaps, maps_figure, sprite, study_maps
+from mcnlab.reporting.map_figures import maps_figure
+from mcnlab.reporting.maps import StudyMaps, study_maps
 from mcnlab.reporting.place_pictures import detection_pictures, explanation_pictures
 from mcnlab.reporting.places import attention_figure, curves_of_parts, detection_figure
 from mcnlab.reporting.published import PublishedTable, published_tables
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
+from mcnlab.reporting.sprite import sprite
 from mcnlab.reporting.students import accuracy_figure, size_figure, told_in_words, told_table
 from mcnlab.reporting.style import Figure
 from mcnlab.reporting.summary import (
