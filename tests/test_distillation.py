@@ -22,6 +22,7 @@ from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.losses.distillation import distilled_logits, feature_error
 from mcnlab.models import DistillationProjector
 from mcnlab.models.distillation import FrozenClassifier, matched_maps, pooled, projector_parameters
+from mcnlab.reporting.answer import answer
 from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
 from mcnlab.reporting.students import accuracy_figure, size_figure, told_in_words, told_table
 from mcnlab.reporting.summary import summarize
@@ -289,6 +290,9 @@ def test_the_report_says_what_students_keep_and_what_they_take(runs):
     said = " ".join(told_in_words(study))
     assert "SimKD: " in said
     assert "points beside teacher" in said
+    assert "points beside SimKD" in said  # KD is smaller
+    (part,) = (part for part in answer(study) if part.heading == "What students keep")
+    assert part.lead.startswith("Nearest to its teacher comes ")
 
 
 def told(folder):
