@@ -79,7 +79,9 @@ def size_figure(summary: StudySummary) -> Figure | None:
         tickvals=ticks,
         ticktext=[f"{n:,}" for n in ticks],
     )
-    plot.update_yaxes(title_text="accuracy (share of held-out clips)")
+    ends = [end for name in known for end in (found[name].low, found[name].value, found[name].high) if end is not None]
+    lowest, highest = max(0.0, min(ends)), min(1.0, max(ends))  # of few seeds an interval may lead beyond
+    plot.update_yaxes(title_text="accuracy (share of held-out clips)", range=[lowest - 0.02, highest + 0.02])
     numbers = {"parameters": [f"{sizes[n]:,.0f}" for n in known], "accuracy": [interval_text(found[n]) for n in known]}
     return Figure(
         name="classes-size",
