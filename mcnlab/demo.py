@@ -40,24 +40,27 @@ def demo_runs(folder: str | Path | None = None, *, tasks: Sequence[str] = ()) ->
     return runs
 
 
-def demo_study(name: str, experiments: Sequence[str], folder: str | Path | None = None) -> Path:
+def demo_study(
+    name: str, experiments: Sequence[str], folder: str | Path | None = None, *, overrides: Sequence[str] = ()
+) -> Path:
     """Train some experiments of a study that comes with mcnlab, with the first seed alone.
 
     Args:
         name: of the study.
         experiments: those to train.
         folder: where the runs go; runs that are there already are kept. A fresh temporary folder when None.
+        overrides: settings that make the runs smaller, such as `data.world.train_recordings=150`.
 
     Returns:
         Folder of the finished runs.
 
     Raises:
-        ConfigError: there is no such study.
+        ConfigError: there is no such study, or a setting is wrong.
         StorageError: the folder cannot be written.
     """
     root = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="mcnlab-demo-"))
     path = settings_path(f"studies/{name}.yaml")
-    study = read_study(path, overrides=["seeds=[0]"])
+    study = read_study(path, overrides=["seeds=[0]", *overrides])
     folders = StudyFolders(root, study.study)
     for run in plan_runs(study, folders, path):
         if run.settings.experiment in experiments and not run.finished:

@@ -185,6 +185,12 @@ class ExperimentSettings(Settings):
         distill = self.terms.distill
         if distill is not None and distill.method == "reuse" and self.terms.classify is not None:
             raise ValueError("terms.distill.method: reuse takes the teacher's classifier; terms.classify has another")
+        data = self.data
+        if distill is not None and (data.changes is not None or data.looks or data.sampling != "captions"):
+            raise ValueError(
+                "terms.distill: the teacher looks at every clip once, but data.changes, data.looks and a data.sampling "
+                "other than captions show other clips in every epoch"
+            )
         for name, recipe in self.recipes.items():
             if "classify" not in recipe.terms.names and not (name == "distill.teacher" and alike):
                 raise ValueError(f"terms.{name}: the run to learn from must have the term classify")

@@ -12,6 +12,7 @@ from mcnlab.reporting.missing import missing_lead, missing_lines, shares_of
 from mcnlab.reporting.objectives import objectives_in_words
 from mcnlab.reporting.places import detection_in_words, explanation_in_words
 from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, PAIRS, STAGED, Recipe
+from mcnlab.reporting.students import nearest_student
 from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
 from mcnlab.reporting.views import view_lines
 
@@ -48,7 +49,9 @@ def answer(summary: StudySummary) -> list[Part]:
     """
     if not summary.finished():
         return [Part("", "No run has finished yet, so there is no answer.")]
+    students = _found(nearest_student(summary))
     parts = [
+        students,
         _found(localization_answer(summary)),
         _found(detection_in_words(summary)),
         _found(explanation_in_words(summary)),
@@ -59,7 +62,7 @@ def answer(summary: StudySummary) -> list[Part]:
         _objectives(summary),
         _retained(summary),
         _elsewhere(summary),
-        _added(summary),
+        _added(summary) if students is None else None,
         _outcomes(summary),
         _control(summary),
     ]
@@ -73,7 +76,7 @@ def _views(summary: StudySummary) -> Part | None:
 
 
 def _found(found: tuple[str, str, tuple[str, ...]] | None) -> Part | None:
-    """What another module found, if it found anything."""
+    """What a module of its own has put into words, if it found anything."""
     return None if found is None else Part(*found)
 
 

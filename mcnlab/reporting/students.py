@@ -1,5 +1,8 @@
 """Figures, table and words of classifiers: what teachers and students tell, and what each takes to tell it."""
 
+import math
+from collections.abc import Iterable
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -9,6 +12,8 @@ from mcnlab.reporting.style import CLASS_COLORS, INK, Figure, safe, shortened, s
 from mcnlab.reporting.summary import Column, StudySummary
 
 TASK = "classify"
+TICKS = tuple(n * 10**power for power in range(10) for n in (1, 2, 5))
+"""Numbers of parameters that an axis names."""
 LEVELS = ("chance", "untrained", "permuted")
 """What stands before `accuracy` beside the accuracy itself."""
 
@@ -66,8 +71,17 @@ def size_figure(summary: StudySummary) -> Figure | None:
     found = summary.intervals(columns[0])
     known = [name for name in summary.experiments if name in found and name in sizes]
     plot = go.Figure([_point(name, number, sizes[name], found[name]) for number, name in enumerate(known)])
-    plot.update_xaxes(title_text="parameters at inference: tower, projector, classifier (count)", type="log")
-    plot.update_yaxes(title_text="accuracy (share of held-out clips)")
+    ticks = [n for n in TICKS if min(sizes.values()) / 2 <= n <= max(sizes.values()) * 2]
+    plot.update_xaxes(
+        title_text="parameters at inference: tower, projector, classifier (count)",
+        type="log",
+        range=[math.log10(min(sizes.values()) / 1.3), math.log10(max(sizes.values()) * 1.6)],
+        tickvals=ticks,
+        ticktext=[f"{n:,}" for n in ticks],
+    )
+    ends = [end for name in known for end in (found[name].low, found[name].value, found[name].high) if end is not None]
+    lowest, highest = max(0.0, min(ends)), min(1.0, max(ends))  # of few seeds an interval may lead beyond
+    plot.update_yaxes(title_text="accuracy (share of held-out clips)", range=[lowest - 0.02, highest + 0.02])
     numbers = {"parameters": [f"{sizes[n]:,.0f}" for n in known], "accuracy": [interval_text(found[n]) for n in known]}
     return Figure(
         name="classes-size",
@@ -105,7 +119,9 @@ def told_table(summary: StudySummary) -> pd.DataFrame:
 
 
 def told_in_words(summary: StudySummary) -> tuple[str, ...]:
-    """Every student beside its teacher, and beside all that have no teacher and are not one, seed by seed.
+    """Every student beside its teacher, all that have no teacher and are not one, and a student of its size, by seeds.
+
+    A student of its size is the smallest other one that is not smaller.
 
     Args:
         summary: the study.
@@ -119,11 +135,39 @@ def told_in_words(summary: StudySummary) -> tuple[str, ...]:
         teachers = {_teacher(summary, name) for name in values} - {""}
         alone = [name for name in values if name not in teachers and not _teacher(summary, name)]
         for name in (one for one in summary.experiments if one in values and _teacher(summary, one)):
-            others = [_teacher(summary, name), *alone]
+            others = [_teacher(summary, name), *alone, *_of_its_size(summary, name, values)]
             gaps = [f"{_gap(values[name], values[other])} beside {other}" for other in others if other in values]
             accuracy = interval_text(summary.intervals(column)[name])
-            said.append(f"{name}: {accuracy} with {_sizes(summary)[name]:,.0f} parameters; {', '.join(gaps)}.")
+            said.append(
+                f"{name}: {accuracy} with {_sizes(summary, *column.subjects)[name]:,.0f} parameters; {', '.join(gaps)}."
+            )
     return tuple(said)
+
+
+def nearest_student(summary: StudySummary) -> tuple[str, str, tuple[str, ...]] | None:
+    """The student that comes nearest to its teacher, as the answer of a study.
+
+    Args:
+        summary: the study.
+
+    Returns:
+        Heading, a sentence, and no points; None where no classifier of a student was asked.
+    """
+    for column in accuracy_columns(summary)[:1]:
+        found = summary.intervals(column)
+        students = [name for name in found if _teacher(summary, name) in found]
+        if students:
+            best = max(students, key=lambda name: found[name].value - found[_teacher(summary, name)].value)
+            said = next(line for line in told_in_words(summary) if line.startswith(f"{best}: "))
+            return "What students keep", f"Nearest to its teacher comes {said}", ()
+    return None
+
+
+def _of_its_size(summary: StudySummary, name: str, asked: Iterable[str]) -> list[str]:
+    """The smallest other student with at least a student's parameters; empty for none."""
+    sizes = _sizes(summary)
+    known = [one for one in asked if one in sizes and one != name and _teacher(summary, one)]
+    return sorted((one for one in known if sizes[one] >= sizes[name]), key=lambda one: sizes[one])[:1]
 
 
 def _gap(one: dict[int, float], other: dict[int, float]) -> str:
@@ -158,8 +202,8 @@ def _point(name: str, number: int, size: float, accuracy: Interval) -> go.Scatte
         x=[size],
         y=[accuracy.value],
         mode="markers+text",
-        text=[safe(shortened(name, longest=30))],
-        textposition="top center",
+        text=["  " + safe(shortened(name, longest=30))],
+        textposition="middle right",
         name=safe(name),
         showlegend=False,
         marker={"size": 11, "color": CLASS_COLORS[number % len(CLASS_COLORS)]},
