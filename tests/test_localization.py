@@ -24,6 +24,7 @@ from mcnlab.data.scenes import ComposedClips, SceneSettings
 from mcnlab.data.store import open_store
 from mcnlab.errors import ConfigError, DataError, ShapeError
 from mcnlab.evaluation.localization import evaluate_localization, truths_of
+from mcnlab.experiment.heat import of_other_recordings
 from mcnlab.experiment.loaded import load_run
 from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
@@ -391,6 +392,15 @@ def test_xml_of_boxes_that_cannot_be_is_refused(tmp_path, text, message):
         read_box_files(tmp_path)
     with pytest.raises(DataError, match="no such file"):
         read_box_files(tmp_path / "other")
+
+
+def test_a_swapped_sound_is_that_of_another_recording():
+    recordings = np.array([4, 4, 7, 7, 7, 9, 9, 9])
+    others = of_other_recordings(recordings)
+    assert sorted(others.tolist()) == list(range(8))
+    assert (recordings[others] != recordings).all()
+    assert of_other_recordings(np.array([1, 1])).tolist() == [1, 0]
+    assert of_other_recordings(np.array([1])).tolist() == [0]
 
 
 # a tiny run, its report and its player
