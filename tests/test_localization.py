@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,8 +36,10 @@ from mcnlab.models.localization.sound_localizer import LocalizerSizes, SoundLoca
 from mcnlab.models.localization.tied_coding import tied_energies
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
 from mcnlab.reporting.clip_player import overlay, player, recordings_with_heat
+from mcnlab.reporting.export import export_html
 from mcnlab.reporting.heat_figures import localization_answer, localization_figure, localization_pictures
 from mcnlab.reporting.notebooks import settings_path
+from mcnlab.reporting.render import content_hash
 from mcnlab.reporting.summary import summarize
 from mcnlab.training.localize_term import LocalizeTerm
 from mcnlab.training.terms import Active
@@ -447,6 +450,25 @@ def test_the_player_holds_all_that_it_shows(tiny):
     assert "<audio" in page
     assert re.search(r'(src|href)="(?!data:)', page) is None
     assert "<audio" not in player(kept | {"wav": None})
+
+
+def test_the_page_of_a_notebook_lets_its_players_run(tmp_path):
+    one = {
+        "recording": "r",
+        "times_s": [0.5],
+        "shown_s": 1.0,
+        "pictures": [b"x"],
+        "heat": [[[0.0, 1.0]]],
+        "boxes": [[]],
+    }
+    output = nbformat.v4.new_output("display_data", {"text/html": player(one)})
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])]), tmp_path / "n.ipynb"
+    )
+    text = export_html(tmp_path / "n.ipynb", tmp_path / "n.html").read_text(encoding="utf-8")
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1])
+    (script,) = re.findall(r"<script>(\(function.*?)</script>", text, flags=re.DOTALL)
+    assert content_hash(script.encode()) in policy
 
 
 def test_a_heat_map_is_dark_where_it_is_low_clear_in_the_middle_and_red_at_its_top():
