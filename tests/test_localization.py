@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +25,7 @@ from mcnlab.data.scenes import ComposedClips, SceneSettings
 from mcnlab.data.store import open_store
 from mcnlab.errors import ConfigError, DataError, ShapeError
 from mcnlab.evaluation.localization import evaluate_localization, truths_of
+from mcnlab.experiment.heat import of_other_recordings
 from mcnlab.experiment.loaded import load_run
 from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
@@ -34,8 +36,10 @@ from mcnlab.models.localization.sound_localizer import LocalizerSizes, SoundLoca
 from mcnlab.models.localization.tied_coding import tied_energies
 from mcnlab.models.multimodal import ModelSizes, MultimodalModel
 from mcnlab.reporting.clip_player import overlay, player, recordings_with_heat
+from mcnlab.reporting.export import export_html
 from mcnlab.reporting.heat_figures import localization_answer, localization_figure, localization_pictures
 from mcnlab.reporting.notebooks import settings_path
+from mcnlab.reporting.render import content_hash
 from mcnlab.reporting.summary import summarize
 from mcnlab.training.localize_term import LocalizeTerm
 from mcnlab.training.terms import Active
@@ -393,6 +397,15 @@ def test_xml_of_boxes_that_cannot_be_is_refused(tmp_path, text, message):
         read_box_files(tmp_path / "other")
 
 
+def test_a_swapped_sound_is_that_of_another_recording():
+    recordings = np.array([4, 4, 7, 7, 7, 9, 9, 9])
+    others = of_other_recordings(recordings)
+    assert sorted(others.tolist()) == list(range(8))
+    assert (recordings[others] != recordings).all()
+    assert of_other_recordings(np.array([1, 1])).tolist() == [1, 0]
+    assert of_other_recordings(np.array([1])).tolist() == [0]
+
+
 # a tiny run, its report and its player
 
 
@@ -437,6 +450,25 @@ def test_the_player_holds_all_that_it_shows(tiny):
     assert "<audio" in page
     assert re.search(r'(src|href)="(?!data:)', page) is None
     assert "<audio" not in player(kept | {"wav": None})
+
+
+def test_the_page_of_a_notebook_lets_its_players_run(tmp_path):
+    one = {
+        "recording": "r",
+        "times_s": [0.5],
+        "shown_s": 1.0,
+        "pictures": [b"x"],
+        "heat": [[[0.0, 1.0]]],
+        "boxes": [[]],
+    }
+    output = nbformat.v4.new_output("display_data", {"text/html": player(one)})
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])]), tmp_path / "n.ipynb"
+    )
+    text = export_html(tmp_path / "n.ipynb", tmp_path / "n.html").read_text(encoding="utf-8")
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1])
+    (script,) = re.findall(r"<script>(\(function.*?)</script>", text, flags=re.DOTALL)
+    assert content_hash(script.encode()) in policy
 
 
 def test_a_heat_map_is_dark_where_it_is_low_clear_in_the_middle_and_red_at_its_top():

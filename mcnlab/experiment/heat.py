@@ -45,7 +45,7 @@ class Heat:
     maps: np.ndarray
     """(clips, frames, height, width): cosine of every place with the own sound."""
     swapped: np.ndarray
-    """The same with the sound of another clip."""
+    """The same with the sound of a clip of another recording; neighbors in one often sound alike."""
     frames: np.ndarray
     """(clips,): how many frames are real."""
     spread: float
@@ -125,11 +125,15 @@ def heat_of(model: MultimodalModel, source: ClipSource) -> Heat:
     places = np.flatnonzero(source.present("video") & source.present("audio"))
     if not len(places):
         raise DataError(f"{source.store.path}: no held-out clip has both video and audio")
+    heard = torch.cat([outputs.features["audio"] for _, outputs in _outputs(model, source, places, ("audio",))])
+    foreign = heard[torch.from_numpy(of_other_recordings(source.clips["recording"].to_numpy()[places]))]
     parts: dict[str, list[Tensor]] = {name: [] for name in ("maps", "swapped", "frames", "projected", "errors")}
-    for batch, outputs in _outputs(model, source, places):
+    for (batch, outputs), others in zip(
+        _outputs(model, source, places, ("video", "audio")), foreign.split(AT_ONCE), strict=True
+    ):
         maps, sound = outputs.maps["video"], outputs.features["audio"]
         own = _heat(localizer, maps, sound)
-        other = _heat(localizer, maps, sound.roll(1, 0))
+        other = _heat(localizer, maps, others)
         middle = maps[torch.arange(len(maps), device=maps.device), batch.lengths["video"] // 2]
         projected, errors = _projected(localizer, middle, sound)
         for name, value in zip(parts, (own, other, batch.lengths["video"], projected, errors), strict=True):
@@ -159,14 +163,30 @@ def _projected(localizer: SoundLocalizer, maps: Tensor, sound: Tensor) -> tuple[
     return localizer.project(located), located.errors
 
 
-def _outputs(model: MultimodalModel, source: ClipSource, places: np.ndarray) -> Iterator[tuple[Batch, Outputs]]:
+def of_other_recordings(recordings: np.ndarray) -> np.ndarray:
+    """For each clip the place of one of another recording.
+
+    Args:
+        recordings: (clips,): whose they are; clips of a recording stand together.
+
+    Returns:
+        (clips,): every place once. Where one recording has most of the clips, some stay in it.
+    """
+    clips = len(recordings)
+    most = int(np.unique(recordings, return_counts=True)[1].max())
+    return np.roll(np.arange(clips), -(most % clips or 1))
+
+
+def _outputs(
+    model: MultimodalModel, source: ClipSource, places: np.ndarray, modalities: tuple[str, ...]
+) -> Iterator[tuple[Batch, Outputs]]:
     """Some clips at a time through a model in evaluation mode."""
     device, training = next(model.parameters()).device, model.training
     model.eval()
     with torch.no_grad():
         for start in range(0, len(places), AT_ONCE):
             batch = source.batch(places[start : start + AT_ONCE]).to(device)
-            yield batch, model(batch, ("video", "audio"))
+            yield batch, model(batch, modalities)
     model.train(training)
 
 

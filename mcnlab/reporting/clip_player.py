@@ -75,7 +75,8 @@ def player(recording: Mapping[str, Any], *, title: str = "") -> str:
         '<label><input type="checkbox" checked> heat map</label></div>'
         '<div class="mc-strip" role="slider" tabindex="0" aria-label="time" aria-valuemin="0" '
         f'aria-valuemax="{len(maps) - 1}" aria-valuenow="0"></div>'
-        f"<details><summary>Largest cosine of every frame</summary><table>{rows}</table></details></figure>{_SCRIPT}"
+        f"<details><summary>Largest cosine of every frame</summary><table>{rows}</table></details></figure>"
+        f"<script>{SCRIPT}</script>"
     )
 
 
@@ -145,7 +146,7 @@ _STYLE = """<style>
 .mc-strip span.heard{box-shadow:0 3px 0 #0091b3}
 </style>"""
 
-_SCRIPT = """<script>(function(){
+SCRIPT = """(function(){
 document.querySelectorAll('figure.mc-player:not([data-on])').forEach(function(figure){
 figure.dataset.on='1';
 var clip=JSON.parse(figure.dataset.clip),strip=figure.querySelector('.mc-strip');
@@ -177,4 +178,5 @@ if(audio)audio.addEventListener('timeupdate',function(){if(!timer)draw(at(audio.
 figure.querySelector('input').addEventListener('change',function(){heat.style.display=this.checked?'':'none'});
 strip.addEventListener('keydown',function(e){var step={ArrowRight:1,ArrowLeft:-1}[e.key];
  if(step)jump(Math.min(clip.times.length-1,Math.max(0,now+step)))});
-draw(0)})})()</script>"""
+draw(0)})})()"""
+"""What runs in a page with players; a page that allows scripts by their hash has to name it."""

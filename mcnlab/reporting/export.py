@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from mcnlab.errors import DataError
 from mcnlab.files import write_text_atomically
+from mcnlab.reporting.clip_player import SCRIPT
 from mcnlab.reporting.notebooks import first_error
 from mcnlab.reporting.render import TEMPLATES, fragment, plot_json, render
 from mcnlab.runs import RunFolder
@@ -65,6 +66,7 @@ def export_html(
         title=title or Path(notebook).stem,
         has_figures=bool(figures),
         css=HtmlFormatter(style="default", nobackground=True).get_style_defs(".highlight"),
+        scripts=[SCRIPT] if SCRIPT in body else [],
         content=Markup(body),
         back=back,
         thumbnails=next((one["thumbnails"] for one in figures if "thumbnails" in one), None),

@@ -52,7 +52,9 @@ class FigureView:
     """Whether its points are clips, to be shown with their thumbnails."""
 
 
-def render(template: str, *, title: str, has_figures: bool, css: str = "", **values: Any) -> str:
+def render(
+    template: str, *, title: str, has_figures: bool, css: str = "", scripts: Sequence[str] = (), **values: Any
+) -> str:
     """A whole page.
 
     Args:
@@ -60,6 +62,7 @@ def render(template: str, *, title: str, has_figures: bool, css: str = "", **val
         title: of the browser's tab.
         has_figures: whether plotly.js is put in.
         css: style rules beside those of every page.
+        scripts: further ones that its content brings along and that may run.
         values: what the template shows; text is escaped.
 
     Returns:
@@ -67,6 +70,7 @@ def render(template: str, *, title: str, has_figures: bool, css: str = "", **val
     """
     script, packed = _text("page.js"), packed_plotly()
     hashes = [content_hash(script.encode()), plotly_hash()] if has_figures else []
+    hashes += [content_hash(one.encode()) for one in scripts]
     values = {"thumbnails": None, **values}
     return (
         _environment()
