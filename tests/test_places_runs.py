@@ -10,6 +10,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from mcnlab.data.scenes import SEGMENT_S
+from mcnlab.data.store import open_store
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
@@ -142,6 +144,24 @@ def test_curves_begin_with_all_parts_and_end_with_them(folder):
     assert [list(line.x) for line in solid] == [[0, 1, 2, 3], [1, 2, 3, 4]]
     whole = rows_of(folder, "explain-s0")["explanation", "clips", "accuracy"]
     assert (solid[0].y[0], solid[1].y[-1]) == (whole, whole)
+
+
+def test_without_boxes_nothing_is_said_of_pointing(folder, tmp_path):
+    stores = (folder / "stores").glob("scenes-*")
+    [stored] = [one for one in stores if open_store(one).boxes["end_s"].max() > 2 * SEGMENT_S]
+    bare = shutil.copytree(stored, tmp_path / "bare")
+    (bare / "boxes.parquet").unlink()
+    info = json.loads((bare / "store.json").read_text())
+    del info["files"]["boxes.parquet"]
+    (bare / "store.json").write_text(json.dumps(info))
+    data = {"store": str(bare), "label": "label"}
+    run_experiment(settings(EXPLAIN, data=data), tmp_path / "runs" / "bare-s0")
+    subjects = {subject for task, subject, _ in rows_of(tmp_path, "bare-s0") if task == "explanation"}
+    assert {"clips", "delete:1", "keep:3"} <= subjects
+    assert not subjects & {"time", "space", "space and time"}
+    page = index_page(summarize(tmp_path / "runs"))
+    assert "Where and when attention looks" in page
+    assert "Where attention points" not in page
 
 
 def detect_term(**changes):

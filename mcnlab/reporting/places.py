@@ -270,9 +270,10 @@ def attention_figure(summary: StudySummary) -> Figure | None:
         summary: the study.
 
     Returns:
-        None where no attention was measured.
+        None where no attention was measured against boxes.
     """
-    names = measured(summary, EXPLANATION)
+    pointed = summary.intervals(Column("", EXPLANATION, ("time",), "pointing"))
+    names = [name for name in measured(summary, EXPLANATION) if name in pointed]
     if not names:
         return None
     plot, cells = go.Figure(), {name: dict[str, str]() for name in names}
