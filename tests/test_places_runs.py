@@ -1,6 +1,7 @@
 """Detection and explanation from settings to report: tiny runs always, the studies at their own size when asked."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,18 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from mcnlab.data.scenes import SEGMENT_S
+from mcnlab.data.store import open_store
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.metrics.statistics import mean_interval
-from mcnlab.reporting.notebooks import settings_path
+from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
 from mcnlab.reporting.pages import index_page
+from mcnlab.reporting.places import curves_of_parts
 from mcnlab.reporting.summary import summarize
 from mcnlab.runs import RunFolder
+from mcnlab.study import SOUND_NOTEBOOK, STUDY_NOTEBOOKS, notebooks_of
 from mcnlab.study_plan import StudyFolders, plan_runs, read_study
 from mcnlab.training.checkpoint import list_checkpoints
 from mcnlab.training.detect_term import DetectTerm, PseudoRules
@@ -116,6 +121,47 @@ def test_the_report_shows_pictures_of_both(folder):
         table = pd.read_parquet(folder / "runs" / f"{name}.parquet")
         assert columns <= set(table.columns)
         assert len(table) > 0
+
+
+def test_a_study_with_attention_is_shown_in_the_notebook_on_sound(folder, tmp_path):
+    (tmp_path / "runs").mkdir()
+    copied = shutil.copytree(folder / "runs" / "explain-s0", tmp_path / "runs" / "explain-s0").parent
+    assert notebooks_of(copied) == (*STUDY_NOTEBOOKS, SOUND_NOTEBOOK)
+
+
+@pytest.mark.notebook
+def test_the_notebook_on_sound_records_where_attention_points(folder, tmp_path):
+    out = tmp_path / "numbers.json"
+    values = {"study_dir": str(folder / "runs"), "out": str(out)}
+    execute(notebook_path(SOUND_NOTEBOOK), tmp_path / "done.ipynb", values)
+    own = rows_of(folder, "explain-s0")["explanation", "space", "pointing"]
+    assert json.loads(out.read_text())["pointing in space tiny attention"] == pytest.approx(own)
+
+
+def test_curves_begin_with_all_parts_and_end_with_them(folder):
+    curves = curves_of_parts(summarize(folder / "runs"))
+    solid = [line for line in curves.plot.data if line.line.dash == "solid"]
+    assert [list(line.x) for line in solid] == [[0, 1, 2, 3], [1, 2, 3, 4]]
+    whole = rows_of(folder, "explain-s0")["explanation", "clips", "accuracy"]
+    assert (solid[0].y[0], solid[1].y[-1]) == (whole, whole)
+
+
+def test_without_boxes_nothing_is_said_of_pointing(folder, tmp_path):
+    stores = (folder / "stores").glob("scenes-*")
+    [stored] = [one for one in stores if open_store(one).boxes["end_s"].max() > 2 * SEGMENT_S]
+    bare = shutil.copytree(stored, tmp_path / "bare")
+    (bare / "boxes.parquet").unlink()
+    info = json.loads((bare / "store.json").read_text())
+    del info["files"]["boxes.parquet"]
+    (bare / "store.json").write_text(json.dumps(info))
+    data = {"store": str(bare), "label": "label"}
+    run_experiment(settings(EXPLAIN, data=data), tmp_path / "runs" / "bare-s0")
+    subjects = {subject for task, subject, _ in rows_of(tmp_path, "bare-s0") if task == "explanation"}
+    assert {"clips", "delete:1", "keep:3"} <= subjects
+    assert not subjects & {"time", "space", "space and time"}
+    page = index_page(summarize(tmp_path / "runs"))
+    assert "Where and when attention looks" in page
+    assert "Where attention points" not in page
 
 
 def detect_term(**changes):

@@ -229,7 +229,7 @@ def _check_training_split(settings: ExperimentSettings, store: Store) -> None:
 
 
 def _check_places(settings: ExperimentSettings, store: Store) -> None:
-    """Terms that ask where need frames; what is measured of them needs boxes."""
+    """Terms that ask where need frames; detection is measured against boxes."""
     contrast, terms = settings.terms.contrast, settings.terms.names
     placed: list[str] = [name for name in ("detect", "explain", "localize") if name in terms]
     if contrast is not None and contrast.scorer == "maximum":
@@ -241,9 +241,8 @@ def _check_places(settings: ExperimentSettings, store: Store) -> None:
         raise DataError(f"{store.path}: data.looks needs video that is trained from the track {FRAMES_TRACK}")
     if settings.terms.localize is not None and settings.terms.localize.rounds is not None and frame is not None:
         _check_levels(store, frame)
-    for task in ("detection", "explanation"):
-        if task in settings.evaluation.tasks and not len(store.boxes):
-            raise DataError(f"{store.path}: the task {task} needs boxes, and the store knows none")
+    if "detection" in settings.evaluation.tasks and not len(store.boxes):
+        raise DataError(f"{store.path}: the task detection needs boxes, and the store knows none")
 
 
 def _check_levels(store: Store, frame: FrameShape) -> None:

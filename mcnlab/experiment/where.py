@@ -76,7 +76,9 @@ def detection_rows(
     Raises:
         DataError: the store has no boxes, or a clip lacks video or audio.
     """
-    clips = _clips_with_boxes(settings, store, source, term="detect")
+    clips = _clips_with_both(settings, store, source, term="detect")
+    if not len(store.boxes):
+        raise DataError(f"{store.path}: no boxes are known, which the evaluation of terms.detect asks for")
     things = [parts[0] for parts in things_in_clips(store.boxes, clips)]
     seen, before = (_seen(net, source) for net in (model, untrained))
     maps = {"": seen.maps, "swapped": seen.swapped, "untrained": before.maps}
@@ -105,7 +107,7 @@ def explanation_rows(
         settings: the experiment, with the term `explain`.
         model: trained.
         untrained: the same before training, with statistics of its data.
-        store: with boxes.
+        store: with boxes; without any nothing is said of pointing.
         source: its held-out clips; those with a class that was trained count.
         folder: the run folder; None writes nothing.
         seed: of the resampling and of random parts.
@@ -114,9 +116,9 @@ def explanation_rows(
         Rows of `accuracy_rows`, `pointing_rows` and `curve_rows`.
 
     Raises:
-        DataError: the store has no boxes, or no clip has a class that was trained.
+        DataError: no clip has a class that was trained.
     """
-    clips, classes = _clips_with_boxes(settings, store, source, term="explain"), training_classes(settings, store)
+    clips, classes = _clips_with_both(settings, store, source, term="explain"), training_classes(settings, store)
     places = np.flatnonzero(clips["label"].isin(classes).to_numpy())
     if not len(places):
         raise DataError(f"{store.path}: no held-out clip has a class that was trained")
@@ -124,10 +126,11 @@ def explanation_rows(
     truth = torch.tensor([classes.index(label) for label in labels])
     told, before = (_told(net, source, places, truth) for net in (model, untrained))
     things = things_in_clips(store.boxes, clips.iloc[places], parts=told.time.shape[1])
-    inside = explanation.inside_of_truth(things, labels, (told.space.shape[2], told.space.shape[3]))
     rows = explanation.accuracy_rows(told, before, labels, seed=seed)
-    rows += explanation.pointing_rows(told, inside, seed=seed)
-    rows += explanation.pointing_rows(before, inside, prefix="untrained_", seed=seed)
+    if len(store.boxes):
+        inside = explanation.inside_of_truth(things, labels, (told.space.shape[2], told.space.shape[3]))
+        rows += explanation.pointing_rows(told, inside, seed=seed)
+        rows += explanation.pointing_rows(before, inside, prefix="untrained_", seed=seed)
     kept = _Kept(model, source, places, truth)
     rows += explanation.curve_rows(kept, told.time, seed=seed)
     if folder is not None:
@@ -136,16 +139,14 @@ def explanation_rows(
     return rows
 
 
-def _clips_with_boxes(settings: ExperimentSettings, store: Store, source: ClipSource, *, term: str) -> pd.DataFrame:
+def _clips_with_both(settings: ExperimentSettings, store: Store, source: ClipSource, *, term: str) -> pd.DataFrame:
     """The held-out clips.
 
     Raises:
-        DataError: the experiment lacks the term, the store boxes, or a clip video or audio.
+        DataError: the experiment lacks the term, or a clip video or audio.
     """
     if term not in settings.terms.names:
         raise DataError(f"evaluation.tasks: needs terms.{term}, which the experiment {settings.experiment!r} lacks")
-    if not len(store.boxes):
-        raise DataError(f"{store.path}: no boxes are known, which the evaluation of terms.{term} asks for")
     lacking = [modality for modality in ("video", "audio") if not source.present(modality).all()]
     if lacking:
         raise DataError(f"{store.path}: a held-out clip has no {lacking[0]}")

@@ -16,6 +16,8 @@ from mcnlab.reporting.summary import StudySummary
 
 HEAT = [[0.0, "rgba(255,255,255,0)"], [0.5, "rgba(255,140,0,0.25)"], [1.0, "rgba(220,20,20,0.65)"]]
 """From nothing to red: the picture shows through."""
+SPOTLIGHT = [[0.0, "rgba(12,16,24,0.58)"], [0.35, "rgba(12,16,24,0.28)"], [1.0, "rgba(12,16,24,0)"]]
+"""From dark to clear: what counts is lit."""
 SILENT, SOUNDING, FOUND = "#ffffff", "#00e5ff", "#ffd400"
 COLUMNS, MOST_CLIPS = 6, 12
 EXPLAINED_CLIPS = 4
@@ -82,9 +84,10 @@ def explanation_pictures(summary: StudySummary) -> Figure | None:
     plot = make_subplots(
         rows=2 * len(rows),
         cols=parts,
-        row_heights=[0.8, 0.2] * len(rows),
+        row_heights=[0.78, 0.22] * len(rows),
         horizontal_spacing=0.006,
-        vertical_spacing=0.018,
+        vertical_spacing=0.01,
+        column_titles=[f"part {part + 1}" for part in range(parts)],
         row_titles=[one for title in titles for one in (title, "")],
     )
     for line, row in enumerate(rows):
@@ -92,15 +95,15 @@ def explanation_pictures(summary: StudySummary) -> Figure | None:
             cell = (2 * line + 1, part + 1)
             space = _square(row["space"][part]) * float(row["time"][part])
             top = max(float(np.max(_square(s)) * t) for s, t in zip(row["space"], row["time"], strict=True))
-            heat_picture(plot, row["pictures"][part], space, cell, top=top)
+            heat_picture(plot, row["pictures"][part], space, cell, top=top, colors=SPOTLIGHT)
             here = row["sounding"][part]
             outlined_boxes(plot, row["things"][part], [SOUNDING if one else SILENT for one in here], cell)
             own = [label for label, sounds in zip(row["labels"][part], here, strict=True) if sounds]
             _strip(plot, float(row["time"][part]), row["class"] in own, (2 * line + 2, part + 1))
     caption = (
-        f"Held-out clips of {name}, a line each, their parts from left to right. Red: attention in space and time "
-        "together. Blue boxes: what sounds; white: silent things. Bars: attention in time, from 0 to 1, dark where the "
-        "thing of the class sounds in sight."
+        f"Held-out clips of {name}, a line each, their parts from left to right. Lit: attention in space and time "
+        "together; dark: what counts for nothing. Blue boxes: what sounds; white: silent things. Bars: attention in "
+        "time, blue where the thing of the class sounds in sight."
     )
     facts = pd.DataFrame(
         [[f"{float(one):.2f}" for one in row["time"]] for row in rows],
@@ -111,7 +114,7 @@ def explanation_pictures(summary: StudySummary) -> Figure | None:
         f"{clip}: most in part {1 + int(np.argmax(row['time']))}" for clip, row in zip(facts.index, rows, strict=True)
     )
     title = "Where and when attention looks"
-    return Figure("attended", title, caption, alt, styled(plot, height=150 * len(rows)), facts)
+    return Figure("attended", title, caption, alt, styled(plot, height=44 + 198 * len(rows)), facts)
 
 
 def _pictures(summary: StudySummary, task: str) -> tuple[pd.DataFrame | None, str]:
@@ -134,7 +137,13 @@ def _named(labels: Sequence[str] | np.ndarray, chosen: Sequence[bool] | np.ndarr
 
 
 def heat_picture(
-    plot: go.Figure, png: bytes, heat: np.ndarray, cell: tuple[int, int], *, top: float | None = None
+    plot: go.Figure,
+    png: bytes,
+    heat: np.ndarray,
+    cell: tuple[int, int],
+    *,
+    top: float | None = None,
+    colors: Sequence[Sequence[float | str]] = HEAT,
 ) -> None:
     """A picture with a heat map over it; both fill 0 to 1, y down."""
     height, width = heat.shape
@@ -148,7 +157,7 @@ def heat_picture(
             zmin=0,
             zmax=max(float(heat.max()) if top is None else top, 1e-9),
             zsmooth="best",
-            colorscale=HEAT,
+            colorscale=colors,
             showscale=False,
             hovertemplate="%{z:.2f}<extra></extra>",
         ),
@@ -188,7 +197,16 @@ def outlined_boxes(
 def _strip(plot: go.Figure, weight: float, sounds: bool, cell: tuple[int, int]) -> None:
     """A bar of attention in time."""
     color = CLASS_COLORS[0] if sounds else QUIET
-    bar = go.Bar(x=[0.5], y=[weight], width=[0.9], marker={"color": color}, showlegend=False)
+    bar = go.Bar(
+        x=[0.5],
+        y=[weight],
+        width=[0.9],
+        marker={"color": color},
+        showlegend=False,
+        text=[f"{weight:.2f}"],
+        textposition="outside",
+        cliponaxis=False,
+    )
     plot.add_trace(bar, row=cell[0], col=cell[1])
     plot.update_xaxes(visible=False, range=[0, 1], row=cell[0], col=cell[1])
-    plot.update_yaxes(visible=False, range=[0, 1], row=cell[0], col=cell[1])
+    plot.update_yaxes(visible=False, range=[0, 1.3], row=cell[0], col=cell[1])

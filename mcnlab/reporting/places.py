@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from mcnlab.metrics.statistics import Interval
 from mcnlab.reporting.figures import interval_text
 from mcnlab.reporting.style import CLASS_COLORS, INK, QUIET, Figure, safe, styled
 from mcnlab.reporting.summary import Column, StudySummary
@@ -98,24 +99,24 @@ def explanation_in_words(summary: StudySummary) -> tuple[str, str, tuple[str, ..
     points = []
     for name in names:
         metrics = {"accuracy": "accuracy", "untrained": "before training", "chance": "chance"}
-        said = [_told(summary, EXPLANATION, "clips", metrics, name, "The class")]
-        said += [
-            _told(
-                summary,
-                EXPLANATION,
-                subject,
-                {"pointing": "attention", "untrained_pointing": "before training", "chance": "chance"},
-                name,
-                f"Pointing {words}",
-            )
-            for subject, words in SUBJECTS.items()
-        ]
+        said = [_told(summary, EXPLANATION, "clips", metrics, name, "The class"), _pointed(summary, name)]
         points.append(f"{name}: {' '.join(one for one in said if one)} {_costs(summary, name)}".strip())
     lead = (
         "Attention is asked whether it explains a class: whether it points to the parts in which the thing sounds, to "
         "its place there, and what the class is worth without the parts that count most."
     )
     return "What attention explains", lead, tuple(points)
+
+
+def _pointed(summary: StudySummary, experiment: str) -> str:
+    """Where attention points, beside chance."""
+    said = []
+    for subject, words in SUBJECTS.items():
+        value = number(summary, EXPLANATION, subject, "pointing", experiment)
+        chance = _mean(summary, subject, "chance", experiment)
+        if value and chance is not None:
+            said.append(f"{words} {value} (chance {chance:.3f})")
+    return f"Attention points to what sounds {'; '.join(said)}." if said else ""
 
 
 def _costs(summary: StudySummary, experiment: str) -> str:
@@ -217,8 +218,7 @@ def curves_of_parts(summary: StudySummary) -> Figure | None:
     for column, kind in enumerate(("delete", "keep"), start=1):
         for place, name in enumerate(names):
             for metric, dash in (("accuracy", "solid"), ("random", "dot")):
-                found = {c: summary.intervals(Column("", EXPLANATION, (f"{kind}:{c}",), metric)) for c in counts}
-                there = {count: one[name] for count, one in found.items() if name in one}
+                there = _curve(summary, name, kind, metric)
                 words = name if metric == "accuracy" else f"{name}, random parts"
                 plot.add_trace(
                     go.Scatter(
@@ -229,25 +229,38 @@ def curves_of_parts(summary: StudySummary) -> Figure | None:
                         legendgroup=words,
                         showlegend=column == 1,
                         line={"color": CLASS_COLORS[place % len(CLASS_COLORS)], "dash": dash, "width": 2},
-                        error_y=whiskers(list(there.values())),
+                        error_y=whiskers(list(there.values())) if metric == "accuracy" else None,
                     ),
                     row=1,
                     col=column,
                 )
                 cells[f"{kind}: {words}"] = {str(count): interval_text(one) for count, one in there.items()}
-    plot.update_xaxes(title_text="parts (count)", tickvals=counts)
+    chance = summary.level(EXPLANATION, "clips", "chance")
+    if chance is not None:
+        plot.add_hline(y=chance, line={"color": INK, "dash": "dash", "width": 1.4})
+    plot.update_xaxes(title_text="parts deleted (count)", dtick=1, col=1)
+    plot.update_xaxes(title_text="parts kept (count)", dtick=1, col=2)
     plot.update_yaxes(title_text="accuracy (share of clips)", range=[0, 1.02], col=1)
     words_ = explanation_in_words(summary)
     return Figure(
         name="parts",
         title="What a clip is worth without the parts that attention holds for important",
         caption="Share of clips whose class is told right after parts were deleted (left: lower is a better "
-        "explanation) or with these alone (right: higher is better). Solid: in the order of attention; dotted: in "
-        "random order. Mean over seeds; whiskers: 95 % interval.",
+        "explanation) or with these alone (right: higher is better). Solid: in the order of attention, whiskers: 95 % "
+        "interval; dotted: in random order; dashed: always the most frequent class. Mean over seeds.",
         alt=" ".join(words_[2]) if words_ else "",
         plot=styled(plot, height=420).update_layout(margin={"t": 64}, legend={"y": 1.1}),
         numbers=pd.DataFrame(cells).T.rename_axis(index="curve"),
     )
+
+
+def _curve(summary: StudySummary, experiment: str, kind: str, metric: str) -> dict[int, Interval]:
+    """By number of parts, with nothing deleted or everything kept at its end: one line of accuracy."""
+    counts = _counts(summary)
+    subjects = {count: (f"{kind}:{count}", metric) for count in counts}
+    subjects[0 if kind == "delete" else 1 + counts[-1]] = ("clips", "accuracy")
+    found = {n: summary.intervals(Column("", EXPLANATION, (s,), m)) for n, (s, m) in sorted(subjects.items())}
+    return {count: one[experiment] for count, one in found.items() if experiment in one}
 
 
 def attention_figure(summary: StudySummary) -> Figure | None:
@@ -257,9 +270,10 @@ def attention_figure(summary: StudySummary) -> Figure | None:
         summary: the study.
 
     Returns:
-        None where no attention was measured.
+        None where no attention was measured against boxes.
     """
-    names = measured(summary, EXPLANATION)
+    pointed = summary.intervals(Column("", EXPLANATION, ("time",), "pointing"))
+    names = [name for name in measured(summary, EXPLANATION) if name in pointed]
     if not names:
         return None
     plot, cells = go.Figure(), {name: dict[str, str]() for name in names}
@@ -274,6 +288,8 @@ def attention_figure(summary: StudySummary) -> Figure | None:
             error_y=whiskers(list(there.values())),
         )
         cells[name] = {words: interval_text(one) for words, one in there.items()}
+        before = {w: number(summary, EXPLANATION, s, "untrained_pointing", name) for s, w in SUBJECTS.items()}
+        cells[name] |= {f"{words}, before training": value for words, value in before.items() if value}
     for place, subject in enumerate(SUBJECTS):
         chance = summary.level(EXPLANATION, subject, "chance")
         if chance is not None:
@@ -287,8 +303,8 @@ def attention_figure(summary: StudySummary) -> Figure | None:
         name="attention",
         title="Where attention points, in time and in space",
         caption="Share of clips whose largest attention lies on the parts in which the labeled thing sounds, on its "
-        "place in them, and on both at once; several equal peaks must all lie there. Mean over seeds; whiskers: 95 % "
-        "interval; dashed: chance.",
+        "place in them, and on both at once. Several equal peaks must all lie there: weights that are all equal point "
+        "nowhere, and have no bar. Mean over seeds; whiskers: 95 % interval; dashed: chance.",
         alt="; ".join(f"{name}: {', '.join(f'{w} {v}' for w, v in one.items())}" for name, one in cells.items()),
         plot=styled(plot, height=360),
         numbers=pd.DataFrame(cells).T.rename_axis(index="experiment"),
