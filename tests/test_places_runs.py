@@ -1,6 +1,7 @@
 """Detection and explanation from settings to report: tiny runs always, the studies at their own size when asked."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from mcnlab.errors import ConfigError, DataError
+from mcnlab.experiment.checks import _check_named
 from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.metrics.statistics import mean_interval
@@ -81,7 +83,7 @@ def test_a_detector_is_trained_and_measured_beside_what_it_must_beat(folder):
     for ending in ("", "_untrained", "_swapped", "_center"):
         assert 0 <= rows["detection", "heat map", f"pointing{ending}"] <= 1
     for metric in ("accuracy", "accuracy_untrained", "accuracy_chance"):
-        assert 0.2 <= rows["detection", "pseudo-classes", metric] <= 1
+        assert 0 <= rows["detection", "pseudo-classes", metric] <= 1
     assert rows["detection", "detector", "ap_50"] <= rows["detection", "detector", "ap_30"] <= 1
 
 
@@ -151,6 +153,25 @@ def test_a_control_deals_what_it_says(deal, boxes_stay, labels_stay):
         assert torch.equal(dealt[0][:, 0] / 4, dealt[1].float())  # a box keeps its class
 
 
+def test_what_is_dealt_says_nothing_about_a_clip():
+    boxes, labels = torch.zeros(20, 4), torch.arange(20)
+    dealt = [detect_term(deal="classes")._dealt(boxes, labels, step)[1] for step in range(50)]
+    assert all((one != labels).all() for one in dealt)  # its own label now and then would be told, on average
+    assert all(one.sort().values.tolist() == labels.tolist() for one in dealt)
+    alone = detect_term(deal="classes")._dealt(boxes[:1], labels[:1], 0)
+    assert alone[1].tolist() == [0]
+
+
+@pytest.mark.parametrize("deal", ["classes", "boxes"])
+def test_no_clip_is_dealt_its_own(deal):
+    own, term = torch.arange(5), detect_term(deal=deal)
+    dealt = torch.stack([term._dealt(torch.zeros(5, 4), own, step)[1] for step in range(400)])
+    assert (dealt.sort(dim=1).values == own).all()
+    assert (dealt != own).all()
+    shares = torch.stack([(dealt == other).float().mean(dim=0) for other in own])  # by whose it was, and whose it is
+    assert (shares + torch.eye(5) / 4 - 1 / 4).abs().max() < 0.08  # 0.02 is one standard deviation
+
+
 @pytest.mark.parametrize(
     ("values", "changes", "words"),
     [
@@ -176,6 +197,13 @@ def test_a_store_without_frames_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(DataError, match=r"terms\.detect needs video that is trained from the track video_frames"):
         run_experiment(wanted, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("splits", [{"test": 2}, {"test": 2, "train": 1}])
+def test_a_store_that_cannot_name_classes_is_refused_before_anything_is_trained(splits):
+    store = SimpleNamespace(path="mine", splits=splits, clips=lambda split: pd.DataFrame({"label": [None]}))
+    with pytest.raises(DataError, match="mine: the task detection names pseudo-classes by labels of training clips"):
+        _check_named(settings(DETECT), store)
 
 
 def study_rows(name, folder):
