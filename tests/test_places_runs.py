@@ -1,7 +1,6 @@
 """Detection and explanation from settings to report: tiny runs always, the studies at their own size when asked."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +9,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import mcnlab
 from mcnlab.errors import ConfigError, DataError
-from mcnlab.experiment.checks import _check_named
+from mcnlab.experiment.build import build_source
+from mcnlab.experiment.checks import check_held_out
 from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.metrics.statistics import mean_interval
@@ -22,6 +23,7 @@ from mcnlab.runs import RunFolder
 from mcnlab.study_plan import StudyFolders, plan_runs, read_study
 from mcnlab.training.checkpoint import list_checkpoints
 from mcnlab.training.detect_term import DetectTerm, PseudoRules
+from mcnlab.training.terms import Active
 from tests.small_store import make_store
 
 MODEL = {
@@ -172,6 +174,20 @@ def test_no_clip_is_dealt_its_own(deal):
     assert (shares + torch.eye(5) / 4 - 1 / 4).abs().max() < 0.08  # 0.02 is one standard deviation
 
 
+def test_a_lone_clip_trains_no_control(folder):
+    run = mcnlab.load_run(folder / "runs" / "detect-s0")
+    store = run.store()
+    model = run.model(store).eval()
+    batch = build_source(run.settings, store, "train", shuffle_seed=None).batch(np.array([0]))
+    outputs, active = model(batch, ("video", "audio")), Active(("video", "audio"), ("va",), 0)
+    rules = PseudoRules(classes=4, queue_rows=48, sharpness=10.0, refit_every=20)
+    known = torch.nn.functional.normalize(torch.randn(48, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    for deal, trains in (("nothing", True), ("classes", False), ("boxes", False)):
+        term = DetectTerm(weight=1.0, pair="va", dim=8, rules=rules, deal=deal)
+        term._labels(known, 0)
+        assert (term(model, batch, outputs, active).total is not None) is trains
+
+
 @pytest.mark.parametrize(
     ("values", "changes", "words"),
     [
@@ -199,11 +215,14 @@ def test_a_store_without_frames_is_refused_before_anything_is_trained(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("splits", [{"test": 2}, {"test": 2, "train": 1}])
-def test_a_store_that_cannot_name_classes_is_refused_before_anything_is_trained(splits):
-    store = SimpleNamespace(path="mine", splits=splits, clips=lambda split: pd.DataFrame({"label": [None]}))
-    with pytest.raises(DataError, match="mine: the task detection names pseudo-classes by labels of training clips"):
-        _check_named(settings(DETECT), store)
+def test_a_store_that_cannot_name_classes_is_refused_before_it_is_scored(folder, monkeypatch):
+    store = mcnlab.load_run(folder / "runs" / "detect-s0").store()
+    words = "the task detection names pseudo-classes by labels of training clips, but no clip of the split '{}' has one"
+    with pytest.raises(DataError, match=words.format("nobody")):
+        check_held_out(settings(DETECT, data={**DETECT["data"], "train_split": "nobody"}), store)
+    monkeypatch.setattr(store, "clips", lambda split: type(store).clips(store, split).assign(label=None))
+    with pytest.raises(DataError, match=words.format("train")):
+        check_held_out(settings(DETECT), store)
 
 
 def study_rows(name, folder):
