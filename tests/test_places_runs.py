@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import mcnlab
 from mcnlab.errors import ConfigError, DataError
-from mcnlab.experiment.build import build_source
+from mcnlab.experiment.build import build_source, prefix_keys
 from mcnlab.experiment.checks import check_held_out
 from mcnlab.experiment.run import run_experiment
 from mcnlab.experiment.settings import ExperimentSettings
@@ -162,6 +162,16 @@ def test_what_is_dealt_says_nothing_about_a_clip():
     assert all(one.sort().values.tolist() == labels.tolist() for one in dealt)
     alone = detect_term(deal="classes")._dealt(boxes[:1], labels[:1], 0)
     assert alone[1].tolist() == [0]
+
+
+def test_a_control_shares_the_stage_before_its_term_is_at_work():
+    dealt = {**DETECT["terms"], "detect": {**DETECT["terms"]["detect"], "deal": "classes"}}
+    wide = {**DETECT["terms"], "detect": {**DETECT["terms"]["detect"], "width": 16}}
+    own, control, other = (
+        prefix_keys(settings(DETECT, terms=terms), fingerprint="f", seed=0) for terms in (DETECT["terms"], dealt, wide)
+    )
+    assert own[0] == control[0] != other[0]  # another width has other first weights
+    assert own[1] != control[1]
 
 
 @pytest.mark.parametrize("deal", ["classes", "boxes"])
