@@ -9,7 +9,7 @@ import torch
 
 from mcnlab.batch import Batch
 from mcnlab.errors import ShapeError
-from mcnlab.evaluation.detection import Detected, class_rows, detector_rows, heat_rows
+from mcnlab.evaluation.detection import Detected, class_rows, detector_rows, heat_rows, names_of_classes
 from mcnlab.evaluation.explanation import (
     Explanation,
     curve_rows,
@@ -198,21 +198,38 @@ def test_heat_maps_are_measured_against_what_sounds():
     assert found["heat map", "pointing_center"] == 0.0
 
 
-def test_pseudo_classes_count_by_whatever_name_and_chance_stands_beside():
+def test_pseudo_classes_are_named_one_to_one_by_most_clips():
+    labels = ["bell", "bell", "bell", "drum", "drum"]
+    assert names_of_classes(np.array([2, 2, 0, 2, 2]), labels, count=3) == {"bell": 0, "drum": 2}
+    assert names_of_classes(np.array([1, 1]), ["bell", "drum"], count=2).keys() == {"bell", "drum"}  # also unused ones
+    assert len(names_of_classes(np.array([0, 0]), ["bell", "drum"], count=1)) == 1
+
+
+def test_pseudo_classes_count_by_their_names_and_chance_stands_beside():
     labels = ["bell", "drum"] * 20 + [None]
-    found = told(class_rows({"": np.array([1, 0] * 20 + [1])}, labels, seed=0))
+    classes, names = {"": np.array([1, 0] * 20 + [1])}, {"bell": 1, "drum": 0}
+    found = told(class_rows(classes, {"": names}, labels, seed=0))
     assert found["pseudo-classes", "accuracy"] == 1.0
-    assert 0.5 <= found["pseudo-classes", "accuracy_chance"] < 0.7
+    assert found["pseudo-classes", "accuracy_chance"] == 0.5
+    turned = told(class_rows(classes, {"": {"bell": 0, "drum": 1}}, labels, seed=0))
+    assert turned["pseudo-classes", "accuracy"] == 0.0  # held-out labels have no say in the names
+    one = told(class_rows(classes, {"": {"bell": 1}}, labels, seed=0))
+    assert one["pseudo-classes", "accuracy"] == 0.5
 
 
-def test_a_detector_is_matched_to_classes_for_the_best_and_must_find_silent_things_too():
+def test_a_detector_is_scored_by_the_names_of_its_classes_and_must_find_silent_things_too():
     things = [thing(0, 0, 0.5, 0.5, "bell"), thing(0.5, 0.5, 1, 1, "drum", sounding=False)]
     corners = np.concatenate([one.corners for one in things])
     boxes = Boxes(np.array([0, 1]), corners, np.array([0.9, 0.8]))
-    found = told(detector_rows({"": Detected(boxes, np.array([5, 3]))}, things))
-    assert found["detector", "ap_30"] == found["detector", "ap_50"] == found["detector", "corloc"] == 1.0
-    half = Detected(boxes.of(np.array([True, False])), np.array([5]))
-    assert told(detector_rows({"": half}, things))["detector", "ap_30"] == 0.5
+    found, names = {"": Detected(boxes, np.array([5, 3]))}, {"bell": 5, "drum": 3}
+    right = told(detector_rows(found, {"": names}, things))
+    assert right["detector", "ap_30"] == right["detector", "ap_50"] == right["detector", "corloc"] == 1.0
+    turned = told(detector_rows(found, {"": {"bell": 3, "drum": 5}}, things))
+    assert turned["detector", "ap_30"] == 0.0
+    assert turned["detector", "corloc"] == 1.0
+    half = {"": Detected(boxes.of(np.array([True, False])), np.array([5]))}
+    assert told(detector_rows(half, {"": names}, things))["detector", "ap_30"] == 0.5
+    assert told(detector_rows(found, {"": {"bell": 5}}, things))["detector", "ap_30"] == 0.5
 
 
 INSIDE = inside_of_truth(

@@ -10,7 +10,6 @@ from scipy.optimize import linear_sum_assignment
 from mcnlab.errors import DataError
 from mcnlab.evaluation.places import Things, cells_inside
 from mcnlab.evaluation.rows import ResultRow
-from mcnlab.metrics.clustering import matched_accuracy
 from mcnlab.metrics.detection import Boxes, box_average_precision, box_iou, correct_localization
 from mcnlab.metrics.localization import boxes_of_maps, center_maps, inside_at_peak
 from mcnlab.metrics.statistics import bootstrap_of_mean
@@ -20,9 +19,10 @@ HEAT, CLASSES, DETECTOR = "heat map", "pseudo-classes", "detector"
 """Subjects: the cosine of places with sound; clusters of what is heard and seen; the detector, which hears nothing."""
 OVERLAPS = {"ap_30": 0.3, "ap_50": 0.5}
 """Average precisions by the overlap that they ask for."""
+NO_CLASS = -1
+"""Stands for a true class that no pseudo-class was left for."""
 FINER = 4
 """So many times finer than the map is the picture in which boxes are looked for."""
-PERMUTATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -76,49 +76,75 @@ def _in_the_middle(inside: np.ndarray) -> np.ndarray:
     return np.asarray(inside[:, inside.shape[1] // 2, inside.shape[2] // 2])
 
 
-def class_rows(
-    classes: Mapping[str, Int[np.ndarray, " clips"]], labels: Sequence[str | None], *, seed: int
-) -> list[ResultRow]:
-    """How well pseudo-classes are the true ones, matched one to one for the best.
+def names_of_classes(classes: Int[np.ndarray, " clips"], labels: Sequence[str], *, count: int) -> dict[str, int]:
+    """The pseudo-class that stands for each true one: matched one to one, such that most clips are right.
+
+    To be asked of training clips, so that no label of a held-out clip has a say in how held-out clips are scored.
 
     Args:
-        classes: by name: of every clip; `""` the trained model.
-        labels: what sounds in the clip; None is left out.
-        seed: of the permutations.
+        classes: (N,), from 0 to count - 1: of every clip.
+        labels: what sounds in each.
+        count: pseudo-classes; those that no clip has can be given to a true class too.
 
     Returns:
-        `accuracy` of each, and `accuracy_chance`: the same classes dealt to other clips, on average.
+        By true class; of more true classes than `count` some have none.
+
+    Source: Hungarian matching as in Asano et al. (2020), SeLaVi, arXiv 2006.13662, there on the clips that are scored.
     """
-    known = np.array([label is not None for label in labels])
-    truth = np.array([label for label in labels if label is not None])
-    rows = [
-        ResultRow(TASK, CLASSES, f"accuracy_{name}" if name else "accuracy", matched_accuracy(one[known], truth))
-        for name, one in classes.items()
-    ]
-    random, own = np.random.default_rng(seed), classes[""][known]
-    chance = np.mean([matched_accuracy(random.permutation(own), truth) for _ in range(PERMUTATIONS)])
-    return [*rows, ResultRow(TASK, CLASSES, "accuracy_chance", float(chance))]
+    names, numbers = np.unique(labels, return_inverse=True)
+    table = np.zeros((len(names), count), dtype=np.int64)
+    np.add.at(table, (numbers, classes), 1)
+    return {str(names[row]): int(column) for row, column in zip(*linear_sum_assignment(-table), strict=True)}
 
 
-def detector_rows(found: Mapping[str, Detected], things: Sequence[Things]) -> list[ResultRow]:
+def class_rows(
+    classes: Mapping[str, Int[np.ndarray, " clips"]],
+    names: Mapping[str, Mapping[str, int]],
+    labels: Sequence[str | None],
+    *,
+    seed: int,
+) -> list[ResultRow]:
+    """How often pseudo-classes are the true ones.
+
+    Args:
+        classes: by name what is compared: of every clip; `""` the trained model.
+        names: for each of them the pseudo-class of every true one, see `names_of_classes`.
+        labels: what sounds in the clip; None is left out.
+        seed: of the resampling.
+
+    Returns:
+        `accuracy` of each, and `accuracy_chance`: what the same classes, dealt to other clips, can expect.
+    """
+    known = [(clip, label) for clip, label in enumerate(labels) if label is not None]
+    rows: list[ResultRow] = []
+    for name, one in classes.items():
+        told = one[[clip for clip, _ in known]]
+        truth = np.array([names[name].get(label, NO_CLASS) for _, label in known])
+        rows.append(_mean_row(CLASSES, f"accuracy_{name}" if name else "accuracy", told == truth, seed))
+        if not name:
+            chance = float((told[:, None] == truth[None]).mean())
+    return [*rows, ResultRow(TASK, CLASSES, "accuracy_chance", chance)]
+
+
+def detector_rows(
+    found: Mapping[str, Detected], names: Mapping[str, Mapping[str, int]], things: Sequence[Things]
+) -> list[ResultRow]:
     """Average precision of a detector over all things in sight, silent or not, and where its surest box lies.
-
-    Pseudo-classes are matched to true ones one to one, such that the mean precision is as high as can be: for the
-    trained detector and for all that it is compared with.
 
     Args:
         found: by name what is compared; `""` the trained detector.
+        names: for each of them the pseudo-class of every true one, see `names_of_classes`.
         things: of every clip.
 
     Returns:
-        `ap_30`, `ap_50`, `corloc` of each; and `ap_30_CLASS` by class of the trained one.
+        `ap_30`, `ap_50`, `corloc` of each; and `ap_30` of every class for the trained one.
     """
     truth, labels = true_boxes(things)
     rows: list[ResultRow] = []
     for name, one in found.items():
         ending = f"_{name}" if name else ""
         for metric, overlap in OVERLAPS.items():
-            by_class = matched_precisions(one, truth, labels, iou=overlap)
+            by_class = precisions_by_class(one, truth, labels, names[name], iou=overlap)
             rows.append(ResultRow(TASK, DETECTOR, f"{metric}{ending}", float(np.mean(list(by_class.values())))))
             if metric == "ap_30" and not name:
                 rows += [ResultRow(TASK, f"{DETECTOR}:{label}", metric, value) for label, value in by_class.items()]
@@ -139,32 +165,27 @@ def true_boxes(things: Sequence[Things]) -> tuple[Boxes, np.ndarray]:
     return Boxes(image, corners, np.ones(len(image))), np.array([label for one in things for label in one.labels])
 
 
-def matched_precisions(found: Detected, truth: Boxes, labels: np.ndarray, *, iou: float) -> dict[str, float]:
-    """Average precision of each true class by the pseudo-class that the best one-to-one match gives it.
+def precisions_by_class(
+    found: Detected, truth: Boxes, labels: np.ndarray, names: Mapping[str, int], *, iou: float
+) -> dict[str, float]:
+    """Average precision of each true class by the pseudo-class that stands for it.
 
     Args:
         found: detections of all pseudo-classes.
         truth: all that is there.
         labels: (truth,), classes.
+        names: the pseudo-class of every true one.
         iou: least overlap of a hit.
 
     Returns:
-        By true class; 0 for one without a partner.
+        By true class; 0 for one without a pseudo-class.
     """
-    names, kinds = np.unique(labels).tolist(), np.unique(found.classes).tolist()
-    table = np.array(
-        [
-            [
-                box_average_precision(found.boxes.of(found.classes == kind), truth.of(labels == name), iou=iou)
-                for kind in kinds
-            ]
-            for name in names
-        ]
-    ).reshape(len(names), len(kinds))
-    matched = dict.fromkeys(names, 0.0)
-    for row, column in zip(*linear_sum_assignment(-table), strict=True):
-        matched[names[row]] = float(table[row, column])
-    return matched
+    return {
+        label: box_average_precision(
+            found.boxes.of(found.classes == names.get(label, NO_CLASS)), truth.of(labels == label), iou=iou
+        )
+        for label in np.unique(labels).tolist()
+    }
 
 
 def _mean_row(subject: str, metric: str, hits: np.ndarray, seed: int) -> ResultRow:

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -355,13 +356,23 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
         "graph": graph.model_dump() if isinstance(graph := settings.graph, GraphSettings) else graph,
         "spaces": settings.trained_pairs if settings.graph != "shared" else (),
         "model": settings.model.model_dump(exclude={"weights"}),
-        "terms": settings.terms.model_dump(),
         "training": training,
         "code": code_fingerprint(),
         "torch": torch.__version__,
     }
-    written = [vars(stage) for stage in build_stages(settings)]
-    return [short_hash({**common, "stages": written[: number + 1]}) for number in range(len(written))]
+    stages = build_stages(settings)
+    return [
+        short_hash({**common, "terms": _terms_of(settings, done), "stages": [vars(stage) for stage in done]})
+        for done in (stages[: number + 1] for number in range(len(stages)))
+    ]
+
+
+def _terms_of(settings: ExperimentSettings, stages: Sequence[Stage]) -> dict[str, Any]:
+    """What the weights after some stages depend on of the terms; a control deals nothing before its term is at work."""
+    terms = settings.terms.model_dump()
+    if settings.terms.detect is not None and not any("detect" in stage.terms for stage in stages):
+        terms["detect"]["deal"] = "nothing"
+    return terms
 
 
 def short_hash(value: object) -> str:

@@ -104,6 +104,8 @@ def check_held_out(settings: ExperimentSettings, store: Store) -> list[str]:
         check_classified(settings)
     if "unseen" in settings.evaluation.tasks:
         check_unseen(settings, store, split)
+    if "detection" in settings.evaluation.tasks:
+        _check_named(settings, store)
     if "retention" not in settings.evaluation.tasks:
         return []
     left_out = unusable_factors(settings, clips)
@@ -243,6 +245,16 @@ def _check_places(settings: ExperimentSettings, store: Store) -> None:
         _check_levels(store, frame)
     if "detection" in settings.evaluation.tasks and not len(store.boxes):
         raise DataError(f"{store.path}: the task detection needs boxes, and the store knows none")
+
+
+def _check_named(settings: ExperimentSettings, store: Store) -> None:
+    """The task detection names pseudo-classes by the labels of training clips."""
+    split = settings.data.train_split
+    if not store.splits.get(split) or not store.clips(split)["label"].notna().any():
+        raise DataError(
+            f"{store.path}: the task detection names pseudo-classes by labels of training clips, but no clip of the "
+            f"split {split!r} has one"
+        )
 
 
 def _check_levels(store: Store, frame: FrameShape) -> None:

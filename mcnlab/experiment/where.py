@@ -20,6 +20,7 @@ from mcnlab.evaluation.detection import Detected
 from mcnlab.evaluation.explanation import Explanation
 from mcnlab.evaluation.places import Things, things_in_clips
 from mcnlab.evaluation.rows import ResultRow
+from mcnlab.experiment.build import build_source
 from mcnlab.experiment.labels import training_classes
 from mcnlab.experiment.places import PAIR
 from mcnlab.experiment.settings import ExperimentSettings
@@ -27,11 +28,13 @@ from mcnlab.experiment.tables import write_table
 from mcnlab.metrics.detection import Boxes
 from mcnlab.models.detection import boxes_at_peaks
 from mcnlab.models.multimodal import MultimodalModel
-from mcnlab.training.detect_term import box_detector, found_by_sound, pseudo_heads, seen_maps
+from mcnlab.training.detect_term import Found, box_detector, found_by_sound, pseudo_heads, seen_maps
 from mcnlab.training.explain_term import explained
 
 AT_ONCE = 64
 """Clips that go through the model together."""
+NAMED = 2048
+"""Training clips that pseudo-classes are named by, at most."""
 SHOWN = 12
 """Clips whose pictures are kept for reports."""
 
@@ -74,18 +77,20 @@ def detection_rows(
         Rows of `heat_rows`, `class_rows` and `detector_rows`.
 
     Raises:
-        DataError: the store has no boxes, or a clip lacks video or audio.
+        DataError: the store has no boxes, a held-out clip lacks video or audio, or no training clip has a label.
     """
     clips = _clips_with_both(settings, store, source, term="detect")
     if not len(store.boxes):
         raise DataError(f"{store.path}: no boxes are known, which the evaluation of terms.detect asks for")
     things = [parts[0] for parts in things_in_clips(store.boxes, clips)]
+    naming = build_source(settings, store, settings.data.train_split, shuffle_seed=None)
+    names = {"": _names(model, naming), "untrained": _names(untrained, naming)}
     seen, before = (_seen(net, source) for net in (model, untrained))
     maps = {"": seen.maps, "swapped": seen.swapped, "untrained": before.maps}
     labels = [None if pd.isna(label) else str(label) for label in clips["label"]]
     rows = detection.heat_rows(maps, things, seed=seed)
-    rows += detection.class_rows({"": seen.classes, "untrained": before.classes}, labels, seed=seed)
-    rows += detection.detector_rows({"": seen.found, "untrained": before.found}, things)
+    rows += detection.class_rows({"": seen.classes, "untrained": before.classes}, names, labels, seed=seed)
+    rows += detection.detector_rows({"": seen.found, "untrained": before.found}, names, things)
     if folder is not None:
         write_table(folder / "detection.parquet", pd.DataFrame(_detection_pictures(source, seen, things)))
     return rows
@@ -170,13 +175,36 @@ def _seen(model: MultimodalModel, source: ClipSource) -> _Seen:
     for batch, outputs in _outputs(model, source, np.arange(len(source))):
         rows = torch.arange(len(batch), device=batch.clips.device)
         own, others = found_by_sound(model, outputs, PAIR, rows), _with_other_sound(outputs)
-        heard, seen = (scores.log_softmax(dim=1) for scores in pseudo_heads(model)(own.heard, own.seen))
         boxes = boxes_at_peaks(*box_detector(model)(seen_maps(outputs, rows)))
-        values = (own.heat, found_by_sound(model, others, PAIR, rows).heat, (heard + seen).argmax(dim=1), *boxes)
+        values = (own.heat, found_by_sound(model, others, PAIR, rows).heat, _pseudo_classes(model, own), *boxes)
         for name, value in zip(parts, values, strict=True):
             parts[name].append(value.cpu())
     joined = {name: torch.cat(values).numpy() for name, values in parts.items()}
     return _Seen(joined["maps"], joined["swapped"], joined["classes"], _detected(joined))
+
+
+def _pseudo_classes(model: MultimodalModel, found: Found) -> Tensor:
+    """(clips,): what sound and sight together tell."""
+    heard, seen = (scores.log_softmax(dim=1) for scores in pseudo_heads(model)(found.heard, found.seen))
+    return (heard + seen).argmax(dim=1)
+
+
+def _names(model: MultimodalModel, source: ClipSource) -> dict[str, int]:
+    """The pseudo-class that stands for each true one in training clips: of many clips, some that lie evenly apart."""
+    there = source.present("video") & source.present("audio") & source.clips["label"].notna().to_numpy()
+    usable = np.flatnonzero(there)
+    if not len(usable):
+        raise DataError(
+            "the task detection names pseudo-classes by labels of training clips, but none has all it needs"
+        )
+    places = usable[np.linspace(0, len(usable) - 1, min(len(usable), NAMED)).astype(int)]
+    classes: list[Tensor] = []
+    for batch, outputs in _outputs(model, source, places):
+        rows = torch.arange(len(batch), device=batch.clips.device)
+        classes.append(_pseudo_classes(model, found_by_sound(model, outputs, PAIR, rows)).cpu())
+    count = box_detector(model).classes
+    labels = [str(label) for label in source.clips["label"].iloc[places]]
+    return detection.names_of_classes(torch.cat(classes).numpy(), labels, count=count)
 
 
 def _with_other_sound(outputs: Outputs) -> Outputs:

@@ -192,8 +192,9 @@ def detection_figure(summary: StudySummary) -> Figure | None:
         name="detection",
         title="What sound teaches: where things are, and which",
         caption="Mean over seeds; whiskers: 95 % interval. Left: clips whose largest cell of the heat map lies on what "
-        "sounds. Middle: clips whose pseudo-class, matched one to one, is the true class. Right: average precision of "
-        "boxes with an overlap of at least 0.3, over all things in sight, silent ones too, classes matched one to one.",
+        "sounds. Middle: clips whose pseudo-class stands for the true class. Right: average precision of boxes with an "
+        "overlap of at least 0.3, over all things in sight, silent ones too. Which pseudo-class stands for which true "
+        "one is decided on training clips alone, one to one.",
         alt=" ".join(said[2]) if said else "",
         plot=styled(plot, height=400).update_layout(margin={"t": 64}, legend={"y": 1.1}),
         numbers=pd.DataFrame(cells).T.rename_axis(index="experiment"),

@@ -95,7 +95,7 @@ class DetectTerm(nn.Module):
         first, second = pair_modalities(self.pair)
         flags = on_host(outputs.present)
         both = (flags[first] & flags[second]).nonzero().flatten().to(batch.clips.device)
-        if len(both) == 0 or "video" not in outputs.maps:
+        if len(both) < (1 if self.deal == "nothing" else 2) or "video" not in outputs.maps:
             return TermValue(None)
         found = found_by_sound(model, outputs, self.pair, both)
         labels = self._labels(found.joint, active.step)
@@ -129,9 +129,10 @@ class DetectTerm(nn.Module):
         return balanced_assignment(known @ centroids.T, sharpness=self.rules.sharpness)[: len(rows)]
 
     def _dealt(self, boxes: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Boxes and labels, dealt to other clips where the control says so."""
+        """Boxes and labels, dealt to other clips where the control says so; no clip keeps what is its own."""
         draws = torch.Generator().manual_seed(key_seed(self.seed, "dealt", step))
-        order = torch.randperm(len(labels), generator=draws).to(labels.device)
+        ring = torch.randperm(len(labels), generator=draws)  # each clip gets what belongs to the one before it
+        order = torch.empty_like(ring).scatter(0, ring, ring.roll(1)).to(labels.device)
         return (boxes[order] if self.deal == "boxes" else boxes), (labels if self.deal == "nothing" else labels[order])
 
 
