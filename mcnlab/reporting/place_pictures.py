@@ -20,7 +20,11 @@ HEAT: Sequence[Sequence[float | str]] = [
     [1.0, "rgba(220,20,20,0.65)"],
 ]
 """From nothing to red: the picture shows through."""
-SPOTLIGHT: Sequence[Sequence[float | str]] = [[0.0, "rgba(12,16,24,0.58)"], [0.35, "rgba(12,16,24,0.28)"], [1.0, "rgba(12,16,24,0)"]]
+SPOTLIGHT: Sequence[Sequence[float | str]] = [
+    [0.0, "rgba(12,16,24,0.58)"],
+    [0.35, "rgba(12,16,24,0.28)"],
+    [1.0, "rgba(12,16,24,0)"],
+]
 """From dark to clear: what counts is lit."""
 SILENT, SOUNDING, FOUND = "#ffffff", "#00e5ff", "#ffd400"
 COLUMNS, MOST_CLIPS = 6, 12
