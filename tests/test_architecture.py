@@ -1,6 +1,7 @@
 """The layers of the package: imports point down, and the light parts stay light."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -157,3 +158,21 @@ def test_a_module_loads_without_what_it_does_not_need(loaded, absent):
     code = f"import sys, {', '.join(chosen)}; print([name for name in {absent} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        ("losses", "masked_margin_softmax info_nce mil_nce centroid_contrast reconstruction_error relation_match"),
+        ("losses", "multi_similarity negative_cosine"),
+        ("metrics", "retrieval_metrics ranks_of_true_match cluster_purity normalized_mutual_information"),
+        ("metrics", "adjusted_rand_index consensus_iou align_steps"),
+        ("models", "GatedUnit DaveNet PredictiveCoding DistillationProjector"),
+        ("data", "open_store load_published_pickle Store"),
+    ],
+)
+def test_names_that_others_build_on_are_where_they_are_promised(part, names):
+    home = importlib.import_module(f"mcnlab.{part}")
+    for name in names.split():
+        assert callable(getattr(home, name))
+        assert name in home.__all__

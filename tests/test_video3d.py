@@ -27,6 +27,8 @@ from mcnlab.models.video3d import (
     build_video_backbone,
     segment_means,
 )
+from mcnlab.reporting.answer import answer
+from mcnlab.reporting.summary import summarize
 from mcnlab.training.normalization import SpanningBatchNorm, span_processes
 
 KINDS = ("conv3d", "shift")
@@ -357,3 +359,11 @@ def test_stills_are_measured_beside_the_untrained_network_and_chance(store, tmp_
     assert rows.loc[("deflated", "behind_static"), "value"] == 0
     again = evaluate_run(tmp_path / "run", tasks=["stills"]).results()
     assert (again[again.task == "stills"].value.to_numpy() == rows.value.to_numpy()).all()
+
+
+def test_a_study_of_stills_answers_what_deflation_costs(store, tmp_path):
+    run_experiment(settings_for(store, evaluation={"tasks": ["stills"]}), tmp_path / "runs" / "still-s0")
+    first, *_ = answer(summarize(tmp_path / "runs"))
+    assert first.heading == "What deflation costs"
+    assert "nowhere behind the video networks" in first.lead  # padding repeats frames: exact
+    assert "Relative error of the features: 0.000 against 0.000" in first.points[0]

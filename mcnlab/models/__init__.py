@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mcnlab.models.davenet import DaveNet
     from mcnlab.models.distillation import DistillationProjector
+    from mcnlab.models.localization.predictive_coding import PredictiveCoding
     from mcnlab.models.towers import GatedUnit
 
-_HOME = {"DaveNet": "davenet", "DistillationProjector": "distillation", "GatedUnit": "towers"}
+_HOME = {
+    "DaveNet": "davenet",
+    "DistillationProjector": "distillation",
+    "GatedUnit": "towers",
+    "PredictiveCoding": "localization.predictive_coding",
+}
 """Name to the module that holds it."""
-__all__ = ["DaveNet", "DistillationProjector", "GatedUnit"]
+__all__ = ["DaveNet", "DistillationProjector", "GatedUnit", "PredictiveCoding"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from mcnlab.reporting.missing import missing_lead, missing_lines, shares_of
 from mcnlab.reporting.objectives import objectives_in_words
 from mcnlab.reporting.places import detection_in_words, explanation_in_words
 from mcnlab.reporting.recipe import ALL_PAIRS, CONTROL, MORE_TERMS, ONE_PAIR, PAIRS, STAGED, Recipe
+from mcnlab.reporting.stills import stills_answer
 from mcnlab.reporting.students import nearest_student
 from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
 from mcnlab.reporting.views import view_lines
@@ -56,6 +57,7 @@ def answer(summary: StudySummary) -> list[Part]:
         _found(detection_in_words(summary)),
         _found(explanation_in_words(summary)),
         _found(guidance_answer(summary)),
+        _found(stills_answer(summary)),
         _views(summary),
         _graphs(summary),
         *_missing(summary),

@@ -245,6 +245,21 @@ def interval_text(interval: Interval) -> str:
     return f"{interval.value:.3f}{ends}, {interval.n} seed{'s' * (interval.n != 1)}"
 
 
+def half_width_text(interval: Interval, *, sign: str = "") -> str:
+    """A mean with half its interval.
+
+    Args:
+        interval: the mean; without an interval it stands alone.
+        sign: `+` writes a plus before what is above 0, as differences need it.
+
+    Example:
+        >>> half_width_text(Interval(-0.5, -0.55, -0.45, 3), sign="+")
+        '−0.500 ± 0.050'
+    """
+    spread = "" if interval.low is None or interval.high is None else f" ± {(interval.high - interval.low) / 2:.3f}"
+    return f"{interval.value:{sign}.3f}{spread}".replace("-", "−")
+
+
 def _up(interval: Interval) -> float:
     """Length of the upper whisker."""
     return 0.0 if interval.high is None else interval.high - interval.value

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pandas as pd
 
 from mcnlab.metrics.statistics import Interval, mean_interval
+from mcnlab.reporting.figures import half_width_text
 from mcnlab.reporting.summary import Column, StudySummary
-from mcnlab.reporting.unseen import MEASURES, half_width_text, unseen_columns
+from mcnlab.reporting.unseen import MEASURES, unseen_columns
 
 RECALL = "recall_at_1"
 

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mcnlab.metrics.statistics import Interval
-from mcnlab.reporting.figures import interval_text
+from mcnlab.reporting.figures import half_width_text, interval_text
 from mcnlab.reporting.style import CLASS_COLORS, INK, QUIET, Figure, safe, styled
 from mcnlab.reporting.summary import Column, StudySummary
 from mcnlab.reporting.views import whiskers
@@ -34,7 +34,7 @@ SUBJECTS = {"time": "in time", "space": "in space", "space and time": "in both"}
 def number(summary: StudySummary, task: str, subject: str, metric: str, experiment: str) -> str:
     """A mean over seeds with its interval, as text; empty where it was not measured."""
     found = summary.intervals(Column("", task, (subject,), metric))
-    return interval_text(found[experiment]) if experiment in found else ""
+    return half_width_text(found[experiment]) if experiment in found else ""
 
 
 def measured(summary: StudySummary, task: str) -> list[str]:

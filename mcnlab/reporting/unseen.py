@@ -9,8 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mcnlab.metrics.statistics import Interval
-from mcnlab.reporting.figures import bars, bars_in_words, interval_table
+from mcnlab.reporting.figures import bars, bars_in_words, half_width_text, interval_table
 from mcnlab.reporting.style import DIVERGING, Figure, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
 
@@ -148,21 +147,6 @@ def unseen_table(summary: StudySummary) -> pd.DataFrame:
     titles = ["seeds", *(column.title for column in columns)] if columns else []
     table = pd.DataFrame.from_dict({name: row for name, row in rows.items() if row}, orient="index", columns=titles)
     return table.fillna("").rename_axis(index="experiment")
-
-
-def half_width_text(interval: Interval, *, sign: str = "") -> str:
-    """A mean with half its interval.
-
-    Args:
-        interval: the mean; without an interval it stands alone.
-        sign: `+` writes a plus before what is above 0, as differences need it.
-
-    Example:
-        >>> half_width_text(Interval(-0.5, -0.55, -0.45, 3), sign="+")
-        '−0.500 ± 0.050'
-    """
-    spread = "" if interval.low is None or interval.high is None else f" ± {(interval.high - interval.low) / 2:.3f}"
-    return f"{interval.value:{sign}.3f}{spread}".replace("-", "−")
 
 
 def unseen_in_words(summary: StudySummary) -> tuple[str, ...]:
