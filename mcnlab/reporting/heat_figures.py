@@ -152,9 +152,13 @@ def localization_answer(summary: StudySummary) -> tuple[str, str, tuple[str, ...
     points = localization_in_words(summary)
     if not points:
         return None
-    taught = [name for name in measured(summary, TASK) if _learned_labels(summary, name)]
+    names = measured(summary, TASK)
+    taught = [name for name in names if _learned_labels(summary, name)]
+    found = {name: number(summary, TASK, HEAT, "pointing", name) for name in names}
+    told = ", ".join(f"{name} {value}" for name, value in found.items() if value)
     lead = (
-        "Attention was learned without boxes, and no clip was compared with another. "
+        (f"Share of clips in which the peak of attention lies in what sounds: {told}. " if told else "")
+        + "Attention was learned without boxes, and no clip was compared with another. "
         + (f"The towers of {', '.join(taught)} had first learned from labels what kinds there are. " if taught else "")
         + "Pointing is held against the same model before training, the sound of another clip, the middle of the "
         "picture, and a random place."

@@ -101,7 +101,8 @@ def explanation_in_words(summary: StudySummary) -> tuple[str, str, tuple[str, ..
         metrics = {"accuracy": "accuracy", "untrained": "before training", "chance": "chance"}
         said = [_told(summary, EXPLANATION, "clips", metrics, name, "The class"), _pointed(summary, name)]
         points.append(f"{name}: {' '.join(one for one in said if one)} {_costs(summary, name)}".strip())
-    lead = (
+    pointed = _pointed(summary, names[0])
+    lead = (f"{names[0]}: {pointed} " if pointed else "") + (
         "Attention is asked whether it explains a class: whether it points to the parts in which the thing sounds, to "
         "its place there, and what the class is worth without the parts that count most."
     )

@@ -1,7 +1,7 @@
 """Figures, table and words of classifiers: what teachers and students tell, and what each takes to tell it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -14,6 +14,8 @@ from mcnlab.reporting.summary import Column, StudySummary
 TASK = "classify"
 TICKS = tuple(n * 10**power for power in range(10) for n in (1, 2, 5))
 """Numbers of parameters that an axis names."""
+NEAR = 0.05
+"""Accuracies that differ by less have names that would cover each other."""
 LEVELS = ("chance", "untrained", "permuted")
 """What stands before `accuracy` beside the accuracy itself."""
 
@@ -70,7 +72,8 @@ def size_figure(summary: StudySummary) -> Figure | None:
         return None
     found = summary.intervals(columns[0])
     known = [name for name in summary.experiments if name in found and name in sizes]
-    plot = go.Figure([_point(name, number, sizes[name], found[name]) for number, name in enumerate(known)])
+    beside = {name: _place_of_name(name, {n: (sizes[n], found[n].value) for n in known}) for name in known}
+    plot = go.Figure([_point(name, n, sizes[name], found[name], beside[name]) for n, name in enumerate(known)])
     ticks = [n for n in TICKS if min(sizes.values()) / 2 <= n <= max(sizes.values()) * 2]
     plot.update_xaxes(
         title_text="parameters at inference: tower, projector, classifier (count)",
@@ -194,7 +197,18 @@ def _sizes(summary: StudySummary, subject: str | None = None) -> dict[str, float
     return {name: next(iter(by_seed.values())) for name, by_seed in found.items()}
 
 
-def _point(name: str, number: int, size: float, accuracy: Interval) -> go.Scatter:
+def _place_of_name(name: str, points: Mapping[str, tuple[float, float]]) -> str:
+    """Where a name stands beside its point: apart from that of a neighbor that hardly differs."""
+    size, accuracy = points[name]
+    near = [
+        a for one, (s, a) in points.items() if one != name and abs(a - accuracy) < NEAR and s / 1.2 < size < s * 1.2
+    ]
+    if not near:
+        return "middle right"
+    return "top right" if accuracy >= max(near) else "bottom right"
+
+
+def _point(name: str, number: int, size: float, accuracy: Interval, beside: str) -> go.Scatter:
     """One experiment."""
     up = 0.0 if accuracy.high is None else accuracy.high - accuracy.value
     down = 0.0 if accuracy.low is None else accuracy.value - accuracy.low
@@ -203,7 +217,7 @@ def _point(name: str, number: int, size: float, accuracy: Interval) -> go.Scatte
         y=[accuracy.value],
         mode="markers+text",
         text=["  " + safe(shortened(name, longest=30))],
-        textposition="middle right",
+        textposition=beside,
         name=safe(name),
         showlegend=False,
         marker={"size": 11, "color": CLASS_COLORS[number % len(CLASS_COLORS)]},
