@@ -14,9 +14,17 @@ from mcnlab.reporting.places import DETECTION, EXPLANATION, measured
 from mcnlab.reporting.style import CLASS_COLORS, INK, QUIET, Figure, safe, styled
 from mcnlab.reporting.summary import StudySummary
 
-HEAT: list[list[float | str]] = [[0.0, "rgba(255,255,255,0)"], [0.5, "rgba(255,140,0,0.25)"], [1.0, "rgba(220,20,20,0.65)"]]
+HEAT: list[list[float | str]] = [
+    [0.0, "rgba(255,255,255,0)"],
+    [0.5, "rgba(255,140,0,0.25)"],
+    [1.0, "rgba(220,20,20,0.65)"],
+]
 """From nothing to red: the picture shows through."""
-SPOTLIGHT: list[list[float | str]] = [[0.0, "rgba(12,16,24,0.58)"], [0.35, "rgba(12,16,24,0.28)"], [1.0, "rgba(12,16,24,0)"]]
+SPOTLIGHT: list[list[float | str]] = [
+    [0.0, "rgba(12,16,24,0.58)"],
+    [0.35, "rgba(12,16,24,0.28)"],
+    [1.0, "rgba(12,16,24,0)"],
+]
 """From dark to clear: what counts is lit."""
 SILENT, SOUNDING, FOUND = "#ffffff", "#00e5ff", "#ffd400"
 COLUMNS, MOST_CLIPS = 6, 12
