@@ -23,9 +23,9 @@ PIECE_BYTES, PIECES = 2**16, 1000
 """Reads from anywhere."""
 BLOCK_BYTES = 2**23
 """Reads in order."""
-RECORDINGS, RECORDING_S, WINDOW_S = 24, 160, 10.0
+RECORDINGS, RECORDING_S, WINDOW_S = 24, 160.0, 10.0
 """The store whose clips are cut."""
-WIDTH, BANDS, MEL_HZ = 2048, 40, 100
+WIDTH, BANDS, MEL_HZ = 2048, 40, 100.0
 
 
 @dataclass(frozen=True)
