@@ -128,10 +128,9 @@ def heat_of(model: MultimodalModel, source: ClipSource) -> Heat:
     heard = torch.cat([outputs.features["audio"] for _, outputs in _outputs(model, source, places, ("audio",))])
     foreign = heard[torch.from_numpy(of_other_recordings(source.clips["recording"].to_numpy()[places]))]
     parts: dict[str, list[Tensor]] = {name: [] for name in ("maps", "swapped", "frames", "projected", "errors")}
-    for (batch, outputs), others in zip(
-        _outputs(model, source, places, ("video", "audio")), foreign.split(AT_ONCE), strict=True
-    ):
-        maps, sound = outputs.maps["video"], outputs.features["audio"]
+    sounds = zip(heard.split(AT_ONCE), foreign.split(AT_ONCE), strict=True)
+    for (batch, outputs), (sound, others) in zip(_outputs(model, source, places, ("video",)), sounds, strict=True):
+        maps = outputs.maps["video"]
         own = _heat(localizer, maps, sound)
         other = _heat(localizer, maps, others)
         middle = maps[torch.arange(len(maps), device=maps.device), batch.lengths["video"] // 2]

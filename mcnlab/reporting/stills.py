@@ -1,6 +1,6 @@
 """What deflation costs: single pictures in the network for pictures, beside the video network itself."""
 
-from mcnlab.reporting.figures import half_width_text
+from mcnlab.reporting.places import number
 from mcnlab.reporting.summary import Column, StudySummary
 
 TASK = "stills"
@@ -37,18 +37,12 @@ def _point(summary: StudySummary, experiment: str) -> str:
         STATIC: "video network on the picture",
         MOVING: "on the moving clip",
     }
-    found = {w: _mean(summary, subject, "accuracy", experiment) for subject, w in words.items()}
+    found = {w: number(summary, TASK, subject, "accuracy", experiment) for subject, w in words.items()}
     told = ", ".join(f"{w} {value}" for w, value in found.items() if value)
-    errors = (_mean(summary, subject, "relative_l1", experiment) for subject in (DEFLATED, NAIVE))
+    errors = (number(summary, TASK, subject, "relative_l1", experiment) for subject in (DEFLATED, NAIVE))
     apart = " against ".join(error for error in errors if error)
     chance = summary.level(TASK, STATIC, "chance")
     known = "" if chance is None else f" (chance {chance:.2f})"
     return (
         f"{experiment}: pictures named right{known}: {told}. Relative error of the features: {apart} without the fit."
     )
-
-
-def _mean(summary: StudySummary, subject: str, metric: str, experiment: str) -> str:
-    """A mean over seeds with half its interval; empty where it was not measured."""
-    found = summary.intervals(Column("", TASK, (subject,), metric))
-    return half_width_text(found[experiment]) if experiment in found else ""
