@@ -2,22 +2,18 @@
 
 import pytest
 
-from mcnlab.reporting.notebooks import settings_path
-from mcnlab.reporting.summary import Column, summarize
-from mcnlab.study import run_study
+from tests.shipped_study import mean_of_three, summary_of
 
 WITH, WITHOUT, ERRORS = "with predictive coding", "without predictive coding", "with its errors trained"
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    root = tmp_path_factory.mktemp("sound")
-    run_study(settings_path("studies/sound_sources.yaml"), out=root, workers=2)
-    return summarize(root / "runs" / "sound_sources")
+    return summary_of("sound_sources", tmp_path_factory.mktemp("sound"))
 
 
 def mean(study, experiment, subject, metric):
-    return study.intervals(Column("", "localization", (subject,), metric))[experiment].value
+    return mean_of_three(study, "localization", experiment, subject, metric)
 
 
 @pytest.mark.slow

@@ -2,24 +2,18 @@
 
 import pytest
 
-from mcnlab.reporting.notebooks import settings_path
-from mcnlab.reporting.summary import Column, summarize
-from mcnlab.study import run_study
+from tests.shipped_study import mean_of_three, summary_of
 
 ZEROS, REPEATED, SHIFT = "zeros in time", "frames repeated in time", "temporal shift"
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    root = tmp_path_factory.mktemp("stills")
-    run_study(settings_path("studies/stills.yaml"), out=root, workers=2)
-    return summarize(root / "runs" / "stills")
+    return summary_of("stills", tmp_path_factory.mktemp("stills"))
 
 
 def mean(study, experiment, subject, metric):
-    found = study.intervals(Column("", "stills", (subject,), metric))[experiment]
-    assert found.n == 3
-    return found.value
+    return mean_of_three(study, "stills", experiment, subject, metric)
 
 
 @pytest.mark.slow
