@@ -31,7 +31,8 @@ from mcnlab.metrics.classes import (
 from mcnlab.metrics.statistics import Interval
 from mcnlab.numerics import l2_normalize
 from mcnlab.reporting.answer import answer
-from mcnlab.reporting.guidance import gap, guidance_answer, guidance_table, verdict, without_guidance
+from mcnlab.reporting.comparison import gap
+from mcnlab.reporting.guidance import guidance_answer, guidance_table, verdict, without_guidance
 from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
 from mcnlab.reporting.pages import index_page
 from mcnlab.reporting.summary import Column, summarize

@@ -1,11 +1,12 @@
 """Whether two experiments of a study differ: paired tests over the same seeds and clips, corrected for their number."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from mcnlab.metrics.statistics import PairedTest, holm, paired_test
+from mcnlab.metrics.statistics import Interval, PairedTest, holm, mean_interval, paired_test
 from mcnlab.reporting.summary import Column, StudySummary
 
 LEVEL = 0.05
@@ -99,3 +100,17 @@ def _corrected(found: list[Difference]) -> list[Difference]:
     """The same with p values corrected for their number."""
     p_values = holm([difference.test.p_value for difference in found])
     return [replace(difference, p_corrected=p) for difference, p in zip(found, p_values, strict=True)]
+
+
+def gap(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Interval | None:
+    """How much more one experiment has than another in equal seeds, which mean equal first weights and batches.
+
+    Args:
+        ours: value by seed.
+        theirs: the same of the other.
+
+    Returns:
+        Mean difference with its 95 % interval; None without a common seed.
+    """
+    seeds = sorted(ours.keys() & theirs.keys())
+    return mean_interval([ours[seed] - theirs[seed] for seed in seeds]) if seeds else None

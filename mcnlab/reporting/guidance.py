@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from mcnlab.metrics.statistics import Interval, mean_interval
+from mcnlab.metrics.statistics import Interval
+from mcnlab.reporting.comparison import gap
 from mcnlab.reporting.figures import half_width_text
 from mcnlab.reporting.summary import Column, StudySummary
 from mcnlab.reporting.unseen import MEASURES, unseen_columns
@@ -30,20 +31,6 @@ def without_guidance(summary: StudySummary) -> dict[str, str]:
         if recipe.guided
     }
     return {name: plain[recipe] for name, recipe in stripped.items() if recipe in plain}
-
-
-def gap(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Interval | None:
-    """How much more one experiment has than another in equal seeds, which mean equal first weights and batches.
-
-    Args:
-        ours: value by seed.
-        theirs: the same of the other.
-
-    Returns:
-        Mean difference with its 95 % interval; None without a common seed.
-    """
-    seeds = sorted(ours.keys() & theirs.keys())
-    return mean_interval([ours[seed] - theirs[seed] for seed in seeds]) if seeds else None
 
 
 def guidance_table(summary: StudySummary) -> pd.DataFrame:

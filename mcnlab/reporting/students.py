@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mcnlab.metrics.statistics import Interval, mean_interval
+from mcnlab.reporting.comparison import gap
 from mcnlab.reporting.figures import bars, bars_in_words, interval_table, interval_text
 from mcnlab.reporting.style import CLASS_COLORS, INK, Figure, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
@@ -175,12 +176,12 @@ def _of_its_size(summary: StudySummary, name: str, asked: Iterable[str]) -> list
 
 def _gap(one: dict[int, float], other: dict[int, float]) -> str:
     """The mean difference over the seeds that both have, in points."""
-    both = sorted(set(one) & set(other))
-    if not both:
+    found = gap(one, other)
+    if found is None:
         return "no seed in common"
-    gap = mean_interval([100 * (one[seed] - other[seed]) for seed in both])
-    ends = "" if gap.low is None or gap.high is None else f" ({gap.low:+.1f} to {gap.high:+.1f})"
-    return f"{gap.value:+.1f} points{ends}".replace("-", "−")
+    low, high = found.low, found.high
+    ends = "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * found.value:+.1f} points{ends}".replace("-", "−")
 
 
 def _teacher(summary: StudySummary, name: str) -> str:
