@@ -43,7 +43,7 @@ STUDENTS_NOTEBOOK = "08_teacher_and_student"
 LANGUAGE_NOTEBOOK = "09_what_language_adds"
 """Only for studies whose runs were asked for classes that they had not seen."""
 SOUND_NOTEBOOK = "07_where_does_the_sound_come_from"
-"""Only for studies whose heat maps or attention were measured."""
+"""Only for studies whose heat maps, detectors or attention were measured."""
 VIEWS_NOTEBOOK = "10_how_many_views"
 """Only for studies whose runs have bounds on what views share."""
 PREFIXES = ".prefixes"
@@ -310,6 +310,7 @@ def notebooks_of(runs: Path) -> tuple[str, ...]:
         "classify": STUDENTS_NOTEBOOK,
         "unseen": LANGUAGE_NOTEBOOK,
         "localization": SOUND_NOTEBOOK,
+        "detection": SOUND_NOTEBOOK,
         "explanation": SOUND_NOTEBOOK,
         "bound": VIEWS_NOTEBOOK,
         "transfer": TRANSFER_NOTEBOOK,

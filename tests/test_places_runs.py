@@ -127,9 +127,10 @@ def test_the_report_shows_pictures_of_both(folder):
         assert len(table) > 0
 
 
-def test_a_study_with_attention_is_shown_in_the_notebook_on_sound(folder, tmp_path):
+@pytest.mark.parametrize("run", ["explain-s0", "detect-s0"])
+def test_a_study_with_attention_or_a_detector_is_shown_in_the_notebook_on_sound(folder, tmp_path, run):
     (tmp_path / "runs").mkdir()
-    copied = shutil.copytree(folder / "runs" / "explain-s0", tmp_path / "runs" / "explain-s0").parent
+    copied = shutil.copytree(folder / "runs" / run, tmp_path / "runs" / run).parent
     assert notebooks_of(copied) == (*STUDY_NOTEBOOKS, SOUND_NOTEBOOK)
 
 
@@ -139,7 +140,10 @@ def test_the_notebook_on_sound_records_where_attention_points(folder, tmp_path):
     values = {"study_dir": str(folder / "runs"), "out": str(out)}
     execute(notebook_path(SOUND_NOTEBOOK), tmp_path / "done.ipynb", values)
     own = rows_of(folder, "explain-s0")["explanation", "space", "pointing"]
-    assert json.loads(out.read_text())["pointing in space tiny attention"] == pytest.approx(own)
+    recorded = json.loads(out.read_text())
+    assert recorded["pointing in space tiny attention"] == pytest.approx(own)
+    found = rows_of(folder, "detect-s0")["detection", "heat map", "pointing"]
+    assert found in [pytest.approx(value) for name, value in recorded.items() if " in " not in name]
 
 
 def test_curves_begin_with_all_parts_and_end_with_them(folder):
