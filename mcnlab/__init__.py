@@ -4,16 +4,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mcnlab.experiment import embed, load_run
-    from mcnlab.runs import list_runs
+    from mcnlab.runs import ask_to_stop, list_runs
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "embed", "list_runs", "load_run"]
+__all__ = ["__version__", "ask_to_stop", "embed", "list_runs", "load_run"]
 
-_HOME = {"embed": "mcnlab.experiment", "load_run": "mcnlab.experiment", "list_runs": "mcnlab.runs"}
+_HOME = {
+    "ask_to_stop": "mcnlab.runs",
+    "embed": "mcnlab.experiment",
+    "list_runs": "mcnlab.runs",
+    "load_run": "mcnlab.experiment",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """The three names that notebooks start with; loaded at first use, since torch and pandas are heavy."""
+    """The names that notebooks start with; loaded at first use, since torch and pandas are heavy."""
     if name not in _HOME:
         raise AttributeError(f"module 'mcnlab' has no attribute {name!r}")
     # pulled in late: `import mcnlab` must stay light

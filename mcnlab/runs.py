@@ -1,7 +1,11 @@
-"""The run folder: reading what a run left behind."""
+"""The run folder: reading what a run left behind, and asking one that is at work to stop."""
 
+import datetime
 import json
+import os
+import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, RunError
+from mcnlab.files import write_text_atomically
 
 RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "low", "high")
 """The eight columns that every table of results has, in this order."""
 STATES = ("pending", "running", "finished", "failed", "interrupted")
+STOP_FILE = ".stop"
+"""A request in a run folder: the training that finds it ends after a checkpoint, as on SIGTERM."""
 _FOLDER_NAME = re.compile(r"(?P<experiment>.+)-s(?P<seed>\d+)")
 
 HEADLINES = {
@@ -212,21 +220,70 @@ def run_folders(folder: str | Path) -> list[RunFolder]:
     return [RunFolder(path) for path in inside if (path / "settings.yaml").exists() or (path / "status.json").exists()]
 
 
-def list_runs(folder: str | Path) -> pd.DataFrame:
+def list_runs(folder: str | Path, *, metrics: Sequence[str] = ()) -> pd.DataFrame:
     """One row per run of a folder.
 
     Args:
         folder: holds run folders.
+        metrics: results to show beside them, each as `TASK SUBJECT METRIC`: `retrieval text->video recall_at_1`.
 
     Returns:
-        Columns experiment, seed, state, reason, steps, train_s, path; sorted by experiment and seed.
+        Columns experiment, seed, state, reason, steps, train_s, path, and one of each metric, NaN where a run lacks it;
+        sorted by experiment and seed.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: there is no such folder, or no run has one of the metrics.
     """
-    columns = ["experiment", "seed", "state", "reason", "steps", "train_s", "path"]
-    table = pd.DataFrame([_run_row(run) for run in run_folders(folder)], columns=columns)
+    columns = ["experiment", "seed", "state", "reason", "steps", "train_s", "path", *metrics]
+    runs = run_folders(folder)
+    table = pd.DataFrame([{**_run_row(run), **_metric_cells(run, metrics)} for run in runs], columns=columns)
+    absent = [name for name in metrics if table[name].isna().all()]
+    if absent:
+        raise DataError(f"{folder}: no run has {absent[0]!r}; metrics are TASK SUBJECT METRIC, as results() lists them")
     return table.sort_values(["experiment", "seed"], kind="stable", ignore_index=True)
+
+
+def ask_to_stop(path: str | Path) -> None:
+    """Ask the training in a run folder to end after a checkpoint, whatever process or machine it runs on.
+
+    It looks once a second. The run becomes `interrupted`, its command ends as after SIGTERM, and the same command goes
+    on from there. A run that has come to its measurements finishes them.
+
+    Args:
+        path: the run folder, on a disk that both sides see.
+
+    Raises:
+        RunError: nothing is at work in the folder.
+        StorageError: the folder cannot be written.
+    """
+    run = RunFolder(Path(path))
+    state = run.status["state"]
+    if state != "running":
+        raise RunError(f"{run.path}: cannot be stopped, it is not running ({state})")
+    if holder(run.path) is None:
+        raise RunError(f"{run.path}: cannot be stopped, no process is at work here; it was killed")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write_text_atomically(run.path / STOP_FILE, f"process {os.getpid()} on {platform.node()}, {now}\n")
+
+
+def holder(path: str | Path) -> str | None:
+    """Who is at work in a run folder.
+
+    Args:
+        path: the run folder.
+
+    Returns:
+        Process and machine; None when nobody is.
+    """
+    lock, owner = Path(path) / ".lock", Path(path) / ".owner"
+    try:
+        named = owner.read_text(encoding="utf-8").strip() or "a process"
+        with FileLock(lock, timeout=0):
+            return None  # who wrote the name was killed
+    except FileNotFoundError:
+        return None
+    except (Timeout, PermissionError):
+        return named
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
@@ -251,6 +308,15 @@ def _read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFra
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+def _metric_cells(run: RunFolder, metrics: Sequence[str]) -> dict[str, float]:
+    """Some results of a run by `TASK SUBJECT METRIC`."""
+    if not metrics:
+        return {}
+    rows = run.results()
+    names = rows["task"] + " " + rows["subject"] + " " + rows["metric"]
+    return {name: float(value) for name, value in zip(names, rows["value"], strict=True) if name in metrics}
 
 
 def _run_row(run: RunFolder) -> dict[str, Any]:

@@ -27,14 +27,17 @@ from mcnlab.experiment.recipes import with_recipes
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.files import write_json_atomically, write_text_atomically
 from mcnlab.processes import Terminated
-from mcnlab.runs import RunFolder
+from mcnlab.runs import STOP_FILE, RunFolder
 
 DYING_S = 3.0
 """Seconds that a process which was killed together with its owner may take to let go of a run folder."""
 
 
-def write_start(folder: Path, settings: ExperimentSettings, store: Store, seed: int, device: str) -> None:
-    """Settings, provenance and status of a run that is about to train."""
+def write_start(
+    folder: Path, settings: ExperimentSettings, store: Store, seed: int, *, device: str, steps: int
+) -> None:
+    """Settings, provenance and status of a run that is about to train; an earlier request to stop is void."""
+    (folder / STOP_FILE).unlink(missing_ok=True)
     write_text_atomically(
         folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     )
@@ -54,7 +57,7 @@ def write_start(folder: Path, settings: ExperimentSettings, store: Store, seed: 
         origin["processes"] = world_size()
     if settings.model.weights is not None:
         origin["weights"] = {"path": str(settings.model.weights), "sha256": settings.model.weights_sha256}
-    write_json_atomically(folder / "provenance.json", {"key": run_key(settings, seed), **origin})
+    write_json_atomically(folder / "provenance.json", {"key": run_key(settings, seed), **origin, "steps": steps})
     write_json_atomically(folder / "status.json", {"state": "running"})
 
 

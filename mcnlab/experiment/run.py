@@ -52,11 +52,14 @@ from mcnlab.experiment.settings_files import read_experiment, with_checksum_of_w
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically
 from mcnlab.numerics import limited_threads
 from mcnlab.processes import Terminated
-from mcnlab.runs import RunFolder
+from mcnlab.runs import STOP_FILE, RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
 from mcnlab.training.loop import Trainer
 from mcnlab.training.stages import PrefixCache
 from mcnlab.training.step import StepRecord
+
+LOOK_EVERY_S = 1.0
+"""Seconds between two looks for a request to stop."""
 
 
 def run_experiment(
@@ -124,7 +127,7 @@ def run_experiment(
             refuse_other_run(folder, settings, seed, store=store)
             remove_partial_files(folder)
             remove_partial_files(folder / "checkpoints")
-            write_start(folder, settings, store, seed, trainer.device.type)
+            write_start(folder, settings, store, seed, device=trainer.device.type, steps=trainer.total_steps)
             with failure_on_record(folder):
                 wait_for_all()
                 on_start(trainer.total_steps)
@@ -325,7 +328,12 @@ def _outcome_rows(outcome: dict[str, Any]) -> list[dict[str, Any]]:
 
 @contextmanager
 def stop_on_signal(trainer: Trainer) -> Iterator[None]:
-    """SIGTERM and SIGINT end the run at its next step, after a checkpoint; a second one ends it at once."""
+    """SIGTERM, SIGINT and a request in the run folder end the run at its next step, after a checkpoint.
+
+    A second signal ends it at once.
+    """
+    requested = stop_request(trainer.folder) if rank() == 0 else lambda: None
+    trainer.stop_signal = requested
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -337,9 +345,30 @@ def stop_on_signal(trainer: Trainer) -> Iterator[None]:
         asked.append(number)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    trainer.stop_signal = lambda: asked[0] if asked else None
+    trainer.stop_signal = lambda: asked[0] if asked else requested()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_request(folder: Path) -> Callable[[], int | None]:
+    """What tells whether a run was asked to stop through its folder: SIGTERM's number, or None; it looks once a second.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        To be called at every step.
+    """
+    next_look_s = 0.0
+
+    def look() -> int | None:
+        nonlocal next_look_s
+        if time.monotonic() < next_look_s:
+            return None
+        next_look_s = time.monotonic() + LOOK_EVERY_S
+        return int(signal.SIGTERM) if (folder / STOP_FILE).exists() else None
+
+    return look

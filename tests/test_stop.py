@@ -1,0 +1,78 @@
+"""A run that is asked to stop through its folder: it ends after a checkpoint, and goes on to the same numbers."""
+
+import json
+import os
+import platform
+import threading
+
+import pytest
+import yaml
+
+from mcnlab.cli import main
+from mcnlab.errors import RunError, StoppedError
+from mcnlab.experiment import run_experiment
+from mcnlab.experiment.folder import held
+from mcnlab.runs import STOP_FILE, RunFolder, ask_to_stop, holder
+from tests.mini_study import BASE, EXPERIMENTS, write_study
+from tests.test_kill import PATIENCE_S, comparable, start, steps, wait_until
+
+
+def write_experiment(folder, *, epochs):
+    """A tiny experiment with its store, in a file."""
+    write_study(folder)
+    training = {**BASE["training"], "epochs": epochs, "checkpoint_every": 1000}
+    values = {**BASE, **EXPERIMENTS[0], "data": {"store": str(folder / "store")}, "training": training}
+    path = folder / "experiment.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_a_run_of_another_process_stops_after_its_checkpoint_and_goes_on_to_the_same_numbers(tmp_path):
+    experiment, run = write_experiment(tmp_path, epochs=150), tmp_path / "run"
+    words = ("train", experiment, "--run", run, "--seed", 3)
+    process = start(["-m", "mcnlab"], *words)
+    wait_until(lambda: steps(run) >= 5, process)
+    assert holder(run) == f"process {process.pid} on {platform.node()}"
+    ask_to_stop(run)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    done, total = steps(run), RunFolder(run).provenance["steps"]
+
+    assert process.returncode == 143
+    assert 5 <= done < total
+    assert err.splitlines()[-1] == f"error: {run}: stopped after step {done}, goes on from there when called again"
+    assert RunFolder(run).status == {"state": "interrupted", "reason": err.splitlines()[-1].removeprefix("error: ")}
+    assert (run / "checkpoints" / f"step_{done:08d}").is_dir()
+    assert (run / STOP_FILE).exists()
+    assert main([str(word) for word in words]) == 0  # the request of before is void
+    assert not (run / STOP_FILE).exists()
+    assert steps(run) == total
+    assert comparable(run) == comparable(run_experiment(experiment, tmp_path / "undisturbed", seed=3).path)
+
+
+def test_a_run_in_a_thread_is_stopped_too(tmp_path):
+    experiment, run, ended = write_experiment(tmp_path, epochs=2000), tmp_path / "run", []
+
+    def train():
+        with pytest.raises(StoppedError) as caught:
+            run_experiment(experiment, run, on_step=lambda record: record.step == 2 and ask_to_stop(run))
+        ended.append(caught.value.exit_code)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert ended == [143]
+    assert RunFolder(run).status["state"] == "interrupted"
+
+
+def test_who_is_not_at_work_cannot_be_stopped(tmp_path):
+    with pytest.raises(RunError, match=r"cannot be stopped, it is not running \(pending\)"):
+        ask_to_stop(tmp_path)
+    (tmp_path / "status.json").write_text(json.dumps({"state": "running"}))
+    (tmp_path / ".owner").write_text("process 1 on elsewhere")  # a killed process leaves its name, and no lock
+    assert holder(tmp_path) is None
+    with pytest.raises(RunError, match="cannot be stopped, no process is at work here"):
+        ask_to_stop(tmp_path)
+    with held(tmp_path):
+        assert holder(tmp_path) == f"process {os.getpid()} on {platform.node()}"
+        ask_to_stop(tmp_path)
+    assert (tmp_path / STOP_FILE).read_text().startswith(f"process {os.getpid()} on ")
