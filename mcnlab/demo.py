@@ -1,14 +1,28 @@
 """A few small runs to look at, for notebooks that are opened without a study."""
 
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from mcnlab.experiment import run_experiment
+from mcnlab.files import make_folder
 from mcnlab.reporting.notebooks import settings_path
 from mcnlab.runs import RunFolder
 from mcnlab.study_plan import StudyFolders, plan_runs, read_study
 
+TRAIN_AS_CHILD = """
+import sys
+from mcnlab.processes import die_with_parent
+
+die_with_parent()
+from mcnlab.cli import main
+
+sys.exit(main())
+"""
+"""A `mcnlab` command that ends with whoever started it."""
 EXPERIMENTS = {"V+A": "VA", "V+T": "VT", "V+A+T": "VAT"}
 
 
@@ -93,3 +107,27 @@ def demo_scenes(folder: str | Path | None = None) -> Path:
                 stores=runs.parent / "stores",
             )
     return runs
+
+
+def demo_training(folder: str | Path | None = None, *, epochs: int = 60) -> Path:
+    """Start a small training in a process of its own, which ends with this one; about half a minute.
+
+    Args:
+        folder: where the run goes. A fresh temporary folder when None.
+        epochs: how long it trains; 3 steps each.
+
+    Returns:
+        The run folder, which appears when the run begins; what the process says goes to `train.log` beside it.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    root = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="mcnlab-demo-"))
+    make_folder(root)
+    settings = settings_path("studies/tiny_experiment.yaml")
+    words = ["train", str(settings), "--run", str(root / "run"), "--set", f"training.epochs={epochs}"]
+    environment = {name: value for name, value in os.environ.items() if name != "JPY_PARENT_PID"}
+    with (root / "train.log").open("w") as said:
+        command = [sys.executable, "-c", TRAIN_AS_CHILD, *words]
+        subprocess.Popen(command, stdout=said, stderr=said, stdin=subprocess.DEVNULL, env=environment)
+    return root / "run"

@@ -189,9 +189,9 @@ def test_live_curves_keep_terms_that_begin_later_in_step():
 
 
 def test_live_curves_draw_where_somebody_looks():
-    pytest.importorskip("anywidget", reason="FigureWidget needs anywidget")
     curves = LiveCurves(every_s=0.0, watched=True)
     curves(Step(1, 3.0, contrast=3.0))
     curves(Step(2, 2.0, contrast=2.0))
-    assert [line.name for line in curves._widget.data] == ["loss", "contrast"]
-    assert list(curves._widget.data[0].y) == [3.0, 2.0]
+    [panel] = curves._widget.view["panels"]
+    assert [line["name"] for line in panel["lines"]] == ["loss", "contrast"]
+    assert (panel["lines"][0]["x"], panel["lines"][0]["y"]) == ([1.0, 2.0], [3.0, 2.0])

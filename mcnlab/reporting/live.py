@@ -1,14 +1,25 @@
-"""Loss curves that move while a run trains, where somebody is looking."""
+"""Curves that move while a run trains: in the same kernel, or in any run folder."""
 
+import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import plotly.graph_objects as go
+from IPython.display import display
 
-from mcnlab.reporting.style import INK, TERM_COLORS, safe, styled
+from mcnlab.errors import DataError, McnlabError
+from mcnlab.reporting.followed import MOST_DRAWN, FollowedLog, thinned
+from mcnlab.reporting.style import CLASS_COLORS, INK, TERM_COLORS
+from mcnlab.reporting.summary import short_direction
+from mcnlab.runs import RunFolder, ask_to_stop, holder
 
 MOST_LINES = 8
+"""Curves of one panel that LiveCurves draws."""
+SILENT_S = 10.0
+"""Seconds without a new step after which it is asked whether anybody still holds the run."""
+WAITING_S = 0.5
+"""Pause between two looks where nobody sees the widget."""
 
 
 @runtime_checkable
@@ -31,11 +42,11 @@ class Step(Protocol):
 class LiveCurves:
     """A callback for `on_step` that draws loss and terms as they come.
 
-    In JupyterLab a figure appears with the first step and grows. Where nobody looks, under papermill or in a script, it
+    In JupyterLab curves appear with the first step and grow. Where nobody looks, under papermill or in a script, it
     only collects.
 
     Args:
-        every_s: seconds between two updates of the figure.
+        every_s: seconds between two updates of the curves.
         watched: whether somebody looks; found out from the kernel when None.
 
     Example:
@@ -68,31 +79,175 @@ class LiveCurves:
             self._draw()
 
     def _draw(self) -> None:
-        """Bring the figure up to date; it is made and displayed the first time."""
+        """Bring the curves up to date; they are made and displayed the first time."""
+        curves = {
+            name: thinned(self.steps[: len(line)], line, most=MOST_DRAWN)
+            for name, line in list(self.values.items())[:MOST_LINES]
+        }
+        view = {"panels": [_panel("loss and terms", "nats", curves)], "marks": []}
         if self._widget is None:
-            # needs anywidget and a front end; a script has neither
-            from IPython.display import display
-
-            self._widget = go.FigureWidget(styled(go.Figure(), height=300))
-            self._widget.update_layout(xaxis_title="step", yaxis_title="loss (nats)")
+            self._widget = _run_view(view)
             display(self._widget)
-        with self._widget.batch_update():
-            for name, line in list(self.values.items())[:MOST_LINES]:
-                self._line(name).update(x=self.steps[: len(line)], y=line)
+        else:
+            self._widget.view = view
         self._drawn_at = time.monotonic()
 
-    def _line(self, name: str) -> Any:
-        """The line of a term in the figure; made when absent."""
-        for line in self._widget.data:
-            if line.name == safe(name):
-                return line
-        color = TERM_COLORS.get(name, INK)
-        self._widget.add_scatter(x=[], y=[], mode="lines", name=safe(name), line={"color": color, "width": 1.5})
-        return self._widget.data[-1]
+
+class RunWatch:
+    """A run that is followed from its folder, whoever trains it: curves, pace, time left, state, and how to stop it.
+
+    Args:
+        run_dir: the run folder; the run may begin later.
+
+    Example:
+        >>> RunWatch("nowhere").refresh()["state"]
+        'pending'
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.path = Path(run_dir).absolute()
+        self.log = FollowedLog(self.path / "metrics.jsonl")
+        self.problem = ""
+        self._asked = False
+        self._holder: str | None = None
+        self._heard_at = float("-inf")
+        self._widget: Any = None
+        self._reading = threading.Lock()
+
+    def refresh(self) -> dict[str, Any]:
+        """Read what is new.
+
+        Returns:
+            All that is shown, as plain values.
+        """
+        with self._reading:
+            try:
+                fresh, problem = self.log.read(), self.problem
+                run = RunFolder(self.path)
+                view = self._told(run, fresh)
+            except (DataError, OSError) as error:
+                return {**self._told_of_nothing(), "problem": str(error)}
+        return {**view, "problem": problem}
+
+    @property
+    def running(self) -> bool:
+        """Whether somebody is at work in the folder, or is about to begin."""
+        return self.refresh()["state"] in ("pending", "running")
+
+    def show(self) -> None:
+        """Display the widget, which asks for news while it is looked at."""
+        self._widget = _run_view(self.refresh())
+        self._widget.on_msg(lambda widget, content, buffers: self._hear(content))
+        display(self._widget)
+
+    def stop(self) -> None:
+        """Ask the run to end after a checkpoint; a refusal is shown."""
+        try:
+            ask_to_stop(self.path)
+            self._asked, self.problem = True, ""
+        except McnlabError as error:
+            self.problem = str(error)
+
+    def wait(self, longest_s: float) -> bool:
+        """Wait until the run has ended.
+
+        Args:
+            longest_s: seconds after which it is given up.
+
+        Returns:
+            Whether the run has ended.
+        """
+        until = time.monotonic() + longest_s
+        while self.running:
+            if time.monotonic() > until:
+                return False
+            time.sleep(WAITING_S)
+        return True
+
+    def _hear(self, content: Mapping[str, Any]) -> None:
+        """A message of the page: a question for news, or the second click on stop."""
+        if content.get("kind") == "stop":
+            self.stop()
+        view = self.refresh()
+        self._widget.every_ms = 1000 if view["state"] in ("pending", "running") else 5000
+        if view != self._widget.view:
+            self._widget.view = view
+        self._widget.send({"kind": "news"})
+
+    def _told(self, run: RunFolder, fresh: int) -> dict[str, Any]:
+        """What is shown of a run."""
+        state, reason = run.status["state"], str(run.status.get("reason") or run.outcome.get("reason") or "")
+        state = self._looked_after(state, fresh)
+        self._asked = self._asked and state == "running"
+        log, total = self.log, run.provenance.get("steps")
+        left_s = log.seconds_left(total) if state == "running" else None
+        measuring = state == "running" and log.step == total
+        return {
+            "title": f"{run.experiment}, seed {run.seed}",
+            "path": str(self.path),
+            "state": state,
+            "state_words": "measuring" if measuring else state,
+            "reason": reason,
+            "holder": self._holder if state == "running" else None,
+            "can_stop": state == "running" and not measuring,
+            "stop_asked": self._asked,
+            "step": log.step,
+            "total": total,
+            "stage": log.stage,
+            "clips_per_s": log.clips_per_s(),
+            "left_s": None if left_s is None else round(left_s, 1),
+            "finite": _finite_words(log, run),
+            "broken": log.broken is not None or run.outcome.get("finite") is False,
+            "panels": _panels(log),
+            "marks": log.stage_starts(),
+            "recall": _recall(run),
+        }
+
+    def _told_of_nothing(self) -> dict[str, Any]:
+        """What is shown while the folder cannot be read."""
+        nothing = dict.fromkeys(("total", "clips_per_s", "left_s", "holder"))
+        words = {"state": "pending", "state_words": "cannot be read", "reason": "", "stage": "", "finite": "not known"}
+        flags = dict.fromkeys(("can_stop", "stop_asked", "broken"), False)
+        shown = {"title": self.path.name, "path": str(self.path), "step": 0, "panels": [], "marks": [], "recall": []}
+        return {**nothing, **words, **flags, **shown}
+
+    def _looked_after(self, state: str, fresh: int) -> str:
+        """The state; `killed` when it says running and nobody holds the folder, which is asked in silence only."""
+        now = time.monotonic()
+        if state != "running":
+            self._heard_at = float("-inf")
+            return state
+        if fresh == 0 or self._holder is None:
+            if now - self._heard_at > SILENT_S or self._holder is None:
+                self._holder, self._heard_at = holder(self.path), now
+        else:
+            self._heard_at = now
+        return state if self._holder is not None else "killed"
+
+
+def watch(run_dir: str | Path, *, longest_s: float = 600.0) -> RunWatch:
+    """Follow a run, also one of another process or, over a shared disk, of another machine.
+
+    In JupyterLab a widget appears and the cell ends at once. Where nobody looks, under papermill, the cell waits for
+    the end of the run.
+
+    Args:
+        run_dir: the run folder.
+        longest_s: seconds to wait for the end where nobody looks.
+
+    Returns:
+        The run that is followed.
+    """
+    followed = RunWatch(run_dir)
+    if somebody_looks():
+        followed.show()
+    else:
+        followed.wait(longest_s)
+    return followed
 
 
 def somebody_looks() -> bool:
-    """Whether the running cell was sent by a front end that can show a moving figure.
+    """Whether the running cell was sent by a front end that can show moving curves.
 
     JupyterLab, Notebook 7 and VS Code name the cell in each request; papermill and nbconvert do not.
 
@@ -107,3 +262,61 @@ def somebody_looks() -> bool:
         return False
     metadata = kernel.get_parent().get("metadata") or {}
     return bool({"cellId", "cell_id"} & set(metadata))
+
+
+def _run_view(view: Mapping[str, Any]) -> Any:
+    """A widget that shows a run."""
+    # needs anywidget and a front end; a script has neither
+    from mcnlab.reporting.widgets import RunView
+
+    return RunView(view=dict(view))
+
+
+def _panels(log: FollowedLog) -> list[dict[str, Any]]:
+    """The curves of a log: loss and terms, with the parts of terms switched off at first; norm of the gradient."""
+    terms = {name: log.curve(name) for name in log.values if name != "grad_norm"}
+    shown = {name.removeprefix("term."): curve for name, curve in terms.items()}
+    found = [_panel("loss and terms", "nats", shown)] if shown else []
+    if "grad_norm" in log.values:
+        found.append(_panel("norm of the gradient", "", {"norm": log.curve("grad_norm")}))
+    return found
+
+
+def _panel(title: str, unit: str, curves: Mapping[str, tuple[list[float], list[float]]]) -> dict[str, Any]:
+    """Curves under one title, in the colors of the reports; the loss takes the color of the text."""
+    lines = []
+    for number, (name, (steps, values)) in enumerate(curves.items()):
+        known = TERM_COLORS.get(name)
+        color = "currentColor" if known == INK else known or CLASS_COLORS[(number + 3) % len(CLASS_COLORS)]
+        rounded = [float(f"{value:.5g}") for value in values]
+        lines.append(
+            {"name": name, "color": color, "x": [round(x, 1) for x in steps], "y": rounded, "quiet": "." in name}
+        )
+    return {"title": title, "unit": unit, "lines": lines}
+
+
+def _finite_words(log: FollowedLog, run: RunFolder) -> str:
+    """Whether every term was finite, or which one was not and when."""
+    if log.broken is not None:
+        name, value, step = log.broken
+        return f"{name} is {value} at step {step}"
+    if run.outcome.get("finite") is False:
+        return str(run.outcome.get("reason") or "a term was not finite")
+    return "all terms finite" if log.steps else "no step yet"
+
+
+def _recall(run: RunFolder) -> list[dict[str, Any]]:
+    """Recall in every direction, once it was measured."""
+    rows = run.results()
+    rows = rows[rows["task"] == "retrieval"]
+    wide = rows.pivot_table(index="subject", columns="metric", values="value", sort=False)
+    names = {"first": "recall_at_1", "ten": "recall_at_10", "chance": "chance_at_1"}
+    return [
+        {"subject": short_direction(str(subject)), **{key: _plain(row.get(name)) for key, name in names.items()}}
+        for subject, row in wide.iterrows()
+    ]
+
+
+def _plain(value: Any) -> float | None:
+    """A number, or None where there is none."""
+    return None if value is None or value != value else float(value)
