@@ -109,7 +109,7 @@ def demo_scenes(folder: str | Path | None = None) -> Path:
     return runs
 
 
-def demo_training(folder: str | Path | None = None, *, epochs: int = 60) -> Path:
+def demo_training(folder: str | Path | None = None, *, epochs: int = 500) -> Path:
     """Start a small training in a process of its own, which ends with this one; about half a minute.
 
     Args:

@@ -187,7 +187,7 @@ class RunWatch:
             "path": str(self.path),
             "state": state,
             "state_words": "measuring" if measuring else state,
-            "reason": reason,
+            "reason": reason.removeprefix(f"{self.path}: "),
             "holder": self._holder if state == "running" else None,
             "can_stop": state == "running" and not measuring,
             "stop_asked": self._asked,

@@ -55,6 +55,7 @@ class Chart {
   constructor(title, unit) {
     this.off = new Set();
     this.known = new Set();
+    this.parts = false;
     this.keys = el("div", { class: "keys" });
     this.readout = el("div", { class: "readout" });
     this.svg = svg("svg", { role: "img", tabindex: "0" });
@@ -121,15 +122,25 @@ class Chart {
   color(line) { return line.color ?? COLORS[this.lines.indexOf(line) % COLORS.length]; }
 
   drawKeys() {
-    const had = [...this.keys.children].map((key) => key.dataset.name + key.getAttribute("aria-pressed")).join();
-    const has = this.lines.map((line) => line.name + !this.off.has(line.name)).join();
-    if (had === has) return;
+    const shown = this.lines.filter((line) => this.parts || !line.quiet);
+    const state = shown.map((line) => line.name + !this.off.has(line.name)).join() + this.parts + this.lines.length;
+    if (this.keysDrawn === state) return;
+    this.keysDrawn = state;
     const focused = this.keys.contains(document.activeElement) ? document.activeElement.dataset.name : null;
-    this.keys.replaceChildren(...this.lines.map((line) => el("button", {
+    const more = this.lines.some((line) => line.quiet) && el("button", {
+      type: "button", "data-name": "", class: "more", "aria-expanded": String(this.parts), onclick: () => this.showParts(),
+    }, this.parts ? "without parts" : "with parts");
+    this.keys.replaceChildren(...shown.map((line) => el("button", {
       type: "button", "data-name": line.name, "aria-pressed": String(!this.off.has(line.name)), title: `Show or hide ${line.name}`,
       onclick: () => { if (!this.off.delete(line.name)) this.off.add(line.name); this.draw(); },
-    }, el("i", { style: `background:${this.color(line)}` }), line.name)));
-    if (focused) [...this.keys.children].find((key) => key.dataset.name === focused)?.focus();
+    }, el("i", { style: `background:${this.color(line)}` }), line.name)), ...(more ? [more] : []));
+    if (focused !== null) [...this.keys.children].find((key) => key.dataset.name === focused)?.focus();
+  }
+
+  showParts() {
+    this.parts = !this.parts;
+    for (const line of this.lines.filter((one) => one.quiet)) this.parts ? this.off.delete(line.name) : this.off.add(line.name);
+    this.draw();
   }
 
   read(px) {
