@@ -27,3 +27,10 @@ class RunView(DrawnWidget):
 
     _esm = _text("widgets.js", "watch.js")
     _css = _text("widgets.css")
+
+
+class BoardView(DrawnWidget):
+    """All runs of a study side by side."""
+
+    _esm = _text("widgets.js", "board.js")
+    _css = _text("widgets.css", "board.css")
