@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -67,7 +68,7 @@ def opened_lab(
     """
     from playwright.sync_api import sync_playwright  # tests of machines without it are skipped before
 
-    private = folder.parent / f".jupyter-{secrets.token_hex(3)}"
+    private = Path(tempfile.mkdtemp(prefix="mcnlab-lab-"))  # short: the kernels' sockets lie below it
     _write_settings(private, theme)
     port, token = _free_port(), secrets.token_hex(16)
     process = _start(folder, private, port, token, env or {})
@@ -131,14 +132,16 @@ def _start(folder: Path, private: Path, port: int, token: str, env: dict[str, st
     paths = os.pathsep.join([str(ROOT), *filter(None, [env.pop("PYTHONPATH", ""), os.environ.get("PYTHONPATH", "")])])
     arguments = ["lab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
                  "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", "--KernelManager.transport=ipc",
-                 "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
-    return subprocess.Popen(
-        [sys.executable, "-m", "jupyter", *arguments],
-        env={**os.environ, **known, **env, "JUPYTER_TOKEN": token, "PYTHONPATH": paths},
-        stdout=subprocess.DEVNULL,
-        stderr=(private / "server.log").open("wb"),
-        start_new_session=True,
-    )
+                 "--LabApp.news_url=None",
+                 "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
+    with (private / "server.log").open("wb") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jupyter", *arguments],
+            env={**os.environ, **known, **env, "JUPYTER_TOKEN": token, "PYTHONPATH": paths},
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,
+        )
 
 
 def _wait_until_up(lab: OpenedLab, process: subprocess.Popen[bytes], private: Path) -> None:

@@ -4,7 +4,7 @@ import base64
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 from IPython.display import display
@@ -28,8 +28,17 @@ from mcnlab.reporting.summary import RunRow, short_direction
 from mcnlab.reporting.tables import means_table
 from mcnlab.runs import RunFolder
 
-Media = Callable[[RunFolder, str], Mapping[str, Any]]
-"""A run and a clip id → what can be had of it; `sound` is a WAV file as bytes, or None."""
+
+class Heard(Protocol):
+    """What can be had of a clip."""
+
+    @property
+    def wav(self) -> bytes | None:
+        """Its sound as a WAV file; None where nothing can be heard."""
+
+
+Media = Callable[[Path, str], Heard]
+"""A run folder and a clip id → the clip."""
 
 
 class Board:
@@ -235,7 +244,7 @@ class Board:
 
     def _sound(self, run: str, clip: str) -> str:
         """A clip's sound as a data address; empty where there is none."""
-        found = None if self.media is None else self.media(self.run(run), clip).get("sound")
+        found = None if self.media is None else self.media(self.run(run).path, clip).wav
         return "" if not found else "data:audio/wav;base64," + base64.b64encode(found).decode()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mcnlab.errors import DataError
-from mcnlab.reporting.examples import compared_embeddings, space_of
+from mcnlab.reporting.examples import compared_embeddings, meeting_space
 from mcnlab.reporting.style import shortened
 from mcnlab.runs import RunFolder
 
@@ -86,7 +86,7 @@ def returned_first(run: RunFolder, direction: str, queries: Sequence[str]) -> di
     score, known = np.zeros((len(rows), len(ids)), dtype=np.float32), np.zeros(len(ids), dtype=bool)
     for one, other in product(asked, found):
         pair = f"{one}->{other}"
-        query, gallery = compared_embeddings(embeddings, pair, space=space_of(run, pair))
+        query, gallery = compared_embeddings(embeddings, pair, space=meeting_space(run, pair))
         score += np.nan_to_num(query[rows]) @ np.nan_to_num(gallery).T
         known |= np.isfinite(gallery).all(axis=1)
     score[:, ~known] = -np.inf
