@@ -76,3 +76,18 @@ def test_who_is_not_at_work_cannot_be_stopped(tmp_path):
         assert holder(tmp_path) == f"process {os.getpid()} on {platform.node()}"
         ask_to_stop(tmp_path)
     assert (tmp_path / STOP_FILE).read_text().startswith(f"process {os.getpid()} on ")
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_all_ranks_of_a_run_stop_together(tmp_path):
+    experiment, run = write_experiment(tmp_path, epochs=5000), tmp_path / "run"
+    process = start(["-m", "mcnlab"], "train", experiment, "--run", run, "--devices", 2)
+    wait_until(lambda: steps(run) >= 5, process)
+    ask_to_stop(run)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    done = steps(run)
+    assert process.returncode == 143
+    assert err.splitlines()[-1] == f"error: {run}: stopped after step {done}, goes on from there when called again"
+    assert (run / "checkpoints" / f"step_{done:08d}").is_dir()
+    assert RunFolder(run).status["state"] == "interrupted"
