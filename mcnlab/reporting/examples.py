@@ -54,7 +54,7 @@ def retrieved_examples(run: RunFolder, direction: str, *, queries: int = 6, show
         DataError: the run has no space for the direction.
     """
     clips = run.clips()
-    query, gallery = compared_embeddings(run.embeddings(), direction, space=_space_of(run, direction))
+    query, gallery = compared_embeddings(run.embeddings(), direction, space=meeting_space(run, direction))
     asked = np.flatnonzero(np.isfinite(query).all(axis=1) & np.isfinite(gallery).all(axis=1))
     score = np.where(np.isfinite(gallery).all(axis=1), np.nan_to_num(query[asked]) @ np.nan_to_num(gallery).T, -np.inf)
     rank = (score >= score[np.arange(len(asked)), asked][:, None]).sum(axis=1)
@@ -70,8 +70,16 @@ def retrieved_examples(run: RunFolder, direction: str, *, queries: int = 6, show
     ]
 
 
-def _space_of(run: RunFolder, direction: str) -> str | None:
-    """Where a run's graph lets two single modalities meet; None where it does not say."""
+def meeting_space(run: RunFolder, direction: str) -> str | None:
+    """Where a run's graph lets two single modalities meet.
+
+    Args:
+        run: any.
+        direction: from one modality to another.
+
+    Returns:
+        Name of the space; None where the graph does not say.
+    """
     graph, (query, _, gallery) = graph_of_settings(run.settings), direction.partition("->")
     known = () if graph is None else {modality for space in graph.spaces.values() for modality in space.heads}
     return graph.common_space(query, gallery) if graph is not None and {query, gallery} <= set(known) else None
