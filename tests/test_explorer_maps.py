@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mcnlab.errors import CancelledError, ConfigError, DataError, RunError, ShapeError
-from mcnlab.reporting import explorer_maps
+from mcnlab.reporting import explorer_maps, explorer_neighbors
 from mcnlab.reporting.explorer_maps import checkpoint_maps, pair_maps
 from mcnlab.reporting.explorer_neighbors import changed_neighbors, neighbors_elsewhere, top_clips
 from mcnlab.reporting.layout import MapSettings
@@ -122,6 +122,28 @@ def test_changed_neighbors_agree_with_counting_them_one_by_one():
     assert dict(zip(found["row"], found["kept"], strict=True)) == wanted
     assert found["kept"].is_monotonic_increasing
     assert 0 < found["kept"].mean() < 1
+
+
+def test_changed_neighbors_are_the_same_in_blocks_and_can_be_cancelled(monkeypatch):
+    left, right, said = cloud(50), cloud(50, seed=1), []
+    whole = changed_neighbors(left, right)
+    monkeypatch.setattr(explorer_neighbors, "BLOCK", 16)
+    parts = changed_neighbors(left, right, progress=lambda *now: said.append(now))
+    assert parts.equals(whole)
+    assert said == [(16, 50), (32, 50), (48, 50), (50, 50)]
+    with pytest.raises(CancelledError, match="cancelled"):
+        changed_neighbors(left, right, progress=lambda *now: said.append(now), cancelled=lambda: len(said) > 4)
+    assert said[4:] == [(16, 50)]
+
+
+def test_of_many_points_a_part_is_laid_out_and_the_rest_placed_among_it(monkeypatch):
+    monkeypatch.setattr(explorer_maps, "TOGETHER", 120)
+    monkeypatch.setattr(explorer_maps, "FEWEST_TOGETHER", 20)
+    points = {name: cloud(100, seed=seed) for seed, name in enumerate("ab")}
+    maps = explorer_maps.maps_apart(points, settings=QUICK)
+    sampled = aligned_maps(points, settings=MapSettings(neighbors=5, epochs=20, most=60))
+    np.testing.assert_array_equal(maps.positions["a"], sampled.positions["a"])
+    assert np.isfinite(maps.positions["b"]).all()
 
 
 def test_changed_neighbors_refuse_what_cannot_be_counted():

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -20,6 +21,11 @@ PERCENT = 100
 """What `progress` calls all of the work."""
 LOOK_S = 0.1
 """Seconds between two questions whether the work is still wanted."""
+LEAVING_S = 5.0
+"""Seconds that the process has to leave by itself once it is done."""
+TOGETHER, FEWEST_TOGETHER = 20_000, 1_000
+"""Points of all maps that are laid out together, and the fewest of each map; the rest is placed among them. Layout
+held together takes one core; so many take half a minute."""
 
 Progress = Callable[[int, int], None]
 """Told how much is done, and how much there is."""
@@ -45,7 +51,7 @@ def pair_maps(
         right: the same for the other map; the widths may differ.
         ids: what the rows of `left` are.
         right_ids: what the rows of `right` are, where these are other clips.
-        settings: of the layout; above `settings.most` clips a part is laid out, and the rest placed among it.
+        settings: of the layout; above 10,000 clips so many are laid out, and the rest is placed among them.
         cache: folder where maps are kept by content; what lies there is given at once.
         progress: told percent done and 100.
         cancelled: asked ten times a second.
@@ -76,7 +82,7 @@ def checkpoint_maps(
 
     Args:
         embeddings: step → (clips, dim), the same clips in the same order.
-        settings: of the layout.
+        settings: of the layout; of many clips a part is laid out, with ten steps 2,000, and the rest placed among them.
         cache: folder where maps are kept by content.
         progress: told percent done and 100.
         cancelled: asked ten times a second.
@@ -106,7 +112,7 @@ def maps_apart(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Maps:
-    """The same as `aligned_maps`, in another process: a notebook stays awake, and can end it.
+    """As `aligned_maps`, in another process: a notebook stays awake, and can end it. Of many points a part is laid out.
 
     Args:
         embeddings: map name → (points, dim).
@@ -126,6 +132,8 @@ def maps_apart(
         RunError: the process was killed.
     """
     told = progress or (lambda done, total: None)
+    share = TOGETHER // max(1, len(embeddings))
+    settings = replace(settings, most=min(settings.most, max(FEWEST_TOGETHER, share)))
     if cache is not None and (known := kept_maps(embeddings, ids=ids, settings=settings, cache=cache)) is not None:
         told(PERCENT, PERCENT)
         return known
@@ -135,7 +143,9 @@ def maps_apart(
     process.start()
     there.close()
     try:
-        return _result(here, told, cancelled or (lambda: False))
+        maps = _result(here, told, cancelled or (lambda: False))
+        process.join(LEAVING_S)
+        return maps
     finally:
         process.kill()
         process.join()
