@@ -154,7 +154,7 @@ def test_a_clip_asked_with_its_own_caption_sound_or_picture_has_its_own_vectors(
 
 
 def test_in_several_spaces_a_query_has_a_vector_in_each(apart):
-    asking, own = Asking(apart.path), apart.embeddings()
+    asking, own = Asking(apart), apart.embeddings()
     clips = apart.clips()
     row = int(np.flatnonzero(np.isfinite(own["audio"]).all(axis=1))[0])
     for name, vectors in (("text", asking.text(clips["caption"][row])), ("audio", asking.sound(clips["id"][row]))):
@@ -251,7 +251,7 @@ def test_a_clip_of_the_world_is_rendered_again_and_quickly(run):
     assert media.duration_s == pytest.approx(1.28)
     assert media.frames_per_s == pytest.approx(8 / 1.28)
     assert taken < 2  # a third of a second on an idle machine; the first call opens the store
-    assert media_of_run(run.path, row["id"]) is media
+    assert media_of_run(run, row["id"]) is media
     with pytest.raises(DataError, match="no clip 'x:0'"):
         media_of_run(run.path, "x:0")
 

@@ -18,10 +18,11 @@ from mcnlab.data.text import tokens
 from mcnlab.errors import DataError
 from mcnlab.experiment.build import build_source
 from mcnlab.experiment.checks import evaluation_split
-from mcnlab.experiment.loaded import Run, load_run
+from mcnlab.experiment.loaded import Run, opened_run
 from mcnlab.experiment.measure import subjects_of
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.numerics import one_torch_thread
+from mcnlab.runs import RunFolder
 
 Vectors = dict[str, np.ndarray]
 """Embedding name, as in the run's own file, to a vector (dim,), float32."""
@@ -38,8 +39,8 @@ class Asking:
         (32,)
     """
 
-    def __init__(self, run: Run | str | Path) -> None:
-        self.run = run if isinstance(run, Run) else load_run(run)
+    def __init__(self, run: Run | RunFolder | str | Path) -> None:
+        self.run = opened_run(run)
 
     @cached_property
     def store(self) -> Store:

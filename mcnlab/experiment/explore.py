@@ -18,10 +18,11 @@ from mcnlab.evaluation.embed import embed_source, settle_statistics
 from mcnlab.experiment.asking import Asking
 from mcnlab.experiment.build import build_model, build_source, short_hash
 from mcnlab.experiment.checks import evaluation_split
-from mcnlab.experiment.loaded import Run, load_run
+from mcnlab.experiment.loaded import Run, opened_run
 from mcnlab.experiment.measure import subjects
 from mcnlab.files import make_folder, write_bytes_atomically
 from mcnlab.numerics import limited_threads
+from mcnlab.runs import RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
 from mcnlab.training.kept import FOLDER
 
@@ -34,7 +35,7 @@ Progress = Callable[[int, int], None]
 """Told clips done and all."""
 
 
-def checkpoint_steps(run: Run | str | Path) -> dict[int, Path | None]:
+def checkpoint_steps(run: Run | RunFolder | str | Path) -> dict[int, Path | None]:
     """The steps of a run whose weights are on disk.
 
     Args:
@@ -44,14 +45,14 @@ def checkpoint_steps(run: Run | str | Path) -> dict[int, Path | None]:
         Step → folder of its weights, in order; step 0, the untrained model, has None. With `training.keep_every` these
         are the steps that it keeps; without, the newest two that training leaves.
     """
-    folder = _opened(run).folder.path
+    folder = opened_run(run).folder.path
     found = [*list_checkpoints(folder / "checkpoints"), *list_checkpoints(folder / FOLDER)]
     by_step = {int(path.name.removeprefix("step_")): path for path in found}
     return {0: None, **{step: by_step[step] for step in sorted(by_step)}}
 
 
 def checkpoint_embeddings(
-    run: Run | str | Path, *, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
+    run: Run | RunFolder | str | Path, *, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
 ) -> dict[int, dict[str, np.ndarray]]:
     """The evaluated clips as a run embeds them at every step whose weights are on disk.
 
@@ -72,7 +73,7 @@ def checkpoint_embeddings(
         CheckpointError: weights are broken.
         CancelledError: `cancelled` said so.
     """
-    known = _opened(run)
+    known = opened_run(run)
     steps, clips = checkpoint_steps(known), known.folder.clip_ids()
     kept = {step: _place(known, step, weights) for step, weights in steps.items()}
     lacking = [step for step, path in kept.items() if not path.exists()]
@@ -88,7 +89,7 @@ def checkpoint_embeddings(
     return {step: made[step] if step in made else load_file(kept[step]) for step in steps}
 
 
-def clip_media(run: Run | Store | str | Path, clip: str) -> ClipMedia:
+def clip_media(run: Run | RunFolder | Store | str | Path, clip: str) -> ClipMedia:
     """What a clip looks and sounds like; see `mcnlab.data.clip_media.clip_media`.
 
     Args:
@@ -98,7 +99,7 @@ def clip_media(run: Run | Store | str | Path, clip: str) -> ClipMedia:
     Raises:
         DataError: there is no such clip, or the run's store is gone.
     """
-    return media_of_clip(run if isinstance(run, Store) else _opened(run).store(), clip)
+    return media_of_clip(run if isinstance(run, Store) else opened_run(run).store(), clip)
 
 
 class _Watched:
@@ -121,11 +122,6 @@ class _Watched:
         self._done += len(places)
         self._told(self._done, self._total)
         return batch
-
-
-def _opened(run: Run | str | Path) -> Run:
-    """A run from itself or its folder."""
-    return run if isinstance(run, Run) else load_run(run)
 
 
 def _place(run: Run, step: int, weights: Path | None) -> Path:
