@@ -89,6 +89,20 @@ def load_run(path: str | Path) -> Run:
     return Run(RunFolder(folder))
 
 
+def opened_run(run: Run | RunFolder | str | Path) -> Run:
+    """A run, however it is named.
+
+    Args:
+        run: opened already, or its folder.
+
+    Raises:
+        DataError: the folder holds no run.
+    """
+    if isinstance(run, Run):
+        return run
+    return load_run(run.path if isinstance(run, RunFolder) else run)
+
+
 def newest_checkpoint(folder: Path) -> Path:
     """A run's newest checkpoint.
 

@@ -12,6 +12,7 @@ GROUP = 64
 """Columns of which only the best value is looked at first."""
 BLOCK_ENTRIES = 8_000_000
 """Similarities held at a time, 32 MB."""
+EVERY_ROW = slice(None)
 MOST_JUDGED = 2_000
 """Points by which a map is judged, each against all others; more change the third digit by less than one."""
 
@@ -56,23 +57,24 @@ def nearest(
 
 
 def neighbors_of(
-    points: Float[np.ndarray, "points dim"], *, count: int
-) -> tuple[Int[np.ndarray, "points count"], Float[np.ndarray, "points count"]]:
+    points: Float[np.ndarray, "points dim"], *, count: int, rows: slice = EVERY_ROW
+) -> tuple[Int[np.ndarray, "rows count"], Float[np.ndarray, "rows count"]]:
     """The nearest other points of each point, itself first at distance 0, as UMAP wants them.
 
     Args:
         points: (points, dim) float32 at length 1.
         count: how many per point, itself among them; at most the number of points.
+        rows: whose neighbors are wanted, from a first row on; all of them where not given.
 
     Returns:
         Rows, nearest first, and their cosine distance from 0 to 2.
     """
-    found, distances = nearest(points, points, count=count)
-    own = np.arange(len(points))[:, None]
+    found, distances = nearest(points[rows], points, count=count)
+    own = np.arange(len(points))[rows][:, None]
     others = _others(found, own)
-    near = np.concatenate([own, found[others].reshape(len(points), count - 1)], axis=1)
-    away = distances[others].reshape(len(points), count - 1)
-    return near, np.concatenate([np.zeros((len(points), 1), dtype=np.float32), away], axis=1)
+    near = np.concatenate([own, found[others].reshape(len(own), count - 1)], axis=1)
+    away = distances[others].reshape(len(own), count - 1)
+    return near, np.concatenate([np.zeros((len(own), 1), dtype=np.float32), away], axis=1)
 
 
 def trust_and_overlap(
