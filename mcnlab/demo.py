@@ -109,8 +109,8 @@ def demo_scenes(folder: str | Path | None = None) -> Path:
     return runs
 
 
-def demo_training(folder: str | Path | None = None, *, epochs: int = 500) -> Path:
-    """Start a small training in a process of its own, which ends with this one; about half a minute.
+def demo_training(folder: str | Path | None = None, *, epochs: int = 200) -> Path:
+    """Start a small training in a process of its own, which ends with this one; about a minute.
 
     Args:
         folder: where the run goes. A fresh temporary folder when None.
