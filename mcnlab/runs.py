@@ -273,17 +273,18 @@ def holder(path: str | Path) -> str | None:
         path: the run folder.
 
     Returns:
-        Process and machine; None when nobody is.
+        Process and machine; None when nobody is. Not every shared disk shows the locks of other machines: a process of
+        another one counts as at work as long as its name stands there.
     """
-    lock, owner = Path(path) / ".lock", Path(path) / ".owner"
+    lock, owner, named = Path(path) / ".lock", Path(path) / ".owner", ""
     try:
-        named = owner.read_text(encoding="utf-8").strip() or "a process"
+        named = owner.read_text(encoding="utf-8").strip()
         with FileLock(lock, timeout=0):
-            return None  # who wrote the name was killed
+            return named if " on " in named and not named.endswith(f" on {platform.node()}") else None
     except FileNotFoundError:
         return None
     except (Timeout, PermissionError):
-        return named
+        return named or "a process"
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

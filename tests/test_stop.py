@@ -68,7 +68,7 @@ def test_who_is_not_at_work_cannot_be_stopped(tmp_path):
     with pytest.raises(RunError, match=r"cannot be stopped, it is not running \(pending\)"):
         ask_to_stop(tmp_path)
     (tmp_path / "status.json").write_text(json.dumps({"state": "running"}))
-    (tmp_path / ".owner").write_text("process 1 on elsewhere")  # a killed process leaves its name, and no lock
+    (tmp_path / ".owner").write_text(f"process 1 on {platform.node()}")  # a killed process leaves its name, and no lock
     assert holder(tmp_path) is None
     with pytest.raises(RunError, match="cannot be stopped, no process is at work here"):
         ask_to_stop(tmp_path)
@@ -91,3 +91,11 @@ def test_all_ranks_of_a_run_stop_together(tmp_path):
     assert err.splitlines()[-1] == f"error: {run}: stopped after step {done}, goes on from there when called again"
     assert (run / "checkpoints" / f"step_{done:08d}").is_dir()
     assert RunFolder(run).status["state"] == "interrupted"
+
+
+def test_a_process_of_another_machine_counts_as_at_work_since_its_lock_may_not_be_seen(tmp_path):
+    (tmp_path / "status.json").write_text(json.dumps({"state": "running"}))
+    (tmp_path / ".owner").write_text("process 1 on elsewhere")
+    assert holder(tmp_path) == "process 1 on elsewhere"
+    ask_to_stop(tmp_path)
+    assert (tmp_path / STOP_FILE).exists()

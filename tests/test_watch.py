@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import time
 
 import pytest
 
@@ -63,6 +65,15 @@ def test_a_run_that_falls_silent_is_asked_about_after_some_seconds(tmp_path, mon
     assert followed.refresh()["state"] == "running"
     now[0] += live.SILENT_S
     assert followed.refresh()["state"] == "killed"
+
+
+def test_a_long_silence_is_told(tmp_path):
+    run = begin(tmp_path / "run")
+    with held(run):
+        assert RunWatch(run).refresh()["silent_s"] is None
+        long_ago = time.time() - 300
+        os.utime(run / "metrics.jsonl", (long_ago, long_ago))
+        assert RunWatch(run).refresh()["silent_s"] == pytest.approx(300, abs=5)
 
 
 def test_stop_leaves_a_request_and_says_so(tmp_path):

@@ -2,11 +2,8 @@
 
 import dataclasses
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +46,15 @@ from mcnlab.experiment.objective import build_terms, training_facts
 from mcnlab.experiment.recipes import finished_like, made_for_others
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.settings_files import read_experiment, with_checksum_of_weights
+from mcnlab.experiment.stopping import stop_on_signal
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically
 from mcnlab.numerics import limited_threads
-from mcnlab.processes import Terminated
-from mcnlab.runs import STOP_FILE, RunFolder
+from mcnlab.runs import RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
 from mcnlab.training.kept import FOLDER as KEPT_FOLDER
 from mcnlab.training.loop import Trainer
 from mcnlab.training.stages import PrefixCache
 from mcnlab.training.step import StepRecord
-
-LOOK_EVERY_S = 1.0
-"""Seconds between two looks for a request to stop."""
 
 
 def run_experiment(
@@ -326,51 +320,3 @@ def _outcome_rows(outcome: dict[str, Any]) -> list[dict[str, Any]]:
     numbers = {"finite": float(outcome["finite"])}
     numbers |= {name: outcome[name] for name in ("train_s", "evaluate_s", "overhead_s")}
     return [{"task": "outcome", "subject": "run", "metric": name, "value": value} for name, value in numbers.items()]
-
-
-@contextmanager
-def stop_on_signal(trainer: Trainer) -> Iterator[None]:
-    """SIGTERM, SIGINT and a request in the run folder end the run at its next step, after a checkpoint.
-
-    A second signal ends it at once.
-    """
-    requested = stop_request(trainer.folder) if rank() == 0 else lambda: None
-    trainer.stop_signal = requested
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        if asked:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    trainer.stop_signal = lambda: asked[0] if asked else requested()
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def stop_request(folder: Path) -> Callable[[], int | None]:
-    """What tells whether a run was asked to stop through its folder: SIGTERM's number, or None; it looks once a second.
-
-    Args:
-        folder: the run folder.
-
-    Returns:
-        To be called at every step.
-    """
-    next_look_s = 0.0
-
-    def look() -> int | None:
-        nonlocal next_look_s
-        if time.monotonic() < next_look_s:
-            return None
-        next_look_s = time.monotonic() + LOOK_EVERY_S
-        return int(signal.SIGTERM) if (folder / STOP_FILE).exists() else None
-
-    return look

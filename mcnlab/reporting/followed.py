@@ -2,6 +2,8 @@
 
 import json
 import math
+from array import array
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,12 +72,12 @@ class FollowedLog:
 
     def clips_per_s(self) -> float | None:
         """Clips per second over the last steps; None before the first."""
-        recent = [value for value in self._speeds[-RECENT:] if value > 0]
+        recent = [value for value in self._speeds if value > 0]
         return len(recent) / sum(1 / value for value in recent) if recent else None
 
     def seconds_left(self, total: int | None) -> float | None:
         """Seconds that the other steps take at the pace of the last ones; None where that is not known."""
-        recent = self._elapsed[-RECENT - 1 :]
+        recent = self._elapsed
         if total is None or len(recent) < 2:
             return None
         return max(0, total - self.step) * (recent[-1] - recent[0]) / (len(recent) - 1)
@@ -94,19 +96,22 @@ class FollowedLog:
         Returns:
             Steps and values, averaged over blocks of equally many steps; what is not finite stays out.
         """
-        return thinned(*self.values[name], most=most) if name in self.values else ([], [])
+        if name not in self.values:
+            return [], []
+        steps, values = (np.array(one) for one in self.values[name])  # a copy: the log goes on growing
+        return thinned(steps, values, most=most)
 
     def _forget(self) -> None:
         """As before the first read."""
         self._offset, self._lines, self._before = 0, 0, b""
-        self.steps: list[int] = []
-        self.values: dict[str, tuple[list[int], list[float]]] = {}
+        self.steps = array("q")
+        self.values: dict[str, tuple[array[int], array[float]]] = {}
         """Loss, terms, their parts, norm of the gradient: steps and values."""
         self.stage = ""
         self.broken: tuple[str, float, int] | None = None
         """The first loss or term that was not finite: name, value, step."""
-        self._speeds: list[float] = []
-        self._elapsed: list[float] = []
+        self._speeds: deque[float] = deque(maxlen=RECENT)
+        self._elapsed: deque[float] = deque(maxlen=RECENT + 1)
         self._stage_starts: list[int] = []
 
     def _take(self, line: bytes) -> None:
@@ -128,7 +133,7 @@ class FollowedLog:
         for name, value in watched_values(record).items():
             if self.broken is None and name != "grad_norm" and not math.isfinite(value):
                 self.broken = (name.removeprefix("term."), value, step)
-            steps, values = self.values.setdefault(name, ([], []))
+            steps, values = self.values.setdefault(name, (array("q"), array("d")))
             steps.append(step)
             values.append(value)
 
@@ -147,7 +152,9 @@ def watched_values(record: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def thinned(steps: Sequence[int], values: Sequence[float], *, most: int) -> tuple[list[float], list[float]]:
+def thinned(
+    steps: Sequence[int] | np.ndarray, values: Sequence[float] | np.ndarray, *, most: int
+) -> tuple[list[float], list[float]]:
     """A curve averaged over blocks, so that few points remain.
 
     Args:

@@ -18,6 +18,8 @@ MOST_LINES = 8
 """Curves of one panel that LiveCurves draws."""
 SILENT_S = 10.0
 """Seconds without a new step after which it is asked whether anybody still holds the run."""
+LONG_SILENCE_S = 60.0
+"""Seconds without a new step from which on it is said."""
 WAITING_S = 0.5
 """Pause between two looks where nobody sees the widget."""
 
@@ -191,6 +193,7 @@ class RunWatch:
             "holder": self._holder if state == "running" else None,
             "can_stop": state == "running" and not measuring,
             "stop_asked": self._asked,
+            "silent_s": _silence(self.log.path) if state == "running" and not measuring else None,
             "step": log.step,
             "total": total,
             "stage": log.stage,
@@ -205,7 +208,7 @@ class RunWatch:
 
     def _told_of_nothing(self) -> dict[str, Any]:
         """What is shown while the folder cannot be read."""
-        nothing = dict.fromkeys(("total", "clips_per_s", "left_s", "holder"))
+        nothing = dict.fromkeys(("total", "clips_per_s", "left_s", "holder", "silent_s"))
         words = {"state": "pending", "state_words": "cannot be read", "reason": "", "stage": "", "finite": "not known"}
         flags = dict.fromkeys(("can_stop", "stop_asked", "broken"), False)
         shown = {"title": self.path.name, "path": str(self.path), "step": 0, "panels": [], "marks": [], "recall": []}
@@ -293,6 +296,14 @@ def _panel(title: str, unit: str, curves: Mapping[str, tuple[list[float], list[f
             {"name": name, "color": color, "x": [round(x, 1) for x in steps], "y": rounded, "quiet": "." in name}
         )
     return {"title": title, "unit": unit, "lines": lines}
+
+
+def _silence(log: Path) -> float | None:
+    """Seconds since the log was last written, when they are many; not a sign of death, some steps are long."""
+    if not log.exists():
+        return None
+    seconds = time.time() - log.stat().st_mtime
+    return float(round(seconds)) if seconds > LONG_SILENCE_S else None
 
 
 def _finite_words(log: FollowedLog, run: RunFolder) -> str:

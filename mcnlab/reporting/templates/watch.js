@@ -56,7 +56,7 @@ function render({ model, el: host }) {
         fact("stage", view.stage || "–"),
         fact("finite", view.finite, "", view.broken ? "bad" : view.step ? "good" : ""),
       );
-      const notes = [view.reason && view.state !== "finished" ? ["quiet", view.reason] : null, view.problem ? ["problem", view.problem] : null, lost ? ["problem", "The kernel does not answer; what is shown may be old."] : null];
+      const notes = [view.silent_s ? ["quiet", `No new step for ${duration(view.silent_s)}.`] : null, view.reason && view.state !== "finished" ? ["quiet", view.reason] : null, view.problem ? ["problem", view.problem] : null, lost ? ["problem", "The kernel does not answer; what is shown may be old."] : null];
       parts.notes.replaceChildren(...notes.filter(Boolean).map(([kind, words]) => el("p", { class: kind, role: kind === "problem" ? "alert" : undefined }, words)));
       drawRecall(view.recall ?? []);
     } else {

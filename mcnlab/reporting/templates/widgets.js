@@ -36,6 +36,13 @@ function ticks(low, high, count) {
   return found;
 }
 
+function powers(low, high) { // places on a logarithmic axis: 1, 2, 5 where there is room for them
+  const found = [], few = Math.log10(high / low) > 2.5;
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1)
+    found.push(...(few ? [1] : [1, 2, 5]).map((factor) => +(factor * 10 ** power).toPrecision(3)));
+  return found.filter((value) => value >= low && value <= high);
+}
+
 function isDark(node) { // by what is seen, since themes name themselves as they like
   const numbers = getComputedStyle(node).color.match(/[\d.]+/g)?.map(Number) ?? [0, 0, 0];
   return 0.3 * numbers[0] + 0.6 * numbers[1] + 0.1 * numbers[2] > 140;
@@ -55,7 +62,7 @@ class Chart {
   constructor(title, unit) {
     this.off = new Set();
     this.known = new Set();
-    this.parts = false;
+    this.parts = this.log = false;
     this.keys = el("div", { class: "keys" });
     this.readout = el("div", { class: "readout" });
     this.svg = svg("svg", { role: "img", tabindex: "0" });
@@ -96,11 +103,12 @@ class Chart {
     const bounds = (key) => lines.reduce(([low, high], line) => line[key].reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [low, high]), [Infinity, -Infinity]);
     let [firstStep, lastStep] = bounds("x"), [low, high] = bounds("y");
     if (lastStep === firstStep) lastStep = firstStep + 1;
+    const log = this.log && low > 0, scale = log ? Math.log10 : (value) => value;
     const room = (high - low || Math.abs(high) || 1) * 0.06;
-    [low, high] = [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
+    [low, high] = log ? [low * 0.9, high * 1.1] : [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
     this.x = (step) => left + ((step - firstStep) / (lastStep - firstStep)) * (width - left - right);
-    this.y = (value) => height - bottom - ((value - low) / (high - low)) * (height - bottom - top);
-    for (const value of ticks(low, high, 4)) {
+    this.y = (value) => height - bottom - ((scale(value) - scale(low)) / (scale(high) - scale(low))) * (height - bottom - top);
+    for (const value of log ? powers(low, high) : ticks(low, high, 4)) {
       this.svg.append(svg("line", { class: "grid", x1: left, x2: width - right, y1: this.y(value), y2: this.y(value) }));
       this.svg.append(svg("text", { x: left - 6, y: this.y(value) + 4, "text-anchor": "end" }, short(value)));
     }
@@ -123,17 +131,21 @@ class Chart {
 
   drawKeys() {
     const shown = this.lines.filter((line) => this.parts || !line.quiet);
-    const state = shown.map((line) => line.name + !this.off.has(line.name)).join() + this.parts + this.lines.length;
+    const state = shown.map((line) => line.name + !this.off.has(line.name)).join() + this.parts + this.log + this.lines.length;
     if (this.keysDrawn === state) return;
     this.keysDrawn = state;
     const focused = this.keys.contains(document.activeElement) ? document.activeElement.dataset.name : null;
     const more = this.lines.some((line) => line.quiet) && el("button", {
       type: "button", "data-name": "", class: "more", "aria-expanded": String(this.parts), onclick: () => this.showParts(),
     }, this.parts ? "without parts" : "with parts");
+    const axis = el("button", {
+      type: "button", "data-name": "log", class: "more", "aria-label": `${this.title}: logarithmic axis`, title: "Logarithmic axis, where all that is shown is above 0",
+      "aria-checked": String(this.log), role: "switch", onclick: () => { this.log = !this.log; this.draw(); },
+    }, this.log ? "linear" : "log");
     this.keys.replaceChildren(...shown.map((line) => el("button", {
       type: "button", "data-name": line.name, "aria-pressed": String(!this.off.has(line.name)), title: `Show or hide ${line.name}`,
       onclick: () => { if (!this.off.delete(line.name)) this.off.add(line.name); this.draw(); },
-    }, el("i", { style: `background:${this.color(line)}` }), line.name)), ...(more ? [more] : []));
+    }, el("i", { style: `background:${this.color(line)}` }), line.name)), ...(more ? [more] : []), axis);
     if (focused !== null) [...this.keys.children].find((key) => key.dataset.name === focused)?.focus();
   }
 
