@@ -68,7 +68,7 @@ def opened_lab(
     """
     from playwright.sync_api import sync_playwright  # tests of machines without it are skipped before
 
-    private = Path(tempfile.mkdtemp(prefix="mcnlab-lab-"))  # short: the kernels' sockets lie below it
+    private = Path(tempfile.mkdtemp(prefix="jl-"))  # short: the path of a socket has at most 107 letters
     _write_settings(private, theme)
     port, token = _free_port(), secrets.token_hex(16)
     process = _start(folder, private, port, token, env or {})
@@ -132,14 +132,13 @@ def _start(folder: Path, private: Path, port: int, token: str, env: dict[str, st
     paths = os.pathsep.join([str(ROOT), *filter(None, [env.pop("PYTHONPATH", ""), os.environ.get("PYTHONPATH", "")])])
     arguments = ["lab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
                  "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", "--KernelManager.transport=ipc",
-                 "--LabApp.news_url=None",
-                 "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
-    with (private / "server.log").open("wb") as said:
+                 "--LabApp.news_url=None"]  # fmt: skip
+    with (private / "server.log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "jupyter", *arguments],
             env={**os.environ, **known, **env, "JUPYTER_TOKEN": token, "PYTHONPATH": paths},
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=log,
             start_new_session=True,
         )
 

@@ -21,6 +21,16 @@ pytestmark = [
 ]
 HOSTILE = "<img src=x onerror=alert(1)> & $x$"
 SLOW_MS = 60_000
+SAME_KERNEL = """
+import time
+from types import SimpleNamespace
+from mcnlab.reporting.live import LiveCurves
+
+curves = LiveCurves(every_s=0.0)
+for step in range(1, 31):
+    curves(SimpleNamespace(step=step, loss=3 / step, terms={"contrast": 2 / step, "contrast.va": 2 / step}))
+    time.sleep(0.05)
+"""
 WITH_SOUND = """
 import io, wave
 from pathlib import Path
@@ -89,6 +99,21 @@ def test_a_training_of_another_process_is_followed_and_stopped(tmp_path, playwri
     finally:
         process.kill()
         process.communicate()
+
+
+def test_curves_of_a_run_in_the_same_kernel_grow(tmp_path, playwright_there):
+    write_notebook(tmp_path / "lab", "n.ipynb", SAME_KERNEL)
+    with opened_lab(tmp_path / "lab") as lab:
+        page = lab.page
+        lab.open("n.ipynb")
+        lab.run_all()
+        page.wait_for_selector(".mcn.watch polyline[data-name=loss]", timeout=SLOW_MS)
+        points = "document.querySelector('polyline[data-name=loss]').getAttribute('points').split(' ').length"
+        page.wait_for_function(f"() => {points} === 30", timeout=SLOW_MS)
+        assert page.locator(".mcn.watch polyline").count() == 2
+        assert page.locator(".mcn.watch .chip").is_hidden()
+        assert page.locator(".mcn.watch button.danger").is_hidden()
+        assert (lab.errors, lab.outside) == ([], [])
 
 
 @pytest.fixture(scope="module")
