@@ -159,3 +159,13 @@ def _total(values):
 def test_settings_that_make_no_map_are_refused(field, value):
     with pytest.raises(ConfigError, match=f"{field} of a map must be at least .*, got {value}"):
         aligned_maps({"a": cloud()}, settings=MapSettings(**{field: value}))
+
+
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_how_far_a_layout_has_come_is_told_epoch_by_epoch(names):
+    said = []
+    embeddings = {name: cloud() for name in names}
+    aligned_maps(embeddings, settings=MapSettings(neighbors=6, epochs=20), told=said.append)
+    assert said == sorted(said)
+    assert said[-1] == pytest.approx(1)
+    assert len(said) == 20 + 2 * len(names)  # epochs, and per map the search of neighbors and the judgement

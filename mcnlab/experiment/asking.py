@@ -142,6 +142,9 @@ class Asking:
     def sound_file(self, path: str | Path) -> Vectors:
         """A sound file, or the sound of a video file, as the run would hear it as a clip.
 
+        The file counts as a recording of its own: its loudest moment is 0 dB. A clip that was cut out of a longer
+        recording, as in the narrated world, was measured against that one, and has a vector near by.
+
         Args:
             path: wav, flac, ogg, mp3, mp4 and the like.
 
