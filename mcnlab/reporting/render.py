@@ -15,6 +15,7 @@ import plotly.io
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mcnlab.reporting.private import without_home
 from mcnlab.reporting.style import DARK_TWINS, Figure
 
 TEMPLATES = files("mcnlab.reporting") / "templates"
@@ -72,10 +73,9 @@ def render(
     hashes = [content_hash(one.encode()) for one in (*own.values(), *scripts) if one]
     hashes += [plotly_hash()] if has_figures else []
     values = {"thumbnails": None, **values}
-    return (
-        _environment()
-        .get_template(template)
-        .render(
+    page = _environment().get_template(template)
+    return without_home(
+        page.render(
             title=title,
             policy=policy(hashes),
             css=Markup(_text("page.css") + css),

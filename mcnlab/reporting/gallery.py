@@ -1,0 +1,199 @@
+"""Examples of retrieval to look at, read and hear: the best, the median and the worst query of each direction."""
+
+import base64
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mcnlab.errors import DataError
+from mcnlab.modalities import MODALITIES
+from mcnlab.reporting.asked import Asked, asked, compared_embeddings
+from mcnlab.reporting.examples import space_of
+from mcnlab.reporting.overview import best_run
+from mcnlab.reporting.style import shortened
+from mcnlab.reporting.summary import StudySummary, short_direction
+from mcnlab.runs import RunFolder
+
+SOUNDS_FILE = "sounds.parquet"
+"""Beside the results of a run: id, wav, and whether it was cut, of the clips that its gallery shows."""
+SHOWN = 4
+"""Clips that came first, of each query."""
+HEARD = 3
+"""So many of them have a player where sounds were asked for."""
+MOST_BYTES = 3_000_000
+"""Of sound on one page; base64 makes a third more of it."""
+ASKED_WITH = {"video": "its video", "audio": "its sound", "text": "its caption"}
+
+
+@dataclass(frozen=True)
+class ShownClip:
+    """A clip in the gallery."""
+
+    caption: str
+    picture: str
+    """Data address; empty without one."""
+    sound: str
+    """Data address; empty without one."""
+    cut: bool
+    """Whether only the beginning of the sound is there."""
+    right: bool
+    score: float
+    """Cosine with the query; 1 for the query itself."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query and what came first."""
+
+    kind: str
+    """One of `asked.EXTREMES`."""
+    rank: int
+    query: ShownClip
+    found: tuple[ShownClip, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The examples of one direction, from its best run."""
+
+    direction: str
+    asked_with: str
+    clips: int
+    run: str
+    examples: tuple[Example, ...]
+    silent: bool
+    """Whether no sound was kept."""
+
+
+def directions_of(modalities: Sequence[str]) -> list[str]:
+    """Every way to ask one of the three for another.
+
+    Args:
+        modalities: that were trained.
+
+    Returns:
+        `text->video` and so on.
+    """
+    return [f"{a}->{b}" for a, b in itertools.permutations([m for m in MODALITIES if m in modalities], 2)]
+
+
+def galleries(summary: StudySummary, *, most_bytes: int = MOST_BYTES) -> list[Gallery]:
+    """Examples of every direction between two modalities that the study asked.
+
+    Args:
+        summary: the study.
+        most_bytes: of sound, in all; later clips are silent.
+
+    Returns:
+        In the order of the results; without those that no run trained or kept.
+    """
+    measured = [one for one in summary.subjects("retrieval") if one in directions_of(MODALITIES)]
+    left, found = most_bytes, []
+    for direction in measured:
+        try:
+            run = best_run(summary, direction)
+            told, clips, sounds = _told(run, direction), run.clips(), kept_sounds(run)
+        except DataError:  # nobody trained it, or the run has kept no embeddings
+            continue
+        chosen = told.extremes()
+        if not chosen:
+            continue
+        wanted = {str(clips["id"].iloc[place]) for place in heard_places(told, direction, chosen)}
+        heard = {name: sounds[name] for name in sorted(wanted & set(sounds))}
+        size = sum(len(wav) for wav, _ in heard.values())
+        heard, left = (heard, left - size) if size <= left else ({}, left)
+        shown = _Shown(clips, heard, wanted)
+        examples = tuple(_example(told, kind, row, shown) for kind, row in chosen.items())
+        name = f"{run.experiment}, seed {run.seed}"
+        asked_with = ASKED_WITH[direction.partition("->")[0]]
+        found.append(Gallery(short_direction(direction), asked_with, len(clips), name, examples, not heard))
+    return found
+
+
+def kept_sounds(run: RunFolder) -> dict[str, tuple[bytes, bool]]:
+    """The sounds that an evaluated run has kept.
+
+    Args:
+        run: any.
+
+    Returns:
+        Clip id to a WAV file, and whether it is only the beginning; empty where there are none.
+    """
+    path = Path(run.path) / SOUNDS_FILE
+    if not path.exists():
+        return {}
+    table = pd.read_parquet(path)
+    return {str(name): (wav, bool(cut)) for name, wav, cut in zip(table["id"], table["wav"], table["cut"], strict=True)}
+
+
+def clips_to_hear(run: RunFolder, modalities: Sequence[str]) -> list[int]:
+    """Which clips of a run its gallery would like to sound.
+
+    Args:
+        run: evaluated.
+        modalities: that it trained.
+
+    Returns:
+        Rows of its clips, each once, in order.
+    """
+    places: set[int] = set()
+    for direction in directions_of(modalities):
+        try:
+            told = _told(run, direction)
+        except DataError:  # the graph lets them meet nowhere
+            continue
+        places |= heard_places(told, direction, told.extremes())
+    return sorted(places)
+
+
+def heard_places(told: Asked, direction: str, chosen: Mapping[str, int]) -> set[int]:
+    """The queries of some examples, and what came first where sounds were asked for."""
+    rows = list(chosen.values())
+    found = [told.found(row, shown=HEARD) for row in rows] if direction.endswith("->audio") else []
+    return {int(told.places[row]) for row in rows} | {int(place) for places in found for place in places}
+
+
+def _told(run: RunFolder, direction: str) -> Asked:
+    """All queries of a direction."""
+    return asked(*compared_embeddings(run.embeddings(), direction, space=space_of(run, direction)))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What is known of the clips of a run."""
+
+    clips: pd.DataFrame
+    heard: Mapping[str, tuple[bytes, bool]]
+    wanted: set[str]
+
+    def clip(self, place: int, *, right: bool, score: float) -> ShownClip:
+        """One of them, ready for the page."""
+        row = self.clips.iloc[place]
+        picture = row.get("thumbnail")
+        wav, cut = self.heard.get(str(row["id"]), (None, False))
+        return ShownClip(
+            shortened(str(row["caption"] or row["id"]), longest=140),
+            _address("image/png", picture),
+            _address("audio/wav", wav),
+            cut,
+            right,
+            score,
+        )
+
+
+def _example(told: Asked, kind: str, row: int, shown: _Shown) -> Example:
+    """A query with what came first."""
+    place = int(told.places[row])
+    found = tuple(
+        shown.clip(int(other), right=int(other) == place, score=float(told.scores[row, other]))
+        for other in told.found(row, shown=SHOWN)
+    )
+    return Example(kind, int(told.ranks[row]), shown.clip(place, right=True, score=1.0), found)
+
+
+def _address(kind: str, content: bytes | None) -> str:
+    """Some bytes as an address that holds them; empty for none."""
+    return "" if content is None else f"data:{kind};base64,{base64.b64encode(content).decode()}"
