@@ -1,4 +1,4 @@
-"""The sounds of a few clips, kept beside a run's results: a report is made without the store, and is heard with them."""
+"""The sounds of a few clips, kept beside a run's results, so that a report is heard without the store."""
 
 from pathlib import Path
 

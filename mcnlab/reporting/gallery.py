@@ -25,7 +25,7 @@ HEARD = 3
 """So many of them have a player where sounds were asked for."""
 MOST_BYTES = 3_000_000
 """Of sound on one page; base64 makes a third more of it."""
-ASKED_WITH = {"video": "its video", "audio": "its sound", "text": "its caption"}
+IN_WORDS = {"video": "video", "audio": "sound", "text": "caption"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,10 @@ class Gallery:
     """The examples of one direction, from its best run."""
 
     direction: str
+    asked_for: str
+    """What was looked for, in a word."""
     asked_with: str
+    """What the query showed, in a word."""
     clips: int
     run: str
     examples: tuple[Example, ...]
@@ -102,14 +105,15 @@ def galleries(summary: StudySummary, *, most_bytes: int = MOST_BYTES) -> list[Ga
         if not chosen:
             continue
         wanted = {str(clips["id"].iloc[place]) for place in heard_places(told, direction, chosen)}
+        shown_sounds = HEARD if direction.endswith("->audio") else 0
         heard = {name: sounds[name] for name in sorted(wanted & set(sounds))}
         size = sum(len(wav) for wav, _ in heard.values())
         heard, left = (heard, left - size) if size <= left else ({}, left)
-        shown = _Shown(clips, heard, wanted)
+        shown = _Shown(clips, heard, shown_sounds)
         examples = tuple(_example(told, kind, row, shown) for kind, row in chosen.items())
         name = f"{run.experiment}, seed {run.seed}"
-        asked_with = ASKED_WITH[direction.partition("->")[0]]
-        found.append(Gallery(short_direction(direction), asked_with, len(clips), name, examples, not heard))
+        asked_with, asked_for = (IN_WORDS[one] for one in direction.split("->"))
+        found.append(Gallery(short_direction(direction), asked_for, asked_with, len(clips), name, examples, not heard))
     return found
 
 
@@ -167,13 +171,14 @@ class _Shown:
 
     clips: pd.DataFrame
     heard: Mapping[str, tuple[bytes, bool]]
-    wanted: set[str]
+    found_heard: int
+    """So many of what came first have a player."""
 
-    def clip(self, place: int, *, right: bool, score: float) -> ShownClip:
+    def clip(self, place: int, *, right: bool, score: float, silent: bool = False) -> ShownClip:
         """One of them, ready for the page."""
         row = self.clips.iloc[place]
         picture = row.get("thumbnail")
-        wav, cut = self.heard.get(str(row["id"]), (None, False))
+        wav, cut = (None, False) if silent else self.heard.get(str(row["id"]), (None, False))
         return ShownClip(
             shortened(str(row["caption"] or row["id"]), longest=140),
             _address("image/png", picture),
@@ -188,8 +193,13 @@ def _example(told: Asked, kind: str, row: int, shown: _Shown) -> Example:
     """A query with what came first."""
     place = int(told.places[row])
     found = tuple(
-        shown.clip(int(other), right=int(other) == place, score=float(told.scores[row, other]))
-        for other in told.found(row, shown=SHOWN)
+        shown.clip(
+            int(other),
+            right=int(other) == place,
+            score=float(told.scores[row, other]),
+            silent=number >= shown.found_heard,
+        )
+        for number, other in enumerate(told.found(row, shown=SHOWN))
     )
     return Example(kind, int(told.ranks[row]), shown.clip(place, right=True, score=1.0), found)
 

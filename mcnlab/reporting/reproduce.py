@@ -1,6 +1,7 @@
 """How to run a study again: the command, and the settings as they were resolved."""
 
 import base64
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -139,8 +140,7 @@ def _settings(summary: StudySummary, name: str) -> dict[str, Any]:
 def _name(summary: StudySummary) -> str:
     """The study's name, as a study may be called."""
     wanted = str(summary.record.get("study") or summary.title).lower()
-    allowed = "".join(letter if letter.isascii() and letter.isalnum() or letter in "_-" else "_" for letter in wanted)
-    return allowed.strip("_-")[:40] or "study"
+    return re.sub(r"[^a-z0-9_-]+", "_", wanted).strip("_-")[:40] or "study"
 
 
 def _facts(summary: StudySummary) -> tuple[str, ...]:

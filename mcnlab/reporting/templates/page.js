@@ -115,6 +115,28 @@
     window.save(content, type, nameOf(plot, format));
   };
 
+  // The number in a cell is black or white, whichever stands out more: plotly's own choice is too pale on middle tones.
+  const channels = (hex) => [1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16));
+  const luminance = (rgb) => {
+    const [r, g, b] = rgb.map((one) => (one / 255 <= 0.04045 ? one / 255 / 12.92 : ((one / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const colorAt = (scale, part) => {
+    const next = Math.max(1, scale.findIndex(([place]) => place >= part)), [from, to] = [scale[next - 1], scale[next]];
+    const share = Math.min(1, Math.max(0, (part - from[0]) / (to[0] - from[0]))), end = channels(to[1]);
+    return channels(from[1]).map((one, place) => one + share * (end[place] - one));
+  };
+  const makeReadable = (plot) => {
+    const trace = plot._fullData.find((one) => one.type === "heatmap");
+    if (!trace) return;
+    const axis = trace.coloraxis ? plot._fullLayout[trace.coloraxis] : { colorscale: trace.colorscale, cmin: trace.zmin, cmax: trace.zmax };
+    if (!axis.colorscale.every(([, color]) => /^#[0-9a-f]{6}$/i.test(color))) return;
+    for (const text of plot.querySelectorAll(".heatmap-label text")) {
+      const part = (text.__data__.z - axis.cmin) / (axis.cmax - axis.cmin);
+      text.style.fill = luminance(colorAt(axis.colorscale, Math.min(1, Math.max(0, part)))) > 0.179 ? "#000000" : "#ffffff";
+    }
+  };
+
   const draw = async (plot) => {
     if (plot.told) return;
     const figure = JSON.parse(plot.nextElementSibling.textContent);
@@ -123,7 +145,9 @@
     plot.told = { data: resolve(figure.data), layout: figure.layout };
     const drawn = Plotly.newPlot(plot, ...themed(plot), config(plot));
     if (clips) linkClips(plot);
+    plot.on("plotly_afterplot", () => makeReadable(plot));
     await drawn;
+    makeReadable(plot);
     plot.dataset.drawn = "yes";
   };
 

@@ -146,6 +146,8 @@
       if (link.hash === `#${here.id}`) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     }
+    const bar = links[0].parentElement, current = bar.querySelector("[aria-current]");  // a narrow window has it as one line
+    bar.scrollLeft = current.offsetLeft - bar.clientWidth / 3;
   };
   if (places.length) {
     let waiting = false;
