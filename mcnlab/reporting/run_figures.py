@@ -38,7 +38,7 @@ def run_curves(run: RunFolder) -> Figure | None:
     return Figure(
         name="curves",
         title=f"The loss goes from {first:.2f} to {last:.2f}",
-        caption="The objective (`loss`) and its unweighted terms in nats, smaller is better. Dotted: a new stage begins.",
+        caption="The objective (loss) and its unweighted terms in nats, smaller is better. Dotted: a new stage begins.",
         alt=f"Loss over {len(log)} steps, from {first:.2f} to {last:.2f}.",
         plot=styled(plot, height=330),
         numbers=ends,
