@@ -30,7 +30,7 @@ def demo_runs(folder: str | Path | None = None, *, tasks: Sequence[str] = ()) ->
         run = runs / f"{name.replace('+', '-').lower()}-s0"
         if not RunFolder(run).finished:
             measured = [f"evaluation.tasks=[{','.join(tasks)}]"] if tasks else []
-            alone = ["terms.cluster=null", "terms.reconstruct=null", "training.epochs=60"]
+            alone = ["terms.cluster=null", "terms.reconstruct=null", "training.epochs=60", "training.keep_every=20"]
             run_experiment(
                 settings_path("studies/tiny_experiment.yaml"),
                 run,

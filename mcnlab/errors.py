@@ -61,6 +61,10 @@ class StoppedError(McnlabError):
         self.exit_code = 128 + signal_number
 
 
+class CancelledError(McnlabError):
+    """Someone who waited for slow work asked it to end; what was whole before is whole now."""
+
+
 class RunError(McnlabError):
     """A run, or a notebook of it, ended without its result."""
 

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcnlab.data.recording_sound import as_wav, sound_of_clip
-from mcnlab.data.store import open_store
+from mcnlab.data.recording_sound import as_wav
 from mcnlab.data.world import WorldSettings, build_world, render_clip
-from mcnlab.experiment.example_sounds import LONGEST_S, keep_example_sounds
+from mcnlab.experiment.example_sounds import beginning, keep_example_sounds
 from mcnlab.experiment.measure import write_embeddings
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.tables import write_table
@@ -26,6 +25,9 @@ from tests.fake_study import DEFAULT, HOSTILE_CAPTION, write_fake_study
 from tests.small_store import make_store
 
 WORLD = WorldSettings(train_recordings=2, val_recordings=1, test_recordings=4, clips_per_recording=3)
+SETTINGS = ExperimentSettings.parse(
+    {"experiment": "x", "data": {"world": {}}, "terms": {"contrast": {}}, "stages": "VA"}, source="here"
+)
 PAIRS = {"video->audio", "audio->video", "text->video", "video->text", "text->audio", "audio->text"}
 
 
@@ -137,16 +139,11 @@ def test_captions_in_the_gallery_stay_text(study):
 # what a run keeps
 
 
-def test_the_sound_of_a_clip_is_what_the_world_renders(tmp_path):
-    store = build_world(WORLD, tmp_path / "world")
-    clips = store.clips("test")
-    clip = clips.iloc[4]  # the second of the second recording
-    wav = sound_of_clip(store, int(clip["recording"]), 1, start_s=clip["start_s"], end_s=clip["end_s"])
-    with wave.open(io.BytesIO(wav)) as file:
-        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16000, 1, 2)
-        heard = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2") / 32767
-    wanted = render_clip(WORLD, "test", 1, 1).waveform
-    np.testing.assert_allclose(heard, np.clip(wanted, -1, 1), atol=1e-4)
+def test_a_long_sound_is_cut_and_a_short_one_stays():
+    wav = as_wav(np.random.default_rng(0).uniform(-1, 1, 16000))
+    assert beginning(wav, longest_s=1.0) == beginning(wav, longest_s=9.0) == wav
+    with wave.open(io.BytesIO(beginning(wav, longest_s=0.25))) as file:
+        assert (file.getnframes(), file.getframerate(), file.getnchannels()) == (4000, 16000, 1)
 
 
 def test_a_run_keeps_the_sounds_of_its_examples_and_no_others(tmp_path):
@@ -155,19 +152,21 @@ def test_a_run_keeps_the_sounds_of_its_examples_and_no_others(tmp_path):
     random = np.random.default_rng(0)
     vectors = {name: random.normal(size=(len(clips), 4)).astype(np.float32) for name in ("video", "audio")}
     write_embeddings(tmp_path / "embeddings.safetensors", vectors)
-    settings = ExperimentSettings.parse(
-        {"experiment": "x", "data": {"world": {}}, "terms": {"contrast": {}}, "stages": "VA"}, source="here"
-    )
     clips.loc[clips.index[3:], "has_audio"] = False
-    keep_example_sounds(tmp_path, settings, store, clips)
+    keep_example_sounds(tmp_path, SETTINGS, store, clips)
     run = RunFolder(tmp_path)
     wanted = {str(clips["id"].iloc[place]) for place in clips_to_hear(run, ("video", "audio"))}
     assert set(kept_sounds(run)) == wanted & set(clips["id"].iloc[:3])
     assert not any(cut for _, cut in kept_sounds(run).values())
-    assert LONGEST_S > 1.28
+    for name, (wav, _) in kept_sounds(run).items():
+        assert wav == as_wav(render_clip(WORLD, "test", int(name[5:11]), int(name[-1])).waveform)
 
 
 def test_a_store_of_features_alone_keeps_no_sound(tmp_path):
-    make_store(tmp_path / "store")
-    store = open_store(tmp_path / "store")
-    assert sound_of_clip(store, 0, 0, start_s=0.0, end_s=0.64) is None
+    store = make_store(tmp_path / "store")
+    clips = store.clips("test")
+    vectors = {name: np.eye(len(clips), dtype=np.float32) for name in ("video", "audio")}
+    write_embeddings(tmp_path / "embeddings.safetensors", vectors)
+    keep_example_sounds(tmp_path, SETTINGS, store, clips)
+    assert (tmp_path / SOUNDS_FILE).exists()
+    assert kept_sounds(RunFolder(tmp_path)) == {}

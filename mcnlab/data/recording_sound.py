@@ -1,4 +1,4 @@
-"""The sound of a stored recording or clip, for a person to hear: rendered again, or read from its files."""
+"""The sound of a stored recording, for a person to hear: rendered again, or read from the files that it came from."""
 
 import io
 import wave
@@ -11,7 +11,7 @@ from mcnlab.data.audio import SAMPLES_PER_S
 from mcnlab.data.media_files import read_sound
 from mcnlab.data.scenes import render_scene_again
 from mcnlab.data.store import Store
-from mcnlab.data.world import WorldSettings, render_clip, render_recording
+from mcnlab.data.world import WorldSettings, render_recording
 from mcnlab.errors import DataError
 
 LONGEST_S = 30.0
@@ -37,30 +37,6 @@ def sound_of_recording(store: Store, row: int) -> bytes | None:
     return None if waveform is None else as_wav(waveform[: round(LONGEST_S * SAMPLES_PER_S)])
 
 
-def sound_of_clip(
-    store: Store, row: int, number: int, *, start_s: float, end_s: float, longest_s: float = LONGEST_S
-) -> bytes | None:
-    """The sound of one clip of a recording.
-
-    Args:
-        store: where it lies.
-        row: of the recording.
-        number: of the clip within it, from 0.
-        start_s: begin of the clip in the recording.
-        end_s: its end.
-        longest_s: a longer sound is cut off here.
-
-    Returns:
-        As `sound_of_recording`.
-    """
-    media = store.media(row)
-    try:
-        waveform = _waveform_of_clip(store, row, media, number, start_s, end_s)
-    except DataError:
-        return None  # as above
-    return None if waveform is None or not len(waveform) else as_wav(waveform[: round(longest_s * SAMPLES_PER_S)])
-
-
 def as_wav(waveform: np.ndarray) -> bytes:
     """A WAV file of 16-bit samples.
 
@@ -81,8 +57,11 @@ def _waveform(store: Store, row: int, media: dict[str, Any]) -> np.ndarray | Non
     if media.get("source") == "scenes":
         return render_scene_again(store, row).waveform
     if media.get("source") == "world":
-        rendered = render_recording(_world_of(store), media["split"], media["recording"])
-        return np.concatenate([clip.waveform for clip in rendered])
+        values = {name: value for name, value in store.info["world"].items() if name != "version"}
+        settings = WorldSettings.parse(values, source=str(store.path))
+        return np.concatenate(
+            [clip.waveform for clip in render_recording(settings, media["split"], media["recording"])]
+        )
     folder, pointers = store.info.get("media_folder"), media.get("clips", [])
     files = [(one.get("audio") or one.get("video"), one) for one in pointers]
     if folder is None or not files or not all(file for file, _ in files):
@@ -90,26 +69,3 @@ def _waveform(store: Store, row: int, media: dict[str, Any]) -> np.ndarray | Non
     heard = [read_sound(Path(folder), file, start_s=one["start_s"], end_s=one["end_s"]) for file, one in files]
     known = [one for one in heard if one is not None]
     return np.concatenate(known) if len(known) == len(heard) else None
-
-
-def _waveform_of_clip(
-    store: Store, row: int, media: dict[str, Any], number: int, start_s: float, end_s: float
-) -> np.ndarray | None:
-    """The samples of a clip; None where nobody knows."""
-    if media.get("source") == "world":
-        return render_clip(_world_of(store), media["split"], media["recording"], number).waveform
-    if media.get("source") == "scenes":
-        whole = render_scene_again(store, row).waveform
-        return whole[round(start_s * SAMPLES_PER_S) : round(end_s * SAMPLES_PER_S)]
-    folder, pointers = store.info.get("media_folder"), media.get("clips", [])
-    one = pointers[number] if number < len(pointers) else {}
-    file = one.get("audio") or one.get("video")
-    if folder is None or not file:
-        return None
-    return read_sound(Path(folder), file, start_s=one["start_s"], end_s=one["end_s"])
-
-
-def _world_of(store: Store) -> WorldSettings:
-    """The settings that a store of the world was rendered with."""
-    values = {name: value for name, value in store.info["world"].items() if name != "version"}
-    return WorldSettings.parse(values, source=str(store.path))

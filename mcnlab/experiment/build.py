@@ -311,6 +311,7 @@ def build_loop(settings: ExperimentSettings, *, seed: int) -> LoopSettings:
         warmup_steps=training.warmup_steps,
         seed=seed,
         checkpoint_every=training.checkpoint_every,
+        keep_every=training.keep_every,
         max_steps=training.max_steps,
         prefetch=training.prefetch,
         step=StepSettings(

@@ -188,14 +188,18 @@ def subjects(graph: Graph, arrays: Arrays, trained: Sequence[str]) -> dict[str, 
     """
     found: dict[str, np.ndarray] = {}
     for modality in in_order(trained):
-        own = [(space, arrays[modality, space]) for space in graph.spaces_of(modality)]
-        if len(own) > 1:
-            found |= {graph.subject(modality, space): x for space, x in own}
-        found[modality] = np.concatenate([x for _, x in own], axis=1)
+        found |= subjects_of(graph, arrays, modality)
     means = [
         mean_of_present([arrays[m, space] for m in members if m in trained]) for space, members in graph.members.items()
     ]
     return {**found, JOINT: np.concatenate(means, axis=1)}
+
+
+def subjects_of(graph: Graph, arrays: Arrays, modality: str) -> dict[str, np.ndarray]:
+    """What `subjects` calls one modality: each of its spaces where there are several, and all of them side by side."""
+    own = [(space, arrays[modality, space]) for space in graph.spaces_of(modality)]
+    apart = {graph.subject(modality, space): x for space, x in own} if len(own) > 1 else {}
+    return {**apart, modality: np.concatenate([x for _, x in own], axis=1)}
 
 
 def mean_of_present(arrays: Sequence[np.ndarray]) -> np.ndarray:

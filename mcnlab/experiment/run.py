@@ -54,6 +54,7 @@ from mcnlab.numerics import limited_threads
 from mcnlab.processes import Terminated
 from mcnlab.runs import RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
+from mcnlab.training.kept import FOLDER as KEPT_FOLDER
 from mcnlab.training.loop import Trainer
 from mcnlab.training.stages import PrefixCache
 from mcnlab.training.step import StepRecord
@@ -124,6 +125,7 @@ def run_experiment(
             refuse_other_run(folder, settings, seed, store=store)
             remove_partial_files(folder)
             remove_partial_files(folder / "checkpoints")
+            remove_partial_files(folder / KEPT_FOLDER)
             write_start(folder, settings, store, seed, trainer.device.type)
             with failure_on_record(folder):
                 wait_for_all()

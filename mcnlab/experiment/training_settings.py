@@ -79,6 +79,9 @@ class TrainingSettings(Settings):
     processes. On a CPU there is little to gain: nearly all time goes into convolutions, which it leaves as they are."""
     checkpoint_every: PositiveInt = 100
     """Steps between two checkpoints."""
+    keep_every: PositiveInt | None = None
+    """Steps between two checkpoints whose weights stay on disk for the whole run, so that its course can be looked at;
+    those at the end of every stage stay as well. Only the two newest stay when not given. The numbers are the same."""
     max_steps: PositiveInt | None = None
     """Most steps of a stage, whatever the epochs say."""
     on_non_finite: Literal["stop", "record"] = "stop"

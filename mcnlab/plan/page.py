@@ -204,6 +204,8 @@ def _disk(plan: Plan) -> Iterator[Figure]:
     yield _store_figure(plan)
     one = max(stage.cost.checkpoint_bytes for stage in plan.stages)
     formula = f"3 checkpoints × {size_in_words(one)}: two are kept while the next is written"
+    if stays := sum(stage.kept for stage in plan.stages):
+        formula += f"; the weights of {stays:,} stay"
     yield Figure("run on disk", size_in_words(plan.run_bytes), formula, plan.run_bytes, "B")
     clips_per_s = plan.read_bytes_per_s / plan.data.clip_bytes
     formula = f"{rounded(clips_per_s)} clips/s × {size_in_words(plan.data.clip_bytes)}"

@@ -42,6 +42,8 @@ class StagePlan:
     """Seconds to write one."""
     loading_s: float
     """Seconds in which the clips of a step are read and cut, beside the step before it."""
+    kept: int = 0
+    """Checkpoints whose weights stay for the whole run."""
 
     @property
     def step_s(self) -> float:
@@ -82,8 +84,9 @@ class Plan:
 
     @property
     def run_bytes(self) -> int:
-        """On disk for the run: the checkpoints that are kept, and one that is being written."""
-        return (KEPT + 1) * max(stage.cost.checkpoint_bytes for stage in self.stages)
+        """On disk for the run: the checkpoints that are kept, one that is being written, and weights that stay."""
+        newest = (KEPT + 1) * max(stage.cost.checkpoint_bytes for stage in self.stages)
+        return newest + sum(stage.kept * stage.cost.weight_bytes for stage in self.stages)
 
     @property
     def read_bytes_per_s(self) -> float:
@@ -183,6 +186,7 @@ def _stage_plan(
         math.ceil(steps / settings.training.checkpoint_every),
         largest.checkpoint_bytes / calibration.write_bytes_per_s,
         loading_s,
+        0 if (every := settings.training.keep_every) is None else math.ceil(steps / every),
     )
 
 

@@ -29,7 +29,19 @@ UNREAD: dict[str, bool | set[str]] = {
     "experiment": True,
     "evaluation": True,
     "data": set(DataSettings.model_fields) - {"candidates"},
-    "training": {"epochs", "lr", "warmup_steps", "checkpoint_every", "max_steps", "threads", "prefetch", "device"},
+    "training": {
+        *(
+            "epochs",
+            "lr",
+            "warmup_steps",
+            "checkpoint_every",
+            "keep_every",
+            "max_steps",
+            "threads",
+            "prefetch",
+            "device",
+        ),
+    },
 }
 """Settings that change nothing about a step."""
 
@@ -50,6 +62,8 @@ class StepCost:
     weights: int
     """Numbers that training can change, in all towers, heads and decoders."""
     checkpoint_bytes: int
+    weight_bytes: int
+    """Of the weights in it alone."""
     """Weights, Adam's moments, queue and centroids on disk."""
 
 
@@ -165,6 +179,7 @@ def _kept(case: _Case) -> StepCost:
             gathered_bytes=gathered,
             weights=sum(p.numel() for p in model.parameters()),
             checkpoint_bytes=weights + 2 * gradients + size_of(buffers),
+            weight_bytes=weights,
         )
 
 

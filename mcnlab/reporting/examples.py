@@ -52,7 +52,7 @@ def retrieved_examples(run: RunFolder, direction: str, *, queries: int = 6, show
         DataError: the run has no space for the direction.
     """
     clips = run.clips()
-    told = asked(*compared_embeddings(run.embeddings(), direction, space=space_of(run, direction)))
+    told = asked(*compared_embeddings(run.embeddings(), direction, space=meeting_space(run, direction)))
     by_rank = np.argsort(told.ranks, kind="stable")
     chosen = by_rank[np.linspace(0, len(by_rank) - 1, min(queries, len(by_rank))).round().astype(int)]
     return [
@@ -65,8 +65,16 @@ def retrieved_examples(run: RunFolder, direction: str, *, queries: int = 6, show
     ]
 
 
-def space_of(run: RunFolder, direction: str) -> str | None:
-    """Where a run's graph lets two single modalities meet; None where it does not say."""
+def meeting_space(run: RunFolder, direction: str) -> str | None:
+    """Where a run's graph lets two single modalities meet.
+
+    Args:
+        run: any.
+        direction: from one modality to another.
+
+    Returns:
+        Name of the space; None where the graph does not say.
+    """
     graph, (query, _, gallery) = graph_of_settings(run.settings), direction.partition("->")
     known = () if graph is None else {modality for space in graph.spaces.values() for modality in space.heads}
     return graph.common_space(query, gallery) if graph is not None and {query, gallery} <= set(known) else None

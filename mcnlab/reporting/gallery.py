@@ -11,7 +11,7 @@ import pandas as pd
 from mcnlab.errors import DataError
 from mcnlab.modalities import MODALITIES
 from mcnlab.reporting.asked import Asked, asked, compared_embeddings
-from mcnlab.reporting.examples import space_of
+from mcnlab.reporting.examples import meeting_space
 from mcnlab.reporting.overview import best_run
 from mcnlab.reporting.style import shortened
 from mcnlab.reporting.summary import StudySummary, short_direction
@@ -162,7 +162,7 @@ def heard_places(told: Asked, direction: str, chosen: Mapping[str, int]) -> set[
 
 def _told(run: RunFolder, direction: str) -> Asked:
     """All queries of a direction."""
-    return asked(*compared_embeddings(run.embeddings(), direction, space=space_of(run, direction)))
+    return asked(*compared_embeddings(run.embeddings(), direction, space=meeting_space(run, direction)))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,10 @@ from mcnlab.reporting.neighbors import nearest, neighbors_of, unit_rows
 
 Ids = Mapping[str, Sequence[str]]
 Rows = dict[str, np.ndarray]
+Told = Callable[[float], None]
+"""Told the share of the work that is done, from 0 to 1."""
+SEARCH = 0.2
+"""Share of the work that goes into neighbors, before the first epoch."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,16 @@ DEFAULT = MapSettings()
 """How the maps of a study are drawn."""
 
 
-def lay_out(arrays: Mapping[str, np.ndarray], ids: Ids, settings: MapSettings) -> dict[str, np.ndarray]:
+def lay_out(
+    arrays: Mapping[str, np.ndarray], ids: Ids, settings: MapSettings, *, told: Told = lambda share: None
+) -> dict[str, np.ndarray]:
     """Places of the clips on each map; the maps are held together where they show the same clips.
 
     Args:
         arrays: map name → (points, dim) float32; rows that are not finite take no part.
         ids: map name → what each row is.
         settings: of the layout.
+        told: how far it has come.
 
     Returns:
         Map name → (points, 2), within -1.1 to 1.1; NaN for rows that took no part.
@@ -59,7 +66,7 @@ def lay_out(arrays: Mapping[str, np.ndarray], ids: Ids, settings: MapSettings) -
     umap = umap_library()
     with warnings.catch_warnings(), threadpool_limits(limits=None):  # numba sets torch's number of threads, too
         warnings.simplefilter("ignore")  # that a seed means one thread; sparse eigenvectors of small graphs
-        fitted = _fit(umap, units, _relations(ids, chosen), settings)
+        fitted = _fit(umap, units, _relations(ids, chosen), settings, told)
         return {name: _everywhere(fitted[name], arrays[name], rows[name], chosen[name]) for name in arrays}
 
 
@@ -95,17 +102,23 @@ def _keep_compiled(function: Any) -> None:
         source.__qualname__ = name
 
 
-def _fit(umap: ModuleType, units: Rows, relations: list[dict[int, int]], settings: MapSettings) -> dict[str, Any]:
+def _fit(
+    umap: ModuleType, units: Rows, relations: list[dict[int, int]], settings: MapSettings, told: Told
+) -> dict[str, Any]:
     """A fitted model per map."""
     neighbors = min(settings.neighbors, min(map(len, units.values())) - 1)
-    found = [(*neighbors_of(points, count=neighbors), None) for points in units.values()]
+    found: list[tuple[Any, ...]] = []
+    for points in units.values():
+        found.append((*neighbors_of(points, count=neighbors), None))
+        told(SEARCH * len(found) / len(units))
     common = {"n_neighbors": neighbors, "metric": "cosine", "n_epochs": settings.epochs, "random_state": settings.seed}
     if len(units) == 1:
         (points,) = units.values()
-        models = [umap.UMAP(**common, precomputed_knn=found[0]).fit(points)]
+        with _counted(umap, told):
+            models = [umap.UMAP(**common, precomputed_knn=found[0]).fit(points)]
     else:
         pull = {"alignment_window_size": settings.window, "alignment_regularisation": settings.pull}
-        with _graphs_from(found, umap), _compiled_once(umap):
+        with _graphs_from(found, umap), _compiled_once(umap), _counted(umap, told):
             aligned = umap.AlignedUMAP(**common, **pull, transform_seed=settings.seed)
             aligned.fit(list(units.values()), relations=relations)
         models = aligned.mappers_
@@ -135,6 +148,19 @@ def _compiled_once(umap: ModuleType) -> Iterator[None]:
         return numba.njit(function, **{**options, "parallel": False, "cache": True})
 
     with mock.patch.object(umap.layouts, "numba", SimpleNamespace(njit=njit, typed=numba.typed, types=numba.types)):
+        yield
+
+
+@contextmanager
+def _counted(umap: ModuleType, told: Told) -> Iterator[None]:
+    """Tell of every epoch of a layout: the library counts them for a bar of its own, which nobody sees."""
+
+    def counted(epochs: range, **options: Any) -> Iterator[int]:
+        for done in epochs:
+            yield done
+            told(SEARCH + (1 - SEARCH) * (done + 1) / len(epochs))
+
+    with mock.patch.object(umap.layouts, "tqdm", counted):
         yield
 
 

@@ -12,13 +12,15 @@ from safetensors.numpy import load_file, save
 
 from mcnlab.errors import ConfigError, DataError, ShapeError
 from mcnlab.files import write_bytes_atomically
-from mcnlab.reporting.layout import DEFAULT, MapSettings, lay_out
+from mcnlab.reporting.layout import DEFAULT, MapSettings, Told, lay_out
 from mcnlab.reporting.neighbors import trust_and_overlap, unit_rows
 
 FORMAT = 3
 """Raise when the same embeddings and settings would give another picture."""
 FEWEST_CLIPS = 8
 """Below this there is nothing to lay out."""
+LAYOUT = 0.9
+"""Share of the work that is done when maps are laid out, and not yet judged."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def aligned_maps(
     ids: Mapping[str, Sequence[str]] | None = None,
     settings: MapSettings = DEFAULT,
     cache: Path | None = None,
+    told: Told = lambda share: None,
 ) -> Maps:
     """Lay out several embeddings of the same clips so that the maps can be compared by eye.
 
@@ -54,6 +57,7 @@ def aligned_maps(
             same order everywhere.
         settings: of the layout.
         cache: folder where results are kept, by a hash of embeddings and settings; None keeps nothing.
+        told: how far it has come; not called for what was kept.
 
     Returns:
         The maps, identical for identical input unless the seed is None; what was kept is shown again either way.
@@ -66,19 +70,50 @@ def aligned_maps(
     Source:
         McInnes, Healy, Melville 2018 (arXiv 1802.03426), and the aligned variant of umap-learn.
     """
-    arrays = {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in embeddings.items()}
-    named = ids or {name: [str(row) for row in range(len(values))] for name, values in arrays.items()}
+    arrays, named = _named(embeddings, ids)
     _check(arrays, named, settings)
-    path = None if cache is None else cache / f"maps-{_key(arrays, named, settings)}.safetensors"
+    path = None if cache is None else _place(arrays, named, settings, cache)
     if path is not None and path.exists():
         return _read(path)
-    positions = lay_out(arrays, named, settings)
-    judged = {name: _judge(values, positions[name], settings) for name, values in arrays.items()}
+    positions = lay_out(arrays, named, settings, told=lambda share: told(LAYOUT * share))
+    judged: dict[str, tuple[float, float]] = {}
+    for name, values in arrays.items():
+        judged[name] = _judge(values, positions[name], settings)
+        told(LAYOUT + (1 - LAYOUT) * len(judged) / len(arrays))
     trust, overlap = ({name: pair[place] for name, pair in judged.items()} for place in (0, 1))
     maps = Maps(positions, trust, overlap, repeatable=settings.seed is not None)
     if path is not None:
         _write(path, maps)
     return maps
+
+
+def kept_maps(
+    embeddings: Mapping[str, Float[np.ndarray, "points _"]],
+    *,
+    ids: Mapping[str, Sequence[str]] | None = None,
+    settings: MapSettings = DEFAULT,
+    cache: Path,
+) -> Maps | None:
+    """What `aligned_maps` kept for the same arguments.
+
+    Args:
+        embeddings: map name → (points, dim).
+        ids: map name → what each row is.
+        settings: of the layout.
+        cache: folder where results are kept.
+
+    Returns:
+        The maps; None where they were not laid out yet.
+
+    Raises:
+        ConfigError: a setting makes no map.
+        ShapeError: ids do not fit the rows.
+        DataError: there is no embedding, or one has fewer than 8 points.
+    """
+    arrays, named = _named(embeddings, ids)
+    _check(arrays, named, settings)
+    path = _place(arrays, named, settings, cache)
+    return _read(path) if path.exists() else None
 
 
 def compile_ahead() -> None:
@@ -109,6 +144,21 @@ def stratified_sample(labels: list[str | None], *, most: int, seed: int = 0) -> 
     order = np.random.default_rng(seed).permutation(count)
     by_class = order[np.argsort(np.array([str(labels[row]) for row in order]), kind="stable")]
     return np.sort(by_class[np.linspace(0, count - 1, most).round().astype(int)])
+
+
+def _named(
+    embeddings: Mapping[str, np.ndarray], ids: Mapping[str, Sequence[str]] | None
+) -> tuple[dict[str, np.ndarray], Mapping[str, Sequence[str]]]:
+    """Embeddings as float32, and what each row is."""
+    arrays = {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in embeddings.items()}
+    return arrays, ids or {name: [str(row) for row in range(len(values))] for name, values in arrays.items()}
+
+
+def _place(
+    arrays: Mapping[str, np.ndarray], ids: Mapping[str, Sequence[str]], settings: MapSettings, cache: Path
+) -> Path:
+    """The file that keeps maps."""
+    return cache / f"maps-{_key(arrays, ids, settings)}.safetensors"
 
 
 def _check(arrays: Mapping[str, np.ndarray], ids: Mapping[str, Sequence[str]], settings: MapSettings) -> None:

@@ -25,6 +25,7 @@ from mcnlab.training.checkpoint import (
     save_checkpoint,
 )
 from mcnlab.training.compiling import compile_audio
+from mcnlab.training.kept import FOLDER, copy_kept, forget_after, keep_weights
 from mcnlab.training.metrics_log import MetricsLog, cut_back
 from mcnlab.training.normalization import span_processes
 from mcnlab.training.prefetch import BatchStream
@@ -45,6 +46,9 @@ class LoopSettings:
     seed: int
     checkpoint_every: int
     """Steps between two checkpoints; every stage ends with one as well."""
+    keep_every: int | None = None
+    """Steps between two checkpoints whose weights stay for the whole run, as do those at the end of every stage; None
+    keeps none."""
     max_steps: int | None = None
     """Stop every stage after so many steps, whatever its epochs say."""
     prefetch: int = 2
@@ -128,6 +132,7 @@ class Trainer:
         if rank() == 0:
             position = load_newest(self._checkpoints, self._state()) or position
             cut_back(self.folder / "metrics.jsonl", step=position.step)
+            forget_after(self._kept, step=position.step)
         step = int(from_first(torch.tensor(position.step)))
         if step > position.step:
             position = load_checkpoint(checkpoint_at(self._checkpoints, step), self._state())
@@ -144,6 +149,9 @@ class Trainer:
             position = load_checkpoint(found / "checkpoint", self._state())
             shutil.copyfile(found / "metrics.jsonl", self.folder / "metrics.jsonl")
             self._renew_optimizer()
+            if self.settings.keep_every is not None:
+                copy_kept(found / FOLDER, self._kept)
+                self._keep(position)
             save_checkpoint(self._checkpoints, self._state(), position)
             return position
 
@@ -158,6 +166,8 @@ class Trainer:
                 position = self._step(stage, position, total, log)
                 if position.stage_step == total:
                     break
+                if self.settings.keep_every is not None and position.step % self.settings.keep_every == 0:
+                    self._keep(position)
                 if number_of_signal := int(largest_over_ranks(torch.tensor(self.stop_signal() or 0))):
                     self._save(position, log)
                     raise StoppedError(
@@ -168,12 +178,14 @@ class Trainer:
                     self._save(position, log)
             self._renew_optimizer()
             position = replace(position, stage=number + 1, stage_step=0)
+            if self.settings.keep_every is not None:
+                self._keep(position)
             checkpoint = self._save(position, log)
         finally:
             self.batches.close()
             log.close()
         if number < len(self.stages) - 1:
-            self.prefixes.publish(number, checkpoint, log.path)
+            self.prefixes.publish(number, checkpoint, log.path, kept=self._kept)
         return position
 
     def _step(self, stage: Stage, position: Position, total: int, log: MetricsLog) -> Position:
@@ -217,6 +229,13 @@ class Trainer:
         wait_for_all()
         return checkpoint_at(self._checkpoints, position.step)
 
+    def _keep(self, position: Position) -> None:
+        """The weights of a step, for the whole run; before a checkpoint, so that none after it lacks them."""
+        if rank() == 0:
+            keep_weights(self._kept, self.model, position)
+        else:
+            check_parameters(self.model, step=position.step)
+
     def _state(self) -> TrainState:
         """What a checkpoint holds."""
         terms = {name: term for name, term in self.terms.items() if isinstance(term, nn.Module)}
@@ -235,6 +254,11 @@ class Trainer:
     def _checkpoints(self) -> Path:
         """Where the run's checkpoints lie."""
         return self.folder / "checkpoints"
+
+    @property
+    def _kept(self) -> Path:
+        """Where the weights lie that stay for the whole run."""
+        return self.folder / FOLDER
 
 
 def recompute_audio(model: MultimodalModel, wanted: bool) -> None:

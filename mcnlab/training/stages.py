@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mcnlab.files import new_folder_atomically
+from mcnlab.training.kept import FOLDER, copy_kept
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,18 @@ class PrefixCache:
         with FileLock(self.folder / f"{self.keys[stage]}.lock"):
             yield self.find(stage)
 
-    def publish(self, stage: int, checkpoint: Path, log: Path) -> None:
+    def publish(self, stage: int, checkpoint: Path, log: Path, *, kept: Path) -> None:
         """Leave a finished stage for others.
 
         Args:
             stage: from 0.
             checkpoint: the run's checkpoint after that stage.
             log: the run's `metrics.jsonl` so far.
+            kept: weights that the run has kept so far, see `mcnlab.training.kept`; it may not exist.
         """
         if self.folder is None or self.find(stage) is not None:
             return
         with new_folder_atomically(self.folder / self.keys[stage]) as building:
             shutil.copytree(checkpoint, building / "checkpoint")
             shutil.copyfile(log, building / "metrics.jsonl")
+            copy_kept(kept, building / FOLDER)
