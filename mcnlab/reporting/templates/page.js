@@ -5,7 +5,12 @@
   const read = (id) => { const node = document.getElementById(id); return node ? JSON.parse(node.textContent) : null; };
   const packed = document.getElementById("plotly-packed");
   if (!packed) return;
-  const bytes = Uint8Array.from(atob(packed.textContent.trim()), (letter) => letter.charCodeAt(0));
+  const decoded = (base64) => {
+    const letters = atob(base64), bytes = new Uint8Array(letters.length);
+    for (let place = 0; place < letters.length; place += 1) bytes[place] = letters.charCodeAt(place);
+    return bytes;
+  };
+  const bytes = decoded(packed.textContent.trim());
   const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   const script = document.createElement("script");
   script.textContent = await new Response(unpacked).text();
@@ -111,7 +116,7 @@
     const uri = await Plotly.toImage({ data, layout: { ...layout, ...size } }, { format, ...size, scale: format === "png" ? 2 : 1 });
     const type = format === "svg" ? "image/svg+xml" : "image/png";
     const place = uri.indexOf(",") + 1;
-    const content = format === "svg" ? decodeURIComponent(uri.slice(place)) : Uint8Array.from(atob(uri.slice(place)), (letter) => letter.charCodeAt(0));
+    const content = format === "svg" ? decodeURIComponent(uri.slice(place)) : decoded(uri.slice(place));
     window.save(content, type, nameOf(plot, format));
   };
 

@@ -95,9 +95,14 @@
   };
 
   for (const table of document.querySelectorAll("main table:not(.retrieved)")) {
-    if (!regular(table)) continue;
-    makeSortable(table);
-    makeSavable(table);
+    const enrich = () => {
+      if (!regular(table)) return;
+      makeSortable(table);
+      makeSavable(table);
+    };
+    const folded = table.closest("details:not([open])");
+    if (folded) folded.addEventListener("toggle", enrich, { once: true });
+    else enrich();
   }
   // Paper does not scroll: a table that is too wide for A4 is shrunk to it.
   const PAPER_PX = 700;
@@ -113,9 +118,8 @@
   window.addEventListener("afterprint", () => {
     document.querySelectorAll("main table").forEach((table) => { table.classList.remove("printed"); table.style.zoom = ""; });
   });
-  for (const scroll of document.querySelectorAll(".scroll")) {
-    if (scroll.scrollWidth > scroll.clientWidth) scroll.tabIndex = 0;  // so that arrow keys scroll it
-  }
+  const wide = [...document.querySelectorAll(".scroll")].filter((scroll) => scroll.scrollWidth > scroll.clientWidth);
+  wide.forEach((scroll) => { scroll.tabIndex = 0; });  // so that arrow keys scroll it
 
   for (const button of document.querySelectorAll("button[data-copy]")) {
     button.hidden = false;
