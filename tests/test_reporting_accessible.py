@@ -11,8 +11,9 @@ from mcnlab.reporting.export import DARK_CODE, LIGHT_CODE
 from mcnlab.reporting.pages import write_report
 from mcnlab.reporting.render import TEMPLATES
 from mcnlab.reporting.style import DARK_TWINS, INK, QUIET
-from tests.fake_study import DEFAULT, write_fake_study
+from tests.fake_study import ALL, DEFAULT, FakeExperiment, write_fake_study
 
+EVIL = FakeExperiment('"><img src=x onerror="alert(1)">', ALL)
 READABLE = 4.5
 """WCAG 2.2, contrast of text of usual size, level AA."""
 TEXT_ON = {
@@ -30,7 +31,10 @@ THEMES = ("light", "dark")
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     study = write_fake_study(
-        tmp_path_factory.mktemp("study"), experiments=(DEFAULT[0], DEFAULT[3], DEFAULT[5]), clips=30, failed=("V+A",)
+        tmp_path_factory.mktemp("study"),
+        experiments=(DEFAULT[0], DEFAULT[3], DEFAULT[5], EVIL),
+        clips=30,
+        failed=("V+A",),
     )
     return write_report(study, tmp_path_factory.mktemp("report"), title="Report", question="Why?")
 
@@ -82,6 +86,10 @@ def test_every_figure_has_a_caption_and_its_numbers_or_a_sentence(page):
     for inside in page.inside("figure"):
         assert "figcaption" in inside
         assert "table" in inside or "noscript" in inside or "svg" in inside
+
+
+def test_no_element_does_anything_by_an_attribute(page):
+    assert [name for _, attrs in page.found for name in attrs if name.startswith("on")] == []
 
 
 def test_headings_go_down_one_level_at_a_time(page):
