@@ -81,6 +81,7 @@ def test_every_direction_shows_its_best_run_with_three_queries(study):
     summary = summarize(study)
     found = galleries(summary)
     assert len(found) == len(PAIRS)
+    assert [one.direction for one in found[:3]] == ["T→V", "T→A", "V→A"]
     for one in found:
         assert [example.kind for example in one.examples] == ["best", "median", "worst"]
         ranks = [example.rank for example in one.examples]

@@ -14,7 +14,7 @@ from mcnlab.reporting.asked import Asked, asked, compared_embeddings
 from mcnlab.reporting.examples import meeting_space
 from mcnlab.reporting.overview import best_run
 from mcnlab.reporting.style import shortened
-from mcnlab.reporting.summary import StudySummary, short_direction
+from mcnlab.reporting.summary import KEY_DIRECTIONS, StudySummary, short_direction
 from mcnlab.runs import RunFolder
 
 SOUNDS_FILE = "sounds.parquet"
@@ -91,9 +91,12 @@ def galleries(summary: StudySummary, *, most_bytes: int = MOST_BYTES) -> list[Ga
         most_bytes: of sound, in all; later clips are silent.
 
     Returns:
-        In the order of the results; without those that no run trained or kept.
+        Those that tables show come first; without those that no run trained or kept.
     """
-    measured = [one for one in summary.subjects("retrieval") if one in directions_of(MODALITIES)]
+    has = summary.subjects("retrieval")
+    measured = [
+        one for one in dict.fromkeys((*KEY_DIRECTIONS, *has)) if one in has and one in directions_of(MODALITIES)
+    ]
     left, found = most_bytes, []
     for direction in measured:
         try:
