@@ -69,6 +69,18 @@ def test_a_clip_without_a_side_neither_asks_nor_is_found():
     assert asked(query[:1], gallery[:1]).extremes() == {}
 
 
+def test_many_queries_are_scored_piece_by_piece_or_sampled():
+    random = np.random.default_rng(0)
+    query, gallery = (random.integers(-99, 99, size=(1300, 4)).astype(np.float32) for _ in range(2))  # exact
+    told = asked(query, gallery)
+    scores = query @ gallery.T
+    np.testing.assert_array_equal(told.ranks, (scores >= np.diag(scores)[:, None]).sum(axis=1))
+    few = asked(query, gallery, most=7)
+    assert (len(few.places), few.places[0], few.places[-1]) == (7, 0, 1299)
+    np.testing.assert_array_equal(few.ranks, told.ranks[few.places])
+    np.testing.assert_array_equal(few.scores(3), scores[few.places[3]])
+
+
 def test_directions_go_both_ways_between_the_three():
     assert set(directions_of(("video", "audio", "text", "view1"))) == PAIRS
     assert directions_of(("text",)) == []

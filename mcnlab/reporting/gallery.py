@@ -19,6 +19,8 @@ from mcnlab.runs import RunFolder
 
 SOUNDS_FILE = "sounds.parquet"
 """Beside the results of a run: id, wav, and whether it was cut, of the clips that its gallery shows."""
+MOST_ASKED = 2_000
+"""Queries among which the best, the median and the worst are looked for."""
 SHOWN = 4
 """Clips that came first, of each query."""
 HEARD = 3
@@ -64,6 +66,8 @@ class Gallery:
     """What was looked for, in a word."""
     asked_with: str
     """What the query showed, in a word."""
+    queries: int
+    """How many were asked."""
     clips: int
     run: str
     examples: tuple[Example, ...]
@@ -110,13 +114,23 @@ def galleries(summary: StudySummary, *, most_bytes: int = MOST_BYTES) -> list[Ga
         wanted = {str(clips["id"].iloc[place]) for place in heard_places(told, direction, chosen)}
         shown_sounds = HEARD if direction.endswith("->audio") else 0
         heard = {name: sounds[name] for name in sorted(wanted & set(sounds))}
-        size = sum(len(wav) for wav, _ in heard.values())
-        heard, left = (heard, left - size) if size <= left else ({}, left)
+        loud = sum(len(wav) for wav, _ in heard.values())
+        heard, left = (heard, left - loud) if loud <= left else ({}, left)
         shown = _Shown(clips, heard, shown_sounds)
         examples = tuple(_example(told, kind, row, shown) for kind, row in chosen.items())
-        name = f"{run.experiment}, seed {run.seed}"
         asked_with, asked_for = (IN_WORDS[one] for one in direction.split("->"))
-        found.append(Gallery(short_direction(direction), asked_for, asked_with, len(clips), name, examples, not heard))
+        found.append(
+            Gallery(
+                direction=short_direction(direction),
+                asked_for=asked_for,
+                asked_with=asked_with,
+                queries=len(told.places),
+                clips=len(clips),
+                run=f"{run.experiment}, seed {run.seed}",
+                examples=examples,
+                silent=not heard,
+            )
+        )
     return found
 
 
@@ -165,7 +179,9 @@ def heard_places(told: Asked, direction: str, chosen: Mapping[str, int]) -> set[
 
 def _told(run: RunFolder, direction: str) -> Asked:
     """All queries of a direction."""
-    return asked(*compared_embeddings(run.embeddings(), direction, space=meeting_space(run, direction)))
+    return asked(
+        *compared_embeddings(run.embeddings(), direction, space=meeting_space(run, direction)), most=MOST_ASKED
+    )
 
 
 @dataclass(frozen=True)
@@ -194,12 +210,12 @@ class _Shown:
 
 def _example(told: Asked, kind: str, row: int, shown: _Shown) -> Example:
     """A query with what came first."""
-    place = int(told.places[row])
+    place, scores = int(told.places[row]), told.scores(row)
     found = tuple(
         shown.clip(
             int(other),
             right=int(other) == place,
-            score=float(told.scores[row, other]),
+            score=float(scores[other]),
             silent=number >= shown.found_heard,
         )
         for number, other in enumerate(told.found(row, shown=SHOWN))
