@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -84,6 +85,7 @@ def run_study(
     """
     began = time.monotonic()
     refuse_mixed_places(workers, scheduler, gpus_per_run)
+    asked = {"file": path.name if path.is_absolute() else str(path), "overrides": list(overrides)}
     path = settings_path(path)
     study = read_study(path, overrides=overrides)
     folders = StudyFolders(out.absolute(), study.study)
@@ -99,7 +101,7 @@ def run_study(
                 remove_partial_files(folder)
             ended = run_missing(planned, folders, stores, place)
             seconds = {name: done.seconds for name, done in ended.items()}
-            write_study_record(study, folders, began=began, run_s=seconds, workers=place.workers)
+            write_study_record(study, folders, asked=asked, began=began, run_s=seconds, workers=place.workers)
             index, problems = write_study_report(folders)
     problems = [*(failure(run, ended) for run in planned if not run.finished), *problems]
     if problems:
@@ -260,9 +262,24 @@ def run_job(run: PlannedRun, folders: StudyFolders, store: Store) -> Job:
 
 
 def write_study_record(
-    study: StudySettings, folders: StudyFolders, *, began: float, run_s: Mapping[str, float], workers: int
+    study: StudySettings,
+    folders: StudyFolders,
+    *,
+    asked: Mapping[str, Any],
+    began: float,
+    run_s: Mapping[str, float],
+    workers: int,
 ) -> None:
-    """Leave beside the runs what the report says of the study as a whole; seconds of several calls add up."""
+    """Leave beside the runs what the report says of the study as a whole; seconds of several calls add up.
+
+    Args:
+        study: its settings.
+        folders: where it lies.
+        asked: `file` and `overrides` of the call.
+        began: when, on the monotonic clock.
+        run_s: seconds of the runs of this call, by folder name.
+        workers: runs at the same time.
+    """
     path = folders.runs / "study.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     spent = time.monotonic() - began if run_s else 0.0
@@ -271,6 +288,7 @@ def write_study_record(
         "title": study.title,
         "question": study.question,
         "order": [own["experiment"] for own in study.experiments],
+        **asked,
         "workers": workers if run_s else before.get("workers", workers),
         "wall_s": before.get("wall_s", 0.0) + spent,
         "run_s": {**before.get("run_s", {}), **run_s},

@@ -11,7 +11,7 @@ from mcnlab.errors import DataError
 from mcnlab.experiment.build import model_graph
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.reporting.answer import answer
-from mcnlab.reporting.examples import compared_embeddings
+from mcnlab.reporting.asked import compared_embeddings
 from mcnlab.reporting.graph_answer import graphs_in_words
 from mcnlab.reporting.graph_figure import graph_figure, graph_of_settings, study_graphs
 from mcnlab.reporting.pages import index_page

@@ -1,11 +1,19 @@
 """A report in headless Chromium, opened as a file with the network refused."""
 
+import csv
+import io
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from mcnlab.data.recording_sound import as_wav
+from mcnlab.reporting.gallery import SOUNDS_FILE
 from mcnlab.reporting.pages import write_report
-from tests.fake_study import DEFAULT, write_fake_study
+from mcnlab.reporting.summary import summarize
+from mcnlab.runs import RunFolder
+from tests.fake_study import ALL, DEFAULT, FakeExperiment, write_fake_study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -15,23 +23,45 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
-FEW = (DEFAULT[0], DEFAULT[3], DEFAULT[5])
+EVIL = FakeExperiment("=1+1", ALL)
+FEW = (DEFAULT[0], DEFAULT[3], DEFAULT[5], EVIL)
+PAPER_PX = (704, 1032)
+"""Width and height of A4 within its margins."""
+MOST_BYTES = 8_000_000
+OPENS_S = 2.0
 ALL_DRAWN = "() => [...document.querySelectorAll('.plot')].every((plot) => plot.dataset.drawn === 'yes')"
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory):
+def study(tmp_path_factory):
     study = write_fake_study(tmp_path_factory.mktemp("study"), experiments=FEW, seeds=(0, 1), clips=40)
+    noise = as_wav(np.random.default_rng(0).uniform(-0.1, 0.1, 20480))
+    for run in study.iterdir():
+        sounds = pd.DataFrame({"id": RunFolder(run).clip_ids(), "wav": noise, "cut": False})
+        sounds.to_parquet(run / SOUNDS_FILE)
+    return study
+
+
+@pytest.fixture(scope="module")
+def index(study, tmp_path_factory):
     return write_report(study, tmp_path_factory.mktemp("report"), title="Report", question="Why?")
 
 
-@pytest.fixture
-def opened(index):
-    """The index page with all figures drawn, what it asked for, and what the console said."""
+@pytest.fixture(scope="module")
+def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as player:
         browser = player.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, index):
+    """The index page with all figures drawn, what it asked for, and what the console said."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme="light", offline=True)
+    with context:
+        page = context.new_page()
         asked, said = [], []
         page.route("**/*", lambda route: route.continue_() if route.request.url.startswith("file:") else route.abort())
         page.on("request", lambda request: asked.append(request.url))
@@ -40,7 +70,6 @@ def opened(index):
         page.goto(index.as_uri())
         page.wait_for_function(ALL_DRAWN, timeout=60_000)
         yield page, asked, said
-        browser.close()
 
 
 def test_every_figure_is_drawn_offline_and_the_console_stays_silent(opened, index):
@@ -77,3 +106,216 @@ def test_a_page_is_no_wider_than_its_window(opened, width):
     page.set_viewport_size({"width": width, "height": 900})
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+# themes
+
+
+def background(page, selector):
+    return page.evaluate("(css) => getComputedStyle(document.querySelector(css)).backgroundColor", selector)
+
+
+def test_page_and_figures_follow_the_system_and_the_switch(opened):
+    page, _, said = opened
+    paper = "() => document.querySelector('.plot')._fullLayout.paper_bgcolor"
+    assert (background(page, "body"), page.evaluate(paper)) == ("rgb(255, 255, 255)", "white")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(300)
+    assert (background(page, "body"), page.evaluate(paper)) == ("rgb(18, 24, 31)", "#12181f")
+    switch = page.locator("#theme")
+    switch.click()  # from the system's to light
+    assert switch.inner_text() == "theme: light"
+    assert (background(page, "body"), page.evaluate(paper)) == ("rgb(255, 255, 255)", "white")
+    page.reload()
+    assert page.locator("#theme").inner_text() == "theme: light"
+    page.locator("#theme").press("Enter")
+    assert background(page, "body") == "rgb(18, 24, 31)"
+    assert said == []
+
+
+def test_the_number_in_a_cell_stands_out_in_both_themes(opened):
+    page, _, _ = opened
+    look = """() => [...document.querySelectorAll('#retention .heatmap-label text')]
+        .map((text) => [text.__data__.z, text.style.fill])"""
+    for theme, zero, one in (("light", "rgb(0, 0, 0)", "rgb(255, 255, 255)"),
+                             ("dark", "rgb(255, 255, 255)", "rgb(0, 0, 0)")):  # fmt: skip
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_timeout(300)
+        cells = page.evaluate(look)
+        assert {fill for z, fill in cells if z < 0.2} == {zero}
+        assert {fill for z, fill in cells if z > 0.85} == {one}
+
+
+# paper
+
+
+def test_nothing_is_cut_on_paper_which_is_white(opened):
+    page, _, said = opened
+    page.emulate_media(color_scheme="dark", media="print")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.set_viewport_size({"width": PAPER_PX[0], "height": PAPER_PX[1]})  # as the sheet is laid out
+    page.wait_for_timeout(500)
+    sizes = page.evaluate("""() => [...document.querySelectorAll('.plot, .plot .main-svg, main table')]
+        .map((one) => one.getBoundingClientRect()).map((box) => [box.width, box.height])
+        .filter(([width]) => width > 0)""")
+    assert len(sizes) > 20
+    assert max(width for width, _ in sizes) <= PAPER_PX[0]
+    figures = page.evaluate(
+        "() => [...document.querySelectorAll('figure')].map((one) => one.getBoundingClientRect().height)"
+    )
+    assert max(figures) <= PAPER_PX[1]
+    assert page.evaluate("() => document.querySelector('.plot')._fullLayout.paper_bgcolor") == "white"
+    assert background(page, "body") == "rgb(255, 255, 255)"
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.wait_for_timeout(500)
+    assert page.evaluate("() => document.querySelector('.plot')._fullLayout.paper_bgcolor") == "#12181f"
+    assert page.evaluate("() => document.querySelector('.plot .main-svg').getBoundingClientRect().width") > 1000
+    assert said == []
+
+
+def test_a_pdf_has_all_heads_and_figures(opened, tmp_path):
+    page, _, said = opened
+    content = page.pdf(path=tmp_path / "report.pdf", format="A4", prefer_css_page_size=True, print_background=True)
+    assert content.startswith(b"%PDF")
+    assert content.count(b"/Type /Page\n") >= 4
+    assert said == []
+
+
+# tables
+
+
+def test_a_table_sorts_by_click_and_by_key(opened):
+    page, _, _ = opened
+    table = page.locator("table.comparison").first
+    heads = table.locator("th[scope=col]")
+    column = next(n for n, head in enumerate(heads.all()) if head.inner_text().strip() == "T→V R@1")
+    means = lambda: [  # noqa: E731
+        float(row.locator("td, th").nth(column).inner_text().split()[0].replace("−", "-"))
+        for row in table.locator("tbody tr").all()
+    ]
+    before = means()
+    button = heads.nth(column).locator("button")
+    button.click()
+    assert heads.nth(column).get_attribute("aria-sort") == "ascending"
+    assert means() == sorted(before)
+    button.press("Enter")
+    assert heads.nth(column).get_attribute("aria-sort") == "descending"
+    assert means() == sorted(before, reverse=True) != before
+    button.press("Space")
+    assert heads.nth(column).get_attribute("aria-sort") is None
+    assert means() == before
+
+
+def test_a_table_is_saved_as_csv_that_computes_nothing(opened, study):
+    page, _, said = opened
+    with page.expect_download() as waiting:
+        page.locator("#comparison ~ .scroll + button.save").first.click()
+    assert waiting.value.suggested_filename == "report-comparison.csv"
+    text = waiting.value.path().read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["experiment"] for row in rows] == [
+        "'=1+1" if name == EVIL.name else name for name in summarize(study).experiments
+    ]
+    assert not any(cell.startswith(("=", "@")) for row in rows for cell in row.values())
+    assert {"T→V R@1", "T→V R@1 ±", "T→V R@1 difference", "experiment recipe"} <= set(rows[0])
+    assert 0 <= float(rows[0]["T→V R@1"]) <= 1
+    assert said == []
+
+
+# figures
+
+
+@pytest.mark.parametrize(("kind", "start"), [("svg", b"<svg"), ("png", b"\x89PNG")])
+def test_a_figure_is_saved_light_under_its_name(opened, kind, start):
+    page, asked, said = opened
+    page.emulate_media(color_scheme="dark")
+    with page.expect_download() as waiting:
+        page.locator(f"#retention button[data-save={kind}]").click()
+    assert waiting.value.suggested_filename == f"report-retention.{kind}"
+    content = waiting.value.path().read_bytes()
+    assert content.startswith(start)
+    if kind == "svg":
+        assert b"#12181f" not in content
+        assert b"video embedding" in content
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in asked)
+    assert said == []
+
+
+def test_the_bar_of_a_figure_offers_svg_too(opened):
+    page, _, _ = opened
+    titles = [one.get_attribute("data-title") or "" for one in page.locator("#recall .modebar-btn").all()]
+    assert "Download plot as SVG" in titles
+
+
+# examples, reproduction, reading
+
+
+def test_a_player_plays(opened):
+    page, _, said = opened
+    assert page.locator("audio").count() > 20
+    played = page.evaluate("""async () => {
+        const player = document.querySelector('.card audio');
+        player.muted = true;
+        await player.play();
+        await new Promise((done) => setTimeout(done, 300));
+        return [player.duration, player.currentTime, player.error];
+    }""")
+    assert played[0] == pytest.approx(1.28, abs=0.01)
+    assert played[1] > 0
+    assert played[2] is None
+    assert said == []
+
+
+def test_the_settings_of_the_study_are_saved_from_the_page(opened):
+    page, _, _ = opened
+    with page.expect_download() as waiting:
+        page.locator("a[download]").click()
+    assert waiting.value.suggested_filename == "report.yaml"
+    assert "experiments:" in waiting.value.path().read_text(encoding="utf-8")
+
+
+def test_the_command_can_be_copied(opened):
+    page, _, _ = opened
+    page.locator("button[data-copy]").click()
+    assert page.locator("button[data-copy]").inner_text() == "copied"
+
+
+def test_contents_mark_where_the_reader_is(opened):
+    page, _, _ = opened
+    marked = page.locator("nav.contents a[aria-current]")
+    assert marked.all_inner_texts() == ["Answer"]
+    page.evaluate("document.getElementById('clusters').scrollIntoView({behavior: 'instant'})")
+    page.wait_for_timeout(200)
+    assert marked.all_inner_texts() == ["Clusters"]
+
+
+def test_the_first_key_leads_to_the_content_and_focus_is_seen(opened):
+    page, _, _ = opened
+    page.keyboard.press("Tab")
+    focused = page.locator(":focus")
+    assert focused.inner_text() == "Skip to the content"
+    assert focused.bounding_box()["x"] >= 0
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_everything_can_be_read_without_scripts(browser, index):
+    with browser.new_context(java_script_enabled=False, viewport={"width": 1440, "height": 900}) as context:
+        page = context.new_page()
+        page.goto(index.as_uri())
+        assert page.locator(".plot").first.is_hidden()
+        assert page.locator("body").inner_text().count("This figure is drawn by JavaScript. In words:") >= 5
+        folded = page.locator("details table")
+        assert folded.count() >= 5
+        assert all(table.is_visible() for table in folded.all())
+        shown = page.locator("button").all()
+        assert not any(button.is_visible() for button in shown)
+
+
+def test_a_page_is_small_and_opens_at_once(opened, index):
+    page, _, _ = opened
+    assert index.stat().st_size < MOST_BYTES
+    first = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert first < 1000 * OPENS_S

@@ -389,3 +389,6 @@ def test_a_study_ends_with_its_whole_report(tmp_path):
     record = json.loads((tmp_path / "runs" / "mini" / "study.json").read_text())
     assert record["wall_s"] > 0
     assert len(record["run_s"]) == 4
+    assert (record["file"], record["overrides"]) == ("mini.yaml", [])
+    assert "mcnlab study mini.yaml</pre>" in index.read_text(encoding="utf-8")
+    assert len(list((tmp_path / "runs" / "mini").glob("*/sounds.parquet"))) == 4

@@ -26,6 +26,7 @@ from mcnlab.experiment.build import build_model, build_source
 from mcnlab.experiment.checks import class_columns, evaluation_split, usable_factors
 from mcnlab.experiment.classify import classify_rows
 from mcnlab.experiment.compared import Arrays, across_spaces, compared_arrays
+from mcnlab.experiment.example_sounds import keep_example_sounds
 from mcnlab.experiment.finetune import finetune_rows
 from mcnlab.experiment.heat import localization_rows
 from mcnlab.experiment.settings import ExperimentSettings
@@ -95,8 +96,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Evaluate a model on the held-out split of a store, beside the same model before training.
 
-    Writes `embeddings.safetensors`, `clips.parquet`, `ranks.parquet` and, for the task actions, `actions.json` into the
-    run folder.
+    Writes `embeddings.safetensors`, `clips.parquet`, `ranks.parquet`, `sounds.parquet` and, for the task actions,
+    `actions.json` into the run folder.
 
     Args:
         settings: the experiment.
@@ -157,6 +158,8 @@ def measure(
         known = subjects(model.graph, arrays, settings.trained_modalities)
         write_embeddings(folder / "embeddings.safetensors", known)
         write_table(folder / "clips.parquet", clip_table(source))
+        if "retrieval" in tasks:
+            keep_example_sounds(folder, settings, store, source.clips)
     return [asdict(row) for row in rows]
 
 

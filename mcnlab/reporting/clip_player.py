@@ -138,7 +138,8 @@ _STYLE = """<style>
 .mc-picture{image-rendering:pixelated}
 .mc-controls{display:flex;gap:8px;align-items:center;margin:8px 0;flex-wrap:wrap}
 .mc-controls audio{height:30px;width:100%}
-.mc-controls button{padding:4px 14px;border:1px solid #b5b5bb;border-radius:5px;background:#fff;cursor:pointer}
+.mc-controls button{padding:4px 14px;border:1px solid #b5b5bb;border-radius:5px;background:transparent;
+ color:inherit;cursor:pointer}
 .mc-strip{display:flex;gap:1px;height:34px;align-items:flex-end;cursor:pointer;background:#f1f1f3;border-radius:4px;
  margin-bottom:10px}
 .mc-strip span{flex:1;background:#d62020;opacity:.45;min-height:2px}

@@ -52,7 +52,7 @@ def curves_figure(summary: StudySummary) -> Figure | None:
     return Figure(
         name="curves",
         title="How the training went",
-        caption="Loss (dark, one line per seed) and its unweighted terms (first seed) over the training steps, "
+        caption="Loss (thin, one line per seed) and its unweighted terms (first seed) over the training steps, "
         "averaged over neighboring steps. Dotted line: a new stage begins. Scales differ between experiments.",
         alt="Loss curves; the table gives loss at the start and the end.",
         plot=plot,

@@ -1,15 +1,13 @@
 """Retrieval clip by clip: which queries find their clip, and what comes first when they do not."""
 
 import base64
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Float
 
-from mcnlab.errors import DataError
+from mcnlab.reporting.asked import asked, compared_embeddings
 from mcnlab.reporting.figures import family
 from mcnlab.reporting.graph_figure import graph_of_settings
 from mcnlab.reporting.style import FAMILY_COLORS, QUIET, Figure, safe, shortened, styled
@@ -54,17 +52,14 @@ def retrieved_examples(run: RunFolder, direction: str, *, queries: int = 6, show
         DataError: the run has no space for the direction.
     """
     clips = run.clips()
-    query, gallery = compared_embeddings(run.embeddings(), direction, space=meeting_space(run, direction))
-    asked = np.flatnonzero(np.isfinite(query).all(axis=1) & np.isfinite(gallery).all(axis=1))
-    score = np.where(np.isfinite(gallery).all(axis=1), np.nan_to_num(query[asked]) @ np.nan_to_num(gallery).T, -np.inf)
-    rank = (score >= score[np.arange(len(asked)), asked][:, None]).sum(axis=1)
-    by_rank = np.argsort(rank, kind="stable")
+    told = asked(*compared_embeddings(run.embeddings(), direction, space=meeting_space(run, direction)))
+    by_rank = np.argsort(told.ranks, kind="stable")
     chosen = by_rank[np.linspace(0, len(by_rank) - 1, min(queries, len(by_rank))).round().astype(int)]
     return [
         Retrieved(
-            _words(clips, asked[row]),
-            int(rank[row]),
-            tuple(_found(clips, place, asked[row]) for place in np.argsort(-score[row], kind="stable")[:shown]),
+            _words(clips, told.places[row]),
+            int(told.ranks[row]),
+            tuple(_found(clips, place, told.places[row]) for place in told.found(row, shown=shown)),
         )
         for row in chosen
     ]
@@ -83,37 +78,6 @@ def meeting_space(run: RunFolder, direction: str) -> str | None:
     graph, (query, _, gallery) = graph_of_settings(run.settings), direction.partition("->")
     known = () if graph is None else {modality for space in graph.spaces.values() for modality in space.heads}
     return graph.common_space(query, gallery) if graph is not None and {query, gallery} <= set(known) else None
-
-
-def compared_embeddings(
-    embeddings: Mapping[str, np.ndarray], direction: str, *, space: str | None = None
-) -> tuple[Float[np.ndarray, "clips dim"], Float[np.ndarray, "clips dim"]]:
-    """The two sides of a direction, in the space where they can be compared.
-
-    Args:
-        embeddings: as a run has them.
-        direction: from one modality to another.
-        space: where they meet; a modality that lives in one space alone goes without its name. None: any space whose
-            name both have, or the only one.
-
-    Returns:
-        Query and gallery, float32.
-
-    Raises:
-        DataError: there is no such space.
-    """
-    query, _, gallery = direction.partition("->")
-    if space is not None:
-        sides = [embeddings.get(f"{side}@{space}", embeddings.get(side)) for side in (query, gallery)]
-        if sides[0] is not None and sides[1] is not None and sides[0].shape == sides[1].shape:
-            return sides[0].astype(np.float32), sides[1].astype(np.float32)
-    spaces = [name.split("@")[1] for name in embeddings if name.startswith(f"{query}@")]
-    common = [f"@{space}" for space in spaces if f"{gallery}@{space}" in embeddings]
-    for ending in [*common, ""]:
-        first, second = embeddings.get(query + ending), embeddings.get(gallery + ending)
-        if first is not None and second is not None and first.shape == second.shape and (ending or not spaces):
-            return first.astype(np.float32), second.astype(np.float32)
-    raise DataError(f"{direction}: no space where both were embedded; there are {', '.join(embeddings)}")
 
 
 def hardest_queries(summary: StudySummary, direction: str, *, shown: int = 8) -> pd.DataFrame:

@@ -17,6 +17,8 @@ from mcnlab.reporting.render import TEMPLATES, fragment, plot_json, render
 from mcnlab.runs import RunFolder
 
 PLOTLY = "application/vnd.plotly.v1+json"
+LIGHT_CODE, DARK_CODE = "xcode", "monokai"
+"""Styles of code whose every color can be read on our pages."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -46,7 +48,6 @@ def export_html(
     """
     # nbconvert takes a third of a second, and only an export needs it
     from nbconvert.exporters import HTMLExporter
-    from pygments.formatters import HtmlFormatter
 
     source = _read(Path(notebook))
     figures = [one for cell in source.cells for output in cell.get("outputs", []) if (one := _draw_figure(output))]
@@ -65,7 +66,7 @@ def export_html(
         "notebook.html.j2",
         title=title or Path(notebook).stem,
         has_figures=bool(figures),
-        css=HtmlFormatter(style="default", nobackground=True).get_style_defs(".highlight"),
+        css=_code_colors(),
         scripts=[SCRIPT] if SCRIPT in body else [],
         content=Markup(body),
         back=back,
@@ -92,6 +93,18 @@ def run_facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     stores = [(f"evaluated on {name}", _in_words(one)) for name, one in provenance.get("evaluated", {}).items()]
     known = [(name, _in_words(value)) for name, value in groups.items() if value not in (None, "", {}, [])]
     return [*known, *stores]
+
+
+def _code_colors() -> str:
+    """Style rules for code, in both themes."""
+    # only an export needs it
+    from pygments.formatters import HtmlFormatter
+
+    light = HtmlFormatter(style=LIGHT_CODE, nobackground=True).get_style_defs(".highlight")
+    dark = HtmlFormatter(style=DARK_CODE, nobackground=True)
+    chosen = dark.get_style_defs(':root[data-theme="dark"] .highlight')
+    asked = dark.get_style_defs(':root:not([data-theme="light"]) .highlight')
+    return f"{light}\n@media screen {{ {chosen} }}\n@media screen and (prefers-color-scheme: dark) {{ {asked} }}"
 
 
 def _facts_of_run(folder: Path) -> list[tuple[str, str]]:
@@ -127,7 +140,8 @@ def _draw_figure(output: nbformat.NotebookNode) -> dict[str, Any] | None:
     head = Markup("<h3>{}</h3>").format(Markup(title)) if title else ""
     words = Markup("<figcaption>{}</figcaption>").format(told["caption"]) if told.get("caption") else ""
     beside = Markup(data.get("text/html", ""))
-    data["text/html"] = str(Markup("<figure>{}{}{}{}</figure>").format(head, drawn, words, beside))
+    saves = fragment("saves")
+    data["text/html"] = str(Markup("<figure>{}{}{}{}{}</figure>").format(head, drawn, words, saves, beside))
     return {"title": title, **told}
 
 

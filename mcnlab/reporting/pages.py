@@ -14,6 +14,7 @@ from mcnlab.reporting.curves import curves_figure
 from mcnlab.reporting.evaluated import OWN, EvaluatedStore, evaluated_stores, measured_on
 from mcnlab.reporting.export import export_html, run_facts
 from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
+from mcnlab.reporting.gallery import Gallery, galleries
 from mcnlab.reporting.graph_figure import GraphFigure, study_graphs
 from mcnlab.reporting.guidance import guidance_table
 from mcnlab.reporting.heat_figures import localization_figure, localization_pictures
@@ -25,6 +26,7 @@ from mcnlab.reporting.place_pictures import detection_pictures, explanation_pict
 from mcnlab.reporting.places import attention_figure, curves_of_parts, detection_figure
 from mcnlab.reporting.published import PublishedTable, published_tables
 from mcnlab.reporting.render import FigureView, TableView, figure_view, render, table_view
+from mcnlab.reporting.reproduce import reproduction
 from mcnlab.reporting.sprite import sprite
 from mcnlab.reporting.students import accuracy_figure, size_figure, told_in_words, told_table
 from mcnlab.reporting.style import Figure
@@ -82,6 +84,8 @@ class Section:
     open: bool = False
     graphs: tuple[tuple[GraphFigure, tuple[str, ...]], ...] = ()
     """Drawn graphs, with the experiments that have them."""
+    galleries: tuple[Gallery, ...] = ()
+    """Examples to look at and to hear."""
 
 
 def write_report(
@@ -142,10 +146,12 @@ def index_page(
         HTML.
     """
     sections = [section for section in _sections(summary, maps) if section is not None]
+    again = reproduction(summary)
     contents = [
         ("answer", "Answer"),
         *((one.anchor, one.title) for one in sections),
         ("runs", "Runs"),
+        *([("reproduce", "How to reproduce")] if again is not None else []),
         ("provenance", "Provenance"),
     ]
     failed = [row for row in summary.runs if row.state != "finished"]
@@ -162,6 +168,7 @@ def index_page(
         runs=[_runs_view(summary, name, links or {}) for name in summary.experiments],
         failures=[row for row in summary.runs if row.reason],
         notebooks=list(notebooks),
+        reproduction=again,
         provenance=study_facts(summary),
         thumbnails=sprite(maps.clips) if maps is not None else None,
     )
@@ -244,6 +251,7 @@ def _sections(summary: StudySummary, maps: StudyMaps | None) -> list[Section | N
         _published(summary),
         _figure_section("kept", "Retention", retention_figure(summary), additions_figure(summary)),
         _figure_section("retrieval", "Retrieval", recall_figure(summary)),
+        _gallery(summary),
         _figure_section("clusters", "Clusters", purity_figure(summary), factor_purity_figure(summary)),
         _told(summary),
         _unseen(summary),
@@ -301,6 +309,16 @@ def _published(summary: StudySummary) -> Section | None:
 def _marked(one: PublishedTable) -> TableView:
     """A table whose published and measured lines look different."""
     return replace(table_view(one.table), marks=tuple(one.table["kind"]), note=one.measured_on)
+
+
+def _gallery(summary: StudySummary) -> Section | None:
+    """The best, the median and the worst query of every direction."""
+    found = tuple(galleries(summary))
+    said = (
+        "For each direction: the query whose right clip is found best, the one in the middle, and the one found worst, "
+        "in the run with the best recall. Below each query stand the clips that came first, with their cosine.",
+    )
+    return Section("examples", "Examples", said, galleries=found) if found else None
 
 
 def _kept_lead(columns: Sequence[Column]) -> str:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mcnlab.reporting.places import DETECTION, EXPLANATION, measured
-from mcnlab.reporting.style import CLASS_COLORS, INK, QUIET, Figure, safe, styled
+from mcnlab.reporting.style import CLASS_COLORS, QUIET, Figure, safe, styled
 from mcnlab.reporting.summary import StudySummary
 
 HEAT: Sequence[Sequence[float | str]] = [
@@ -26,6 +26,8 @@ SPOTLIGHT: Sequence[Sequence[float | str]] = [
     [1.0, "rgba(12,16,24,0)"],
 ]
 """From dark to clear: what counts is lit."""
+HALO = "#14161a"
+"""Below the outline of a box, on pages of any color."""
 SILENT, SOUNDING, FOUND = "#ffffff", "#00e5ff", "#ffd400"
 COLUMNS, MOST_CLIPS = 6, 12
 EXPLAINED_CLIPS = 4
@@ -194,7 +196,7 @@ def outlined_boxes(
         left, top, right, bottom = (float(side) for side in box)
         sides = {"x0": left, "x1": right, "y0": top, "y1": bottom, "type": "rect"}
         if dash == "solid":
-            plot.add_shape(**sides, line={"color": INK, "width": 3.4}, row=cell[0], col=cell[1])
+            plot.add_shape(**sides, line={"color": HALO, "width": 3.4}, row=cell[0], col=cell[1])
         plot.add_shape(**sides, line={"color": color, "width": 1.8, "dash": dash}, row=cell[0], col=cell[1])
         if words:
             font = {"color": color, "size": 11}

@@ -15,7 +15,8 @@ import plotly.io
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mcnlab.reporting.style import Figure
+from mcnlab.reporting.private import without_home
+from mcnlab.reporting.style import DARK_TWINS, Figure
 
 TEMPLATES = files("mcnlab.reporting") / "templates"
 VENDOR = files("mcnlab.reporting") / "vendor"
@@ -68,19 +69,19 @@ def render(
     Returns:
         HTML that loads nothing from anywhere.
     """
-    script, packed = _text("page.js"), packed_plotly()
-    hashes = [content_hash(script.encode()), plotly_hash()] if has_figures else []
-    hashes += [content_hash(one.encode()) for one in scripts]
+    own = {"theme": _text("theme.js"), "tables": _text("tables.js"), "figures": _text("page.js") if has_figures else ""}
+    hashes = [content_hash(one.encode()) for one in (*own.values(), *scripts) if one]
+    hashes += [plotly_hash()] if has_figures else []
     values = {"thumbnails": None, **values}
-    return (
-        _environment()
-        .get_template(template)
-        .render(
+    page = _environment().get_template(template)
+    return without_home(
+        page.render(
             title=title,
             policy=policy(hashes),
             css=Markup(_text("page.css") + css),
-            script=Markup(script),
-            plotly=Markup(packed) if has_figures else "",
+            scripts={name: Markup(text) for name, text in own.items()},
+            plotly=Markup(packed_plotly()) if has_figures else "",
+            dark_twins=DARK_TWINS,
             **values,
         )
     )

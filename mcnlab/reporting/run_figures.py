@@ -38,7 +38,7 @@ def run_curves(run: RunFolder) -> Figure | None:
     return Figure(
         name="curves",
         title=f"The loss goes from {first:.2f} to {last:.2f}",
-        caption="The objective (dark) and its unweighted terms in nats, smaller is better. Dotted: a new stage begins.",
+        caption="The objective (loss) and its unweighted terms in nats, smaller is better. Dotted: a new stage begins.",
         alt=f"Loss over {len(log)} steps, from {first:.2f} to {last:.2f}.",
         plot=styled(plot, height=330),
         numbers=ends,
@@ -79,8 +79,8 @@ def run_recall(run: RunFolder) -> Figure | None:
     return Figure(
         name="recall",
         title=f"The right clip comes first most often for {short_direction(best)}: {table['recall_at_1'].max():.2f}",
-        caption="Share of queries whose right clip comes first (dark) or among the first ten (light), larger is "
-        "better; whiskers: 95 % interval over clips.",
+        caption="Share of queries whose right clip comes first (strong blue) or among the first ten (faint blue), "
+        "larger is better; whiskers: 95 % interval over clips.",
         alt="; ".join(f"{name} {value:.2f}" for name, value in zip(names, table["recall_at_1"], strict=True)),
         plot=styled(plot, height=len(names) * BAR_PX + FRAME_PX),
         numbers=table.round(4),

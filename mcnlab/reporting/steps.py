@@ -164,10 +164,10 @@ def step_scores_figure(example: StepExample | None) -> Figure | None:
     words = f"{sum(example.hits)} of {annotated} steps found in {example.video}, by {example.experiment}"
     return Figure(
         name="step-scores",
-        title=f"Is each step dark where it happens? {shortened(words, longest=80)}",
+        title=f"Does each step stand out where it happens? {shortened(words, longest=80)}",
         caption=f"Score of each step's text with each frame ({short_direction(example.subject)}), one step a row; each "
-        "row goes from its own lowest (pale) to its own highest score (dark). Boxes: where the step really is. Orange "
-        "marks: the frame that was chosen for it, all steps in order.",
+        "row goes from its own lowest (as the page) to its own highest score. Boxes: where the step really is. "
+        "Orange marks: the frame that was chosen for it, all steps in order.",
         alt=f"{words}. " + "; ".join(_in_words(example, number) for number in range(count)),
         plot=styled(plot, height=HEAD_PX + count * STEP_PX),
         numbers=_numbers(example),
