@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from mcnlab.cli_first import doctor, init, lab
 from mcnlab.cli_import import importers, say_what_is_in, tell
-from mcnlab.cli_plan import doctor, plan
+from mcnlab.cli_plan import plan
 from mcnlab.errors import EXIT_CODES, McnlabError, StorageError
 from mcnlab.processes import Terminated, sigterm_interrupts
 
@@ -28,9 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(importers, name="import")
-app.command(epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
 app.command(epilog="Example: mcnlab doctor")(doctor)
+app.command(epilog="Example: mcnlab init my_study --template media")(init)
+app.command(epilog="Example: mcnlab lab")(lab)
+
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
@@ -182,16 +184,8 @@ def inspect(
     say_what_is_in(store, as_json=as_json)
 
 
-@app.command(epilog="Example: mcnlab lab")
-def lab(
-    folder: Annotated[Path | None, typer.Argument(help="Notebooks folder; `notebooks` here by default.")] = None,
-    port: Annotated[int, typer.Option(help="Port; the next free one when taken.")] = 8888,
-) -> None:
-    """Start JupyterLab in the notebooks folder, on this machine only, with its token."""
-    # the verb's own module
-    from mcnlab.lab import start_lab
-
-    start_lab(folder, port=port)
+app.command(epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
+app.add_typer(importers, name="import")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""`mcnlab plan` and `mcnlab doctor`: what an experiment will cost, and what this machine lacks for which command."""
+"""`mcnlab plan`: what an experiment will cost."""
 
 import json
 from pathlib import Path
@@ -75,15 +75,3 @@ def _calibrate(path: Path | None, scratch: Path, threads: list[int]) -> None:
     with counted("measuring") as progress:
         measured = calibrate(scratch, threads=threads, progress=progress)
     typer.echo(f"{write_calibration(measured, path)}: {measured.device}, measured {measured.date}", err=True)
-
-
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    folder: Annotated[Path, typer.Option(help="Folder whose disk is looked at.")] = Path(),
-) -> None:
-    """Say what this machine has, and what is missing for which command."""
-    # the verb's own module
-    from mcnlab.doctor import examine, print_examination
-
-    found = examine(folder)
-    typer.echo(json.dumps(found, indent=1)) if as_json else print_examination(found)
