@@ -6,12 +6,18 @@ from typing import Annotated
 
 import typer
 
+from mcnlab import completion
 from mcnlab.errors import ConfigError
 
 
 def plan(
     path: Annotated[
-        Path | None, typer.Argument(metavar="EXPERIMENT.yaml|STUDY.yaml", help="What would be trained.")
+        Path | None,
+        typer.Argument(
+            metavar="EXPERIMENT.yaml|STUDY.yaml",
+            help="What would be trained.",
+            autocompletion=completion.settings_files,
+        ),
     ] = None,
     videos: Annotated[int | None, typer.Option(metavar="N", help="Recordings to train on.")] = None,
     gpus: Annotated[int, typer.Option(metavar="N", help="Processes that share every batch.")] = 1,

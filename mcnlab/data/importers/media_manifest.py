@@ -128,7 +128,7 @@ def id_fault(id_: str) -> str:
 def _read_table(path: Path) -> tuple[pd.DataFrame, int]:
     """The file as texts, and the number of its first row; an empty cell is an empty text, and `nan` is the word."""
     if not path.is_file():
-        raise DataError(f"{path}: no such manifest")
+        raise DataError(f"{path}: no such manifest; `mcnlab init my_study --template media` makes one to fill in")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
