@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import mcnlab
 from mcnlab import completion
 from mcnlab.cli_first import doctor, init, lab
 from mcnlab.cli_import import importers, say_what_is_in, tell
@@ -46,8 +47,20 @@ def _experiments(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name.replace(" ", "\\ ") for name in names] if in_bash else names
 
 
+def _say_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        typer.echo(f"mcnlab {mcnlab.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
     """Options of every verb; `main` reads --debug."""
 
 
