@@ -47,11 +47,12 @@ def _experiments(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name.replace(" ", "\\ ") for name in names] if in_bash else names
 
 
-def _say_version(wanted: bool) -> None:
-    """Print the version and end."""
+def _say_version(wanted: bool) -> bool:
+    """Print the version and end, if asked to."""
     if wanted:
         typer.echo(f"mcnlab {mcnlab.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -106,6 +106,10 @@ def test_every_verb_is_among_those_that_were_tried():
     assert len(commands) == len(VERBS)
 
 
+def test_the_version_is_told(mcnlab_says):
+    assert mcnlab_says("--version") == (0, f"mcnlab {mcnlab.__version__}\n", "")
+
+
 def test_without_a_verb_the_help_is_shown(mcnlab_says):
     code, out, err = mcnlab_says()
     assert code == 2
