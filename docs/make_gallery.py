@@ -23,14 +23,18 @@ from mcnlab.reporting.curves import curves_figure
 from mcnlab.reporting.examples import rank_figure, retrieved_examples
 from mcnlab.reporting.figures import private_figure, purity_figure, recall_figure
 from mcnlab.reporting.graph_figure import graph_figure
+from mcnlab.reporting.heat_figures import localization_figure, localization_pictures
 from mcnlab.reporting.heatmaps import retention_figure
+from mcnlab.reporting.information import bound_figure
 from mcnlab.reporting.map_figures import maps_figure, modality_figure
 from mcnlab.reporting.maps import study_maps
 from mcnlab.reporting.overview import best_run, main_direction
 from mcnlab.reporting.render import fragment
 from mcnlab.reporting.run_figures import run_curves
+from mcnlab.reporting.students import accuracy_figure
 from mcnlab.reporting.style import Figure
 from mcnlab.reporting.summary import StudySummary, summarize
+from mcnlab.reporting.unseen import unseen_figure
 from mcnlab.runs import RunFolder, run_folders
 
 HERE = Path(__file__).parent
@@ -64,7 +68,7 @@ def main() -> None:
     asked.add_argument("--out", type=Path, default=HERE / "gallery", help="folder of the pictures")
     options = asked.parse_args()
     summary = summarize(options.runs)
-    drawn = [one for one in pictures(summary, options.runs) if options.only in ("", one.name)]
+    drawn = [one for one in pictures(summary, options.runs, options.only) if options.only in ("", one.name)]
     options.out.mkdir(exist_ok=True)
     with sync_playwright() as player:
         where = {"executable_path": str(CHROMIUM)} if CHROMIUM.exists() else {}
@@ -93,10 +97,12 @@ def draw(page: Page, picture: Picture, out: Path) -> str:
     return f"{target}  {size / 1000:.0f} kB"
 
 
-def pictures(summary: StudySummary, runs: Path) -> Iterator[Picture]:
-    """All drawings of a study, in the order of the gallery; those that it has no numbers for are left out."""
+def pictures(summary: StudySummary, runs: Path, only: str) -> Iterator[Picture]:
+    """Drawings of a study, in the order of the gallery; those that it has no numbers for are left out."""
+    main_study = runs.name == "modality_combinations"
+    prefix = "" if main_study else f"{runs.name}_"
     direction = main_direction(summary)
-    maps = study_maps(summary, cache=runs / ".maps")
+    maps = study_maps(summary, cache=runs / ".maps") if main_study and only in ("", "maps", "modalities") else None
     figures: dict[str, Callable[[], Figure | None]] = {
         "recall": lambda: recall_figure(summary, k=1),
         "retention": lambda: retention_figure(summary),
@@ -106,17 +112,18 @@ def pictures(summary: StudySummary, runs: Path) -> Iterator[Picture]:
         "maps": lambda: maps_figure(maps) if maps else None,
         "modalities": lambda: modality_figure(maps) if maps else None,
         "curves": lambda: curves_figure(summary),
+        "stages": lambda: next((run_curves(run) for run in stage_runs(runs)), None),
+        "bound": lambda: bound_figure(summary),
+        "unseen": lambda: unseen_figure(summary),
+        "accuracy": lambda: accuracy_figure(summary),
+        "localization": lambda: localization_figure(summary),
+        "places": lambda: localization_pictures(summary),
     }
-    prefix = "" if runs.name == "modality_combinations" else f"{runs.name}_"
     for name, make in figures.items():
-        figure = make()
+        figure = make() if only in ("", f"{prefix}{name}") else None
         if figure is not None:
             yield of_figure(f"{prefix}{name}", figure)
-    for run in stage_runs(runs):
-        figure = run_curves(run)
-        if figure is not None:
-            yield of_figure(f"{prefix}stages", figure)
-    if direction and not prefix:
+    if direction and main_study and only in ("", "examples", "world", "graph_shared", "graph_disjoint", "graph_fac"):
         yield of_examples(best_run(summary, direction), direction)
         yield from graphs(runs)
         yield of_world(best_run(summary, direction))
