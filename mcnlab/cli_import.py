@@ -132,6 +132,8 @@ def import_media(
             progress=progress,
         )
     tell(report)
+    own = "study.yaml" if Path("study.yaml").is_file() else f"studies/own_media.yaml --set data.store={out.absolute()}"
+    typer.echo(f"Next: mcnlab study {own}", err=True)
 
 
 @importers.command(

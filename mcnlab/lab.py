@@ -5,10 +5,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from mcnlab.errors import ConfigError
 from mcnlab.reporting.notebooks import notebook_path
 
+LAB_SETTINGS = Path(__file__).parent / "lab_settings"
+"""A folder of Jupyter's configuration: no question about news, which would load them from the network."""
 SHORTEST_TOKEN = 16
 """Characters of a token that others may try to guess."""
 HOW_TO_BE_PUBLIC = (
@@ -48,6 +51,8 @@ def start_lab(folder: Path | None, *, port: int, public: bool = False) -> None:
     if os.geteuid() == 0:
         arguments.append("--allow-root")
         print("mcnlab lab: runs as root, and so does every cell; a user of its own is safer", file=sys.stderr)
+    others = os.environ.get("JUPYTER_CONFIG_PATH")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join([str(LAB_SETTINGS), *([others] if others else [])])
     os.execv(sys.executable, [sys.executable, "-m", "jupyter", *arguments])
 
 
@@ -84,11 +89,11 @@ def has_password() -> bool:
 
 
 def _root_and_first(folder: Path | None) -> tuple[Path, str]:
-    """What the file browser shows, and the folder in it that is open at the start."""
+    """What the file browser shows, and the notebook in it that is open at the start."""
     if folder is None:
         folder = Path("notebooks")
         if folder.is_dir() and Path("study.yaml").is_file():
-            return Path(), "notebooks"
+            return Path(), _first_notebook(Path())
         if not folder.is_dir():
             folder = notebook_path("01_train_a_combination").parent
     if not folder.is_dir():
@@ -96,8 +101,14 @@ def _root_and_first(folder: Path | None) -> tuple[Path, str]:
             f"{folder}: no such folder of notebooks; without a folder, `mcnlab lab` opens those of mcnlab"
         )
     if (folder / "study.yaml").is_file() and (folder / "notebooks").is_dir():
-        return folder, "notebooks"
+        return folder, _first_notebook(folder)
     return folder, ""
+
+
+def _first_notebook(study: Path) -> str:
+    """The first notebook of a study's folder, or the folder of its notebooks where there are none."""
+    found = sorted((study / "notebooks").glob("*.ipynb"))
+    return quote(f"notebooks/{found[0].name}" if found else "notebooks")
 
 
 def _content(file: str) -> str:

@@ -1,6 +1,8 @@
 """`mcnlab lab`: what JupyterLab opens, and who may reach it."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -19,19 +21,30 @@ def started(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path / "config"))
     for name in ("JUPYTER_TOKEN", "JUPYTER_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")  # which is put back afterwards
     monkeypatch.chdir(tmp_path)
     return lines
 
 
-def test_in_a_folder_made_by_init_it_shows_the_study_and_opens_its_notebooks(started, tmp_path, monkeypatch):
+def test_in_a_folder_made_by_init_it_shows_the_study_and_opens_its_first_notebook(started, tmp_path, monkeypatch):
     start_study(tmp_path / "own")
     assert main(["lab", "own"]) == 0
     monkeypatch.chdir(tmp_path / "own")
     assert main(["lab"]) == 0
     for words in started:
         assert f"--ServerApp.root_dir={tmp_path / 'own'}" in words
-        assert "--LabApp.default_url=/lab/tree/notebooks" in words
+        first = min(path.name for path in (tmp_path / "own" / "notebooks").iterdir())
+        assert f"--LabApp.default_url=/lab/tree/notebooks/{first}" in words
         assert "--ServerApp.ip=127.0.0.1" in words
+
+
+def test_it_asks_nothing_about_news(started, monkeypatch):
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/elsewhere")
+    assert main(["lab"]) == 0
+    own, others = os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep)
+    assert others == "/elsewhere"
+    config = json.loads((Path(own) / "labconfig" / "page_config.json").read_text(encoding="utf-8"))
+    assert config["disabledExtensions"] == {"@jupyterlab/apputils-extension:announcements": True}
 
 
 def test_public_without_a_secret_is_refused_and_says_how(started, capsys):
