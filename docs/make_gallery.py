@@ -44,8 +44,8 @@ WIDER = {"bound": 1.4}
 """Figures whose labels need more room than that, and how much more."""
 SCALE = 1.5
 """Pixels of the picture for each of them."""
-COLORS = 96
-"""Of a picture: flat drawings need no more."""
+COLORS = (256, 96)
+"""Of a picture; fewer where it would become too large."""
 LARGEST_BYTES = 150_000
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -94,9 +94,11 @@ def draw(page: Page, picture: Picture, out: Path) -> str:
         page.wait_for_timeout(1500)
         shot = Image.open(io.BytesIO(page.locator("#it").screenshot())).convert("RGB")
     target = out / f"{picture.name}.png"
-    shot.quantize(COLORS, dither=Image.Dither.NONE).save(target, optimize=True)
-    size = target.stat().st_size
-    if size > LARGEST_BYTES:
+    for colors in COLORS:
+        shot.quantize(colors, dither=Image.Dither.NONE).save(target, optimize=True)
+        if (size := target.stat().st_size) <= LARGEST_BYTES:
+            break
+    else:
         raise SystemExit(f"{target}: {size} bytes, more than {LARGEST_BYTES}")
     return f"{target}  {size / 1000:.0f} kB"
 
