@@ -231,6 +231,15 @@ def test_a_folder_near_by_that_was_probably_meant_is_named(store, tmp_path, mcnl
     assert f"go on with it: mcnlab train {run / 'settings.yaml'} --run {run} --seed 1" in one_line(err)
 
 
+def test_a_file_near_by_that_was_probably_meant_is_named(tmp_path, mcnlab_says, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    assert "own: is a folder, expected a YAML file; `mcnlab init" in mcnlab_says("study", "own")[2]
+    (tmp_path / "own" / "study.yml").write_text("", encoding="utf-8")
+    assert f"own: is a folder, expected a YAML file; type: {Path('own/study.yml')}" in mcnlab_says("study", "own")[2]
+    assert "no such file, did you mean 'study.yml'?" in mcnlab_says("study", "own/study.yaml")[2]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

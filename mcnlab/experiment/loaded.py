@@ -101,7 +101,8 @@ def newest_checkpoint(folder: Path) -> Path:
     """
     found = list_checkpoints(folder / "checkpoints")
     if not found:
-        raise CheckpointError(f"{folder}: no checkpoint")
+        again = f"mcnlab train {folder / 'settings.yaml'} --run {folder} --seed {RunFolder(folder).seed}"
+        raise CheckpointError(f"{folder}: no checkpoint; train it first: {again}")
     return found[-1]
 
 

@@ -67,6 +67,13 @@ def settings_path(path: str | Path) -> Path:
     for folder in (here, *here.parents):
         if (folder / wanted).is_file():
             return folder / wanted
+    beside = [path.name for path in wanted.parent.glob("*.y*ml")] if wanted.parent.is_dir() else []
+    if wanted.is_dir():
+        inside = sorted(wanted.glob("*.y*ml"))
+        next_step = f"; type: {inside[0]}" if inside else "; `mcnlab init my_study` makes a study of your own"
+        raise ConfigError(f"{path}: is a folder, expected a YAML file{next_step}")
+    if meant := nearest(wanted.name, beside):
+        raise ConfigError(f"{path}: no such file{meant}")
     return _shipped("studies", wanted.name)
 
 
