@@ -256,6 +256,8 @@ def _what_to_type(error: Exception) -> str:
     """A line that would work, of the verb that was meant; the help where none was."""
     context = getattr(error, "ctx", None)
     example = str(getattr(getattr(context, "command", None), "epilog", None) or "")
+    if example.startswith("Example: mcnlab study ") and Path("study.yaml").is_file():  # as `mcnlab init` makes it
+        return "Type: mcnlab study study.yaml"
     if example.startswith("Example: "):
         return example
     return f"Type: {context.command_path if context else 'mcnlab'} --help"

@@ -233,6 +233,10 @@ def test_a_folder_near_by_that_was_probably_meant_is_named(store, tmp_path, mcnl
 
 def test_a_file_near_by_that_was_probably_meant_is_named(tmp_path, mcnlab_says, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    assert "Example: mcnlab study studies/" in mcnlab_says("study")[2]
+    (tmp_path / "study.yaml").write_text("", encoding="utf-8")
+    assert one_line(mcnlab_says("study")[2]).endswith("Type: mcnlab study study.yaml")
+    (tmp_path / "study.yaml").unlink()
     (tmp_path / "own").mkdir()
     assert "own: is a folder, expected a YAML file; `mcnlab init" in mcnlab_says("study", "own")[2]
     (tmp_path / "own" / "study.yml").write_text("", encoding="utf-8")
