@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --dist loadfile --max-worker-restart=0
 
-.PHONY: help study test test-all check bench format lab clean
+.PHONY: help study test test-all check bench format lab docs clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -12,7 +12,7 @@ help: ## Say what there is to make
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,resnet,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,resnet,docs,dev]'
 	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" >/dev/null 2>&1 || true
 	$(BIN)/python -c "from mcnlab.reporting.projection import compile_ahead; compile_ahead()"
 	touch $@
@@ -40,6 +40,10 @@ format: $(STAMP) ## Put the code into its format
 
 lab: $(STAMP) ## JupyterLab in notebooks/
 	$(BIN)/mcnlab lab
+
+docs: $(STAMP) ## The documentation as pages, docs/_build/html/index.html; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 clean: ## Remove the environment and caches; runs, stores and reports stay
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

@@ -9,8 +9,11 @@ from typing import Annotated
 
 import typer
 
+import mcnlab
+from mcnlab import completion
+from mcnlab.cli_first import doctor, init, lab
 from mcnlab.cli_import import importers, say_what_is_in, tell
-from mcnlab.cli_plan import doctor, plan
+from mcnlab.cli_plan import plan
 from mcnlab.errors import EXIT_CODES, McnlabError, StorageError
 from mcnlab.processes import Terminated, sigterm_interrupts
 
@@ -28,22 +31,45 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(importers, name="import")
-app.command(epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
 app.command(epilog="Example: mcnlab doctor")(doctor)
+app.command(epilog="Example: mcnlab init my_study --template media")(init)
+app.command(epilog="Example: mcnlab lab")(lab)
+
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 
 
+def _experiments(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of the experiments of the study that was typed before."""
+    names = completion.experiments(next(iter(ctx.args), ctx.params.get("path")), incomplete)
+    in_bash = os.environ.get("_MCNLAB_COMPLETE") == "complete_bash"  # other shells quote for themselves
+    return [name.replace(" ", "\\ ") for name in names] if in_bash else names
+
+
+def _say_version(wanted: bool) -> bool:
+    """Print the version and end, if asked to."""
+    if wanted:
+        typer.echo(f"mcnlab {mcnlab.__version__}")
+        raise typer.Exit
+    return wanted
+
+
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
     """Options of every verb; `main` reads --debug."""
 
 
 @app.command(epilog="Example: mcnlab study studies/modality_combinations.yaml --workers 2")
 def study(
-    path: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="STUDY.yaml", help="The study.", autocompletion=completion.settings_files)
+    ],
     out: Out = Path(),
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; one per core by default.")] = None,
     scheduler: Annotated[
@@ -53,7 +79,10 @@ def study(
         float | None,
         typer.Option(min=0.0, max=1.0, help="With --scheduler: each run takes so much of a worker's resource GPU."),
     ] = None,
-    only: Annotated[str, typer.Option(metavar="GLOB", help="Only experiments whose name matches.")] = "*",
+    only: Annotated[
+        str,
+        typer.Option(metavar="GLOB", help="Only experiments whose name matches.", autocompletion=_experiments),
+    ] = "*",
     overrides: Overrides = [],  # noqa: B006  typer wants a list
 ) -> None:
     """Run what is missing of a study, then write its report. Safe to repeat after any interruption."""
@@ -74,7 +103,10 @@ def study(
 
 @app.command(epilog="Example: mcnlab train studies/tiny_experiment.yaml --run runs/tiny")
 def train(
-    path: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment.", autocompletion=completion.settings_files),
+    ],
     run: Annotated[
         Path,
         typer.Option(
@@ -114,7 +146,8 @@ def evaluate(
         str | None,
         typer.Option(
             help="Some of retrieval,clusters,retention,geometry,actions,transfer,finetune; those of the settings by "
-            "default."
+            "default.",
+            autocompletion=completion.tasks,
         ),
     ] = None,
 ) -> None:
@@ -182,16 +215,8 @@ def inspect(
     say_what_is_in(store, as_json=as_json)
 
 
-@app.command(epilog="Example: mcnlab lab")
-def lab(
-    folder: Annotated[Path | None, typer.Argument(help="Notebooks folder; `notebooks` here by default.")] = None,
-    port: Annotated[int, typer.Option(help="Port; the next free one when taken.")] = 8888,
-) -> None:
-    """Start JupyterLab in the notebooks folder, on this machine only, with its token."""
-    # the verb's own module
-    from mcnlab.lab import start_lab
-
-    start_lab(folder, port=port)
+app.command(epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
+app.add_typer(importers, name="import")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,12 +246,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _sentence(error: Exception) -> str:
+    """What is wrong with a command line, ending in a point or a question mark."""
+    said = str(error.format_message())  # type: ignore[attr-defined]
+    return said if said[-1:] in ".?!" else f"{said}."
+
+
+def _what_to_type(error: Exception) -> str:
+    """A line that would work, of the verb that was meant; the help where none was."""
+    context = getattr(error, "ctx", None)
+    example = str(getattr(getattr(context, "command", None), "epilog", None) or "")
+    if example.startswith("Example: mcnlab study ") and Path("study.yaml").is_file():  # as `mcnlab init` makes it
+        return "Type: mcnlab study study.yaml"
+    if example.startswith("Example: "):
+        return example
+    return f"Type: {context.command_path if context else 'mcnlab'} --help"
+
+
 def _line_and_code(error: BaseException) -> tuple[str, int]:
     """What to say of an error, and the exit code; nothing to say where help has been shown."""
     if isinstance(error, McnlabError):
         return str(error), error.exit_code
     if isinstance(error, UsageError):
-        return str(error.format_message()), 2  # type: ignore[attr-defined]
+        return f"{_sentence(error)} {_what_to_type(error)}", 2
     if isinstance(error, OSError):
         return f"{error.filename or 'system'}: {error.strerror or error}", StorageError.exit_code
     return ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mcnlab import completion
+
 if TYPE_CHECKING:
     from mcnlab.data.importers.report import ImportReport
 
@@ -130,6 +132,8 @@ def import_media(
             progress=progress,
         )
     tell(report)
+    own = "study.yaml" if Path("study.yaml").is_file() else f"studies/own_media.yaml --set data.store={out.absolute()}"
+    typer.echo(f"Next: mcnlab study {own}", err=True)
 
 
 @importers.command(
@@ -350,7 +354,8 @@ def import_protocol(
         str,
         typer.Option(
             help="ucf101, hmdb51, kinetics600, esc50, audioset, voc2007, folders (train/CLASS/FILE), or spectrograms "
-            "(train.npz with train.tsv)."
+            "(train.npz with train.tsv).",
+            autocompletion=completion.protocols,
         ),
     ],
     splits: Annotated[Path, typer.Option(metavar="DIR", help="Folder, or file, of the official lists.")],

@@ -1,4 +1,4 @@
-"""`mcnlab plan` and `mcnlab doctor`: what an experiment will cost, and what this machine lacks for which command."""
+"""`mcnlab plan`: what an experiment will cost."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,18 @@ from typing import Annotated
 
 import typer
 
+from mcnlab import completion
 from mcnlab.errors import ConfigError
 
 
 def plan(
     path: Annotated[
-        Path | None, typer.Argument(metavar="EXPERIMENT.yaml|STUDY.yaml", help="What would be trained.")
+        Path | None,
+        typer.Argument(
+            metavar="EXPERIMENT.yaml|STUDY.yaml",
+            help="What would be trained.",
+            autocompletion=completion.settings_files,
+        ),
     ] = None,
     videos: Annotated[int | None, typer.Option(metavar="N", help="Recordings to train on.")] = None,
     gpus: Annotated[int, typer.Option(metavar="N", help="Processes that share every batch.")] = 1,
@@ -75,15 +81,3 @@ def _calibrate(path: Path | None, scratch: Path, threads: list[int]) -> None:
     with counted("measuring") as progress:
         measured = calibrate(scratch, threads=threads, progress=progress)
     typer.echo(f"{write_calibration(measured, path)}: {measured.device}, measured {measured.date}", err=True)
-
-
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    folder: Annotated[Path, typer.Option(help="Folder whose disk is looked at.")] = Path(),
-) -> None:
-    """Say what this machine has, and what is missing for which command."""
-    # the verb's own module
-    from mcnlab.doctor import examine, print_examination
-
-    found = examine(folder)
-    typer.echo(json.dumps(found, indent=1)) if as_json else print_examination(found)

@@ -45,7 +45,9 @@ def cluster_client(scheduler: str) -> Iterator["Client"]:
     try:
         client = Client(scheduler, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"scheduler: {scheduler!r}: no dask scheduler answers there ({error})") from error
+        raise ConfigError(
+            f"scheduler: {scheduler!r}: no dask scheduler answers there ({error}); type: dask scheduler"
+        ) from error
     with client:
         yield client
 

@@ -1,7 +1,8 @@
 """The base of all settings: frozen, typed, and refusing unknown names with the nearest valid one."""
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -104,19 +105,36 @@ def laid_over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
 
 def _first_problem(error: ValidationError, settings: type[BaseModel]) -> str:
     """The first validation problem in one line, with the nearest valid name for an unknown one."""
-    problem = error.errors()[0]
+    problems = error.errors()
+    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])  # a slip explains a gap
     place = [str(part) for part in problem["loc"] if not str(part).startswith("<")]  # <…> tags a choice of forms
     name = ".".join(place)
     if problem["type"] != "extra_forbidden":
         told = [name] if name else []
         told.append(problem["msg"].removeprefix("Value error, "))
         own = problem["type"] == "value_error" and isinstance(problem["input"], Mapping)  # already says what is wrong
-        return ": ".join(told) + ("" if own else f", got {problem['input']!r:.200}")
+        said = ": ".join(told) + ("" if own or problem["type"] == "missing" else f", got {problem['input']!r:.200}")
+        return said + nearest(str(problem["input"]), _choices(problem))
     known = _field_names(settings, place[:-1])
-    close = difflib.get_close_matches(place[-1], known, n=1)
-    return f"unknown setting {name!r}" + (
-        f", did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"
-    )
+    return f"unknown setting {name!r}" + (nearest(place[-1], known) or f"; known here: {', '.join(known)}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What was probably meant, for the end of an error; empty where nothing is close.
+
+    Example:
+        >>> nearest("retreival", ["retrieval", "clusters"])
+        ", did you mean 'retrieval'?"
+    """
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _choices(problem: Mapping[str, Any]) -> list[str]:
+    """The texts that a problem's setting may have; none where it is no choice."""
+    if problem["type"] != "literal_error":
+        return []
+    return re.findall(r"'([^']*)'", str(problem.get("ctx", {}).get("expected", "")))
 
 
 def _field_names(settings: type[BaseModel], path: list[str]) -> list[str]:

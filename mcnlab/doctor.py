@@ -2,9 +2,10 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Need:
 
 
 NEEDS = (
-    Need("faiss", "clusters and neighbors of an evaluation", "pip install 'mcnlab[cpu]'; slower without"),
+    Need("faiss", "clusters and neighbors, mcnlab evaluate", "pip install 'mcnlab[cpu]'; slower without"),
     Need("transformers", "mcnlab extract, mcnlab import media", "pip install 'mcnlab[resnet]'"),
     Need("distributed", "--scheduler of study and import", "pip install 'mcnlab[cluster]'"),
     Need("av", "mcnlab extract, mcnlab import media", "pip install av"),
@@ -47,7 +48,11 @@ NEEDS = (
     Need("gensim", "word vectors", "pip install gensim"),
     Need("papermill", "mcnlab study", "pip install papermill"),
     Need("jupyterlab", "mcnlab lab", "pip install jupyterlab"),
+    Need("sphinx", "make docs", "pip install 'mcnlab[docs]'"),
+    Need("playwright", "browser tests, docs/make_gallery.py", "pip install 'mcnlab[dev]'"),
 )
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+"""Names of a browser that draws pages without a window."""
 
 
 def examine(folder: Path = Path()) -> dict[str, Any]:
@@ -119,6 +124,14 @@ def missing(*, free_bytes: int | float, calibrated: bool) -> list[dict[str, str]
         rows.append({"what": "a GPU", "commands": "training at the paper's sizes", "remedy": remedy})
     if not calibrated:
         rows.append({"what": "a calibration", "commands": "mcnlab plan", "remedy": "mcnlab plan --calibrate"})
+    if not any(map(shutil.which, CHROMIUM)):
+        remedy = "apt install chromium; the tests are left out without"
+        rows.append({"what": "chromium", "commands": "browser tests, docs/make_gallery.py", "remedy": remedy})
+    if os.geteuid() == 0:
+        remedy = (
+            f"you are root{_in_a_container()}, and so is every cell of a notebook; make a user, or docker run --user"
+        )
+        rows.append({"what": "a plain user", "commands": "mcnlab lab", "remedy": remedy})
     if free_bytes < LOW_DISK_BYTES:
         remedy = f"only {size_in_words(free_bytes)} are free"
         rows.append({"what": "free disk", "commands": "mcnlab import, mcnlab study", "remedy": remedy})
@@ -130,7 +143,7 @@ def print_examination(found: Mapping[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("mcnlab", f"{found['versions']['mcnlab']}, Python {found['versions']['python']}")
     for device in found["devices"]:
-        size = f"{device['cores']} cores" if "cores" in device else size_in_words(device["memory_bytes"])
+        size = _cores_in_words(device["cores"]) if "cores" in device else size_in_words(device["memory_bytes"])
         table.add_row("CPU" if device["kind"] == "cpu" else "GPU", Text(f"{device['name']}, {size}"))
     memory, disk = found["memory"], found["disk"]
     table.add_row(
@@ -143,13 +156,30 @@ def print_examination(found: Mapping[str, Any]) -> None:
     table.add_row("libraries", ", ".join(libraries))
     Console().print(table)
     Console().print()
-    if not found["missing"]:
+    if found["missing"]:
+        _print_missing(found["missing"])
+    else:
         Console().print("Nothing is missing.")
-        return
+    Console().print(Text("\nNext: mcnlab init my_study   (a study of your own, from a template)"), soft_wrap=True)
+
+
+def _print_missing(missing: Sequence[Mapping[str, str]]) -> None:
+    """What is not there, as a table."""
     rows = Table("missing", "for", "what to do", box=None, pad_edge=False, header_style="bold")
-    for row in found["missing"]:
+    for row in missing:
         rows.add_row(row["what"], row["commands"], Text(row["remedy"]))
     Console().print(rows)
+
+
+def _cores_in_words(cores: int) -> str:
+    """Cores that torch uses, which OMP_NUM_THREADS may hold below those that are there."""
+    return f"{cores} core{'' if cores == 1 else 's'}"
+
+
+def _in_a_container() -> str:
+    """Words for where root is, which is no excuse."""
+    marks = (Path("/.dockerenv"), Path("/run/.containerenv"))
+    return " in a container" if any(mark.exists() for mark in marks) else ""
 
 
 def _faiss_in_words(build: Mapping[str, Any] | None) -> str:

@@ -220,6 +220,14 @@ def run_folders(folder: str | Path) -> list[RunFolder]:
     return [RunFolder(path) for path in inside if (path / "settings.yaml").exists() or (path / "status.json").exists()]
 
 
+def no_runs(folder: Path) -> DataError:
+    """The error that there are no runs in a folder; it names a folder near by that has some."""
+    found = sorted({path.parent.parent for path in folder.glob("runs/*/*/settings.yaml")} if folder.is_dir() else ())
+    found = found or ([folder.parent] if (folder / "settings.yaml").exists() else [])
+    next_step = f"give {found[0]}" if found else "`mcnlab study STUDY.yaml` makes some"
+    return DataError(f"{folder}: no runs here; {next_step}")
+
+
 def list_runs(folder: str | Path, *, metrics: Sequence[str] = ()) -> pd.DataFrame:
     """One row per run of a folder.
 

@@ -24,7 +24,7 @@ from mcnlab.progress import bar, console, counted, say_in_log
 from mcnlab.reporting.export import export_html
 from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
 from mcnlab.reporting.pages import write_report
-from mcnlab.runs import RunFolder, run_folders
+from mcnlab.runs import RunFolder, no_runs, run_folders
 from mcnlab.study_plan import PlannedRun, StudyFolders, StudySettings, plan_runs, prefix_folders, read_study
 from mcnlab.sweep import Sweep
 from mcnlab.workers import RUN_NOTEBOOK, Done, Job, run_jobs
@@ -91,7 +91,8 @@ def run_study(
     folders = StudyFolders(out.absolute(), study.study)
     planned = [run for run in plan_runs(study, folders, path) if fnmatch.fnmatchcase(run.settings.experiment, only)]
     if not planned:
-        raise ConfigError(f"--only {only}: no experiment of {path} matches")
+        names = ", ".join(dict.fromkeys(repr(one.get("experiment", "")) for one in study.experiments))
+        raise ConfigError(f"--only {only}: no experiment of {path} matches; it has {names}")
     gpus = study.gpus_per_run if gpus_per_run is None else gpus_per_run
     with place_of_runs(planned, folders, workers=workers, scheduler=scheduler, gpus_per_run=gpus) as place:
         stores = prepare_stores(planned, folders, workers=place.workers if scheduler is None else usable_cores())
@@ -365,7 +366,7 @@ def report_again(folder: Path, out: Path | None) -> Path:
     if (folder / "settings.yaml").exists():
         return report_of_run(folder, out)
     if not folder.is_dir() or not run_folders(folder):
-        raise DataError(f"{folder}: no runs here")
+        raise no_runs(folder)
     return report_of(folder, out or folder.parent.parent / "reports" / folder.name)
 
 
@@ -378,7 +379,8 @@ def report_of_run(folder: Path, out: Path | None) -> Path:
     run, notebook = RunFolder(folder), folder / "notebook.ipynb"
     if not notebook.exists():
         if not run.finished:
-            raise DataError(f"{folder}: the run is not finished ({run.status['state']})")
+            again = f"mcnlab train {folder / 'settings.yaml'} --run {folder} --seed {run.seed}"
+            raise DataError(f"{folder}: the run is not finished ({run.status['state']}); go on with it: {again}")
         parameters = {"experiment": str(folder / "settings.yaml"), "run_dir": str(folder), "seed": run.seed}
         execute(notebook_path(RUN_NOTEBOOK), notebook, parameters)
     target = folder / "notebook.html" if out is None else out / f"{folder.name}.html"

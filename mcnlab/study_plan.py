@@ -96,9 +96,14 @@ def read_study(path: Path, *, overrides: Sequence[str] = ()) -> StudySettings:
     Raises:
         ConfigError: a setting is missing, unknown or wrong.
     """
+    values = read_yaml(path)
+    if "experiment" in values and "experiments" not in values:
+        raise ConfigError(
+            f"{path}: this is an experiment, not a study; type: mcnlab train {path} --run runs/{path.stem}"
+        )
     own = [flag for flag in overrides if flag.split("=")[0] in StudySettings.model_fields]
     base = [f"base.{flag}" for flag in overrides if flag not in own]
-    return StudySettings.parse(with_overrides(read_yaml(path), [*own, *base]), source=str(path))
+    return StudySettings.parse(with_overrides(values, [*own, *base]), source=str(path))
 
 
 def plan_runs(study: StudySettings, folders: StudyFolders, path: Path) -> list[PlannedRun]:

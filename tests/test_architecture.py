@@ -17,7 +17,7 @@ LAYERS = (
     {"data", "models", "losses", "metrics"},
     {"training", "evaluation", "reporting"},
     {"experiment", "workers", "sweep", "study_plan", "study", "demo", "plan", "doctor"},
-    {"cli", "cli_import", "cli_plan", "lab"},
+    {"cli", "cli_first", "cli_import", "cli_plan", "completion", "lab", "start"},
     {"__init__", "__main__"},
 )
 """Parts of the package, from the bottom up; a part may import what stands below it, and some parts beside it."""
@@ -41,7 +41,12 @@ BESIDE = {
     ("doctor", "plan"),
     ("cli", "cli_import"),
     ("cli", "cli_plan"),
-    ("cli", "lab"),
+    ("cli", "cli_first"),
+    ("cli", "completion"),
+    ("cli_first", "lab"),
+    ("cli_first", "start"),
+    ("cli_import", "completion"),
+    ("cli_plan", "completion"),
     ("__main__", "__init__"),
 }
 """(who, whom): what may be imported on the same layer."""

@@ -23,7 +23,7 @@ from tests.small_store import make_store
 
 VERBS = ["study", "train", "evaluate", "report", "extract", "inspect", "lab"]
 VERBS += ["import world", "import media", "import howto100m", "import youcook2", "import msrvtt"]
-VERBS += ["import crosstask", "import mining-youtube", "import protocol", "plan", "doctor"]
+VERBS += ["import crosstask", "import mining-youtube", "import protocol", "plan", "doctor", "init"]
 HEAVY = ("torch", "pandas", "numpy", "plotly", "papermill", "pydantic", "sklearn", "umap")
 TINY = {
     "experiment": "tiny",
@@ -106,6 +106,10 @@ def test_every_verb_is_among_those_that_were_tried():
     assert len(commands) == len(VERBS)
 
 
+def test_the_version_is_told(mcnlab_says):
+    assert mcnlab_says("--version") == (0, f"mcnlab {mcnlab.__version__}\n", "")
+
+
 def test_without_a_verb_the_help_is_shown(mcnlab_says):
     code, out, err = mcnlab_says()
     assert code == 2
@@ -124,6 +128,11 @@ def test_without_a_verb_the_help_is_shown(mcnlab_says):
         (["train", "x.yaml", "--run", "r", "--seed", "-1"], "--seed"),
         (["import", "howto", "x"], "howto"),
         (["import", "world"], "--out"),
+        (["study"], "Example: mcnlab study studies/modality_combinations.yaml"),
+        (["evaluate"], "Example: mcnlab evaluate runs/tiny"),
+        (["studdy"], "Did you mean 'study'? Type: mcnlab --help"),
+        (["import", "meda"], "Did you mean 'media'? Type: mcnlab import --help"),
+        (["plan"], "expected EXPERIMENT.yaml, or --calibrate. Example: mcnlab plan"),
     ],
 )
 def test_a_wrong_command_line_is_refused_in_one_line(words, said, mcnlab_says):
@@ -140,6 +149,7 @@ def test_a_wrong_command_line_is_refused_in_one_line(words, said, mcnlab_says):
         ("training.epochs=0", "training.epochs: Input should be greater than 0"),
         ("grahp=shared", "unknown setting 'grahp', did you mean 'graph'?"),
         ("graph=fine", "graph: Input should be 'shared', 'disjoint' or 'fac', got 'fine'"),
+        ("evaluation.tasks=[retreival]", "got 'retreival', did you mean 'retrieval'?"),
         ("stages=XY", "stages: expected initials such as VT, VAT or AV_T"),
         ("terms.contrast=null", "terms: expected at least one"),
         ("terms.cluster.clusters=100000", "100000 clusters, but k-means sees at most"),
@@ -186,6 +196,16 @@ def test_a_file_that_is_no_experiment_is_named(text, said, tmp_path, mcnlab_says
         (["inspect", "none"], 3, "none: no such store"),
         (["import", "media", "none.csv", "--out", "store"], 3, "none.csv: no such manifest"),
         (["lab", "none"], 2, "none: no such folder of notebooks"),
+        (["lab", "none"], 2, "without a folder, `mcnlab lab` opens those of mcnlab"),
+        (["study", "none.yaml"], 2, "`mcnlab init my_study` makes a study of your own"),
+        (["study", "modality_combination.yaml"], 2, "did you mean 'modality_combinations'?"),
+        (["evaluate", "none"], 3, "`mcnlab train EXPERIMENT.yaml --run DIR` makes one"),
+        (["report", "none"], 3, "`mcnlab study STUDY.yaml` makes some"),
+        (["inspect", "none"], 3, "`mcnlab import --help` lists what makes one"),
+        (["import", "media", "none.csv", "--out", "store"], 3, "`mcnlab init my_study --template media` makes one"),
+        (["study", "studies/own_media.yaml", "--only", "X*"], 2, "it has 'V+A', 'V+T'"),
+        (["study", "studies/tiny_experiment.yaml"], 2, "this is an experiment, not a study; type: mcnlab train "),
+        (["train", "modality_combinations.yaml", "--run", "r"], 2, "this is a study, not an experiment; type: mcnlab "),
     ],
 )
 def test_what_is_not_there_is_named_and_nothing_is_written(words, code, said, tmp_path, mcnlab_says, monkeypatch):
@@ -194,6 +214,51 @@ def test_what_is_not_there_is_named_and_nothing_is_written(words, code, said, tm
     assert found == code
     assert said in one_line(err)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_near_by_that_was_probably_meant_is_named(store, tmp_path, mcnlab_says, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "own" / "a-s1"
+    run.mkdir(parents=True)
+    (run / "settings.yaml").write_text("experiment: a\n", encoding="utf-8")
+    (run / "status.json").write_text('{"state": "interrupted"}', encoding="utf-8")
+    assert "no runs here; give " + str(tmp_path / "runs" / "own") in mcnlab_says("report", ".")[2]
+    for folder in (".", "runs/own"):
+        assert "there is one in " + str(Path("runs/own/a-s1")) in mcnlab_says("evaluate", folder)[2]
+    assert f"there is one in {store}" in mcnlab_says("inspect", store.parent)[2]
+    code, _, err = mcnlab_says("report", run)
+    assert code == 3
+    assert f"go on with it: mcnlab train {run / 'settings.yaml'} --run {run} --seed 1" in one_line(err)
+
+
+def test_a_file_near_by_that_was_probably_meant_is_named(tmp_path, mcnlab_says, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "Example: mcnlab study studies/" in mcnlab_says("study")[2]
+    (tmp_path / "study.yaml").write_text("", encoding="utf-8")
+    assert one_line(mcnlab_says("study")[2]).endswith("Type: mcnlab study study.yaml")
+    (tmp_path / "study.yaml").unlink()
+    (tmp_path / "own").mkdir()
+    assert "own: is a folder, expected a YAML file; `mcnlab init" in mcnlab_says("study", "own")[2]
+    (tmp_path / "own" / "study.yml").write_text("", encoding="utf-8")
+    assert f"own: is a folder, expected a YAML file; type: {Path('own/study.yml')}" in mcnlab_says("study", "own")[2]
+    assert "no such file, did you mean 'study.yml'?" in mcnlab_says("study", "own/study.yaml")[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"titel": "x"}, "unknown setting 'titel', did you mean 'title'?"),
+        ({"title": "x", "seed": [1]}, "unknown setting 'seed', did you mean 'seeds'?"),
+        ({}, "title: Field required"),
+    ],
+)
+def test_a_slip_in_a_study_is_named_before_what_is_missing(changes, said, tmp_path, mcnlab_says):
+    path = tmp_path / "own.yaml"
+    base = {"study": "own", "question": "?", "base": {"data": "world"}, "experiments": [{"experiment": "a"}]}
+    path.write_text(yaml.safe_dump({**base, **changes}), encoding="utf-8")
+    code, _, err = mcnlab_says("study", path)
+    assert code == 2
+    assert one_line(err).endswith(said)
 
 
 def test_a_folder_that_is_no_store_is_bad_data(tmp_path, mcnlab_says):

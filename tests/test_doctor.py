@@ -34,7 +34,36 @@ def test_what_is_missing_names_its_command_and_a_remedy(monkeypatch):
 
 def test_nothing_is_said_of_what_is_there():
     rows = {row["what"] for row in missing(free_bytes=1e12, calibrated=True)}
-    assert rows <= {"a GPU", "faiss", "transformers", "distributed", "av"}
+    optional = {"a GPU", "faiss", "transformers", "distributed", "av", "sphinx", "playwright", "chromium"}
+    assert rows <= optional | {"a plain user"}
+
+
+def test_root_is_warned_and_a_plain_user_is_not(monkeypatch):
+    def told():
+        rows = missing(free_bytes=1e12, calibrated=True)
+        return [row["remedy"] for row in rows if row["what"] == "a plain user"]
+
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert told() == []
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert "you are root" in told()[0]
+
+
+def test_extras_for_browser_and_documentation_are_missed_by_name(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    rows = {row["what"]: row for row in missing(free_bytes=1e12, calibrated=True)}
+    assert rows["sphinx"]["commands"] == "make docs"
+    assert "mcnlab[docs]" in rows["sphinx"]["remedy"]
+    assert {"playwright", "chromium"} <= set(rows)
+
+
+def test_the_page_fits_into_eighty_columns_and_says_what_comes_next(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["doctor", "--folder", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.rstrip().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[-1].startswith("Next: mcnlab init my_study")
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])

@@ -453,3 +453,24 @@ def test_more_media_go_through_the_extraction_of_an_earlier_store(folder):
         np.testing.assert_array_equal(second[0].tracks[name], rows)
     assert second.word_vectors.words == first.word_vectors.words
     assert second.info["visual"] == first.info["visual"]
+
+
+def test_lines_in_front_of_the_header_are_comments_and_count_as_rows(tmp_path):
+    path = tmp_path / "clips.csv"
+    path.write_text('# a "comment, with, commas\n#\nid,caption\n#1,red ball\n2,"blue\ncube"\n', encoding="utf-8")
+    assert [row.id for row in read_media_manifest(path).rows] == ["#1", "2"]
+    path.write_text("# one\n# two\nid,caption\n1,red\n1,blue\n", encoding="utf-8")
+    with pytest.raises(DataError, match="row 5: id: '1' stands in row 4 already"):
+        read_media_manifest(path)
+    path.write_text("# nothing else\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no rows"):
+        read_media_manifest(path)
+
+
+def test_where_a_missing_file_was_looked_for_is_said(tmp_path):
+    path = tmp_path / "clips.csv"
+    path.write_text("id,audio,caption\n1,sounds/a.wav,red ball\n2,b.wav,blue cube\n", encoding="utf-8")
+    report = import_media(path, tmp_path / "store")
+    assert any(str(tmp_path / "sounds" / "a.wav") in note for note in report.notes)
+    path.write_text("id,caption\n1,red ball\n2,blue cube\n", encoding="utf-8")
+    assert not any("no such file" in note for note in import_media(path, tmp_path / "another").notes)

@@ -75,5 +75,8 @@ def test_an_installed_mcnlab_trains_a_shipped_experiment_from_anywhere(installed
     said = run(installed / "mcnlab", "train", "tiny_experiment.yaml", "--run", "mine", cwd=tmp_path)
     assert said.strip() == str(tmp_path / "mine")
     assert json.loads((tmp_path / "mine" / "status.json").read_text()) == {"state": "finished"}
+    run(installed / "mcnlab", "init", "own", cwd=tmp_path)
+    made = {str(path.relative_to(tmp_path / "own")) for path in (tmp_path / "own").rglob("*") if path.is_file()}
+    assert {"study.yaml", "README.md", ".gitignore", "notebooks/05_compare_the_combinations.ipynb"} <= made
     page = run(installed / "mcnlab", "report", "mine", cwd=tmp_path)
     assert Path(page.strip()).read_text(encoding="utf-8").startswith("<!doctype html>")

@@ -169,7 +169,7 @@ class Store:
             split: keep only this split; all where None.
 
         Returns:
-            Columns recording (row in the store), id (`RECORDING:NUMBER`, never a feature), split, start_s, end_s,
+            Columns recording (row in the store), id (recording, colon, number; never a feature), split, start_s, end_s,
             caption, label, has_video, has_audio, has_text, one `has_NAME` per further view, and one `factor:NAME` per
             factor. The index is the clip's place in the whole store, which `thumbnail` takes.
 

@@ -12,6 +12,9 @@ from mcnlab.data.shards import shard_file, tensor_shapes
 from mcnlab.data.store_writer import FORMAT
 from mcnlab.errors import DataError
 
+HOW_TO_GET_ONE = "`mcnlab import --help` lists what makes one, and --set data.store=DIR names another"
+"""What to do where there is no store."""
+
 
 def read_info(path: Path) -> dict[str, Any]:
     """The checked content of `store.json`.
@@ -26,12 +29,14 @@ def read_info(path: Path) -> dict[str, Any]:
         DataError: there is no store, or its `store.json` is damaged, of another format, or lacks a field.
     """
     if not path.is_dir():
-        raise DataError(f"{path}: no such store")
+        raise DataError(f"{path}: no such store; {HOW_TO_GET_ONE}")
     file = path / "store.json"
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(f"{path}: not a store (it has no store.json)") from error
+        inside = sorted([*path.glob("*/store.json"), *path.glob("stores/*/store.json")])
+        next_step = f"there is one in {inside[0].parent}" if inside else HOW_TO_GET_ONE
+        raise DataError(f"{path}: not a store (it has no store.json); {next_step}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: not readable JSON ({error})") from error
     if not isinstance(info, dict) or info.get("format") != FORMAT:

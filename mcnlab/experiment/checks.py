@@ -126,7 +126,8 @@ def check_modalities(settings: ExperimentSettings, store: Store) -> None:
         if modality not in store.modalities:
             raise DataError(
                 f"{store.path}: experiment {settings.experiment!r} needs {modality}; "
-                f"the store has {', '.join(store.modalities) or 'no modality'}"
+                f"the store has {', '.join(store.modalities) or 'no modality'}; take it out of the study, or run the "
+                "others by --only"
             )
 
 

@@ -85,7 +85,11 @@ def load_run(path: str | Path) -> Run:
     """
     folder = Path(path)
     if not (folder / "settings.yaml").exists():
-        raise DataError(f"{folder}: no run here (settings.yaml is missing)")
+        inside = sorted([*folder.glob("*/settings.yaml"), *folder.glob("runs/*/*/settings.yaml")])
+        next_step = (
+            f"there is one in {inside[0].parent}" if inside else "`mcnlab train EXPERIMENT.yaml --run DIR` makes one"
+        )
+        raise DataError(f"{folder}: no run here (settings.yaml is missing); {next_step}")
     return Run(RunFolder(folder))
 
 
@@ -111,7 +115,8 @@ def newest_checkpoint(folder: Path) -> Path:
     """
     found = list_checkpoints(folder / "checkpoints")
     if not found:
-        raise CheckpointError(f"{folder}: no checkpoint")
+        again = f"mcnlab train {folder / 'settings.yaml'} --run {folder} --seed {RunFolder(folder).seed}"
+        raise CheckpointError(f"{folder}: no checkpoint; train it first: {again}")
     return found[-1]
 
 

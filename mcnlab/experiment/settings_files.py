@@ -6,7 +6,7 @@ from typing import Any
 
 from mcnlab.config import read_yaml, with_overrides
 from mcnlab.data.shards import file_checksum
-from mcnlab.errors import DataError
+from mcnlab.errors import ConfigError, DataError
 from mcnlab.experiment.recipes import with_recipes
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.term_settings import (
@@ -28,7 +28,10 @@ def read_experiment(path: Path, *, overrides: list[str] | None = None) -> Experi
         ConfigError: a setting is missing, unknown, of the wrong type or out of range.
         DataError: the file of weights is missing, or not the one that the settings mean.
     """
-    values = with_overrides(read_yaml(path), overrides or [])
+    values = read_yaml(path)
+    if "study" in values and "experiments" in values:
+        raise ConfigError(f"{path}: this is a study, not an experiment; type: mcnlab study {path}")
+    values = with_overrides(values, overrides or [])
     return with_store_beside(ExperimentSettings.parse(values, source=str(path)), path.parent)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 
+from mcnlab.config import nearest
 from mcnlab.errors import ConfigError, RunError
 from mcnlab.files import write_text_atomically
 
@@ -66,6 +67,13 @@ def settings_path(path: str | Path) -> Path:
     for folder in (here, *here.parents):
         if (folder / wanted).is_file():
             return folder / wanted
+    beside = [path.name for path in wanted.parent.glob("*.y*ml")] if wanted.parent.is_dir() else []
+    if wanted.is_dir():
+        inside = sorted(wanted.glob("*.y*ml"))
+        next_step = f"; type: {inside[0]}" if inside else "; `mcnlab init my_study` makes a study of your own"
+        raise ConfigError(f"{path}: is a folder, expected a YAML file{next_step}")
+    if meant := nearest(wanted.name, beside):
+        raise ConfigError(f"{path}: no such file{meant}")
     return _shipped("studies", wanted.name)
 
 
@@ -256,7 +264,10 @@ def _shipped(kind: str, name: str) -> Path:
     for folder in (CHECKOUT / kind, SHARED / kind):
         if (folder / name).is_file():
             return folder / name
-    raise ConfigError(f"{name}: no such file here, nor among the {kind} of mcnlab")
+    known = sorted({path.stem for folder in (CHECKOUT / kind, SHARED / kind) for path in folder.glob("*.[yi]*")})
+    own = "`mcnlab init my_study` makes a study of your own" if kind == "studies" else f"there are {', '.join(known)}"
+    what = nearest(Path(name).stem, known) or f"; {own}"
+    raise ConfigError(f"{name}: no such file here, nor among the {kind} of mcnlab{what}")
 
 
 def _short_temporary_folder() -> str | None:

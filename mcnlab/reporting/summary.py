@@ -12,7 +12,7 @@ from mcnlab.errors import DataError
 from mcnlab.metrics.statistics import Interval, mean_interval
 from mcnlab.modalities import MODALITIES, in_order
 from mcnlab.reporting.recipe import ALL_PAIRS, Recipe, recipe_of
-from mcnlab.runs import RESULT_COLUMNS, RunFolder, run_folders
+from mcnlab.runs import RESULT_COLUMNS, RunFolder, no_runs, run_folders
 
 WORLD_GROUPS = ("vat", "va", "vt", "at", "v", "a", "t")
 """Factor groups whose letters say who carries them; the order of tables."""
@@ -161,7 +161,7 @@ def summarize(
     folder = Path(study_dir)
     runs = run_folders(folder)
     if not runs:
-        raise DataError(f"{folder}: no runs here")
+        raise no_runs(folder)
     record = RunFolder(folder).read_json("study.json")
     started = sorted((run for run in runs if _readable(run)), key=lambda run: bool(run.settings))
     recipes = {run.experiment: recipe_of(run.settings) for run in started}  # of a run with settings, if there is one

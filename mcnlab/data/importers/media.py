@@ -139,6 +139,7 @@ def import_media(
         if not report.kept:
             raise DataError(f"{manifest}: nothing in it can be used; {'; '.join(report.lines()[1:3])}")
         _require_some_of_each_column(Path(manifest), table, report)
+        report.notes += _notes_on_missing_files(table, report)
         writer.report = report.as_dict()
     report.import_s = time.monotonic() - began_s
     return report
@@ -152,6 +153,15 @@ def _require_some_of_each_column(manifest: Path, table: MediaManifest, report: I
             if wanted >= FEWEST_FOR_A_PATTERN and len(ids) == wanted and reason.startswith(f"{column}: "):
                 why = reason.removeprefix(f"{column}: ")
                 raise DataError(f"{manifest}: column {column}: none of its {wanted} entries can be read: {why}")
+
+
+def _notes_on_missing_files(table: MediaManifest, report: ImportReport) -> list[str]:
+    """Where a file that is not there was looked for; none where all were found."""
+    gone = {column: ids for column in ("video", "audio") for ids in [report.lost.get(f"{column}: no such file")] if ids}
+    for column, ids in gone.items():
+        named = next(getattr(row, column) for row in table.rows if row.id == ids[0])
+        return [f"paths are relative to the manifest's folder; no such file: {table.folder.absolute() / named}"]
+    return []
 
 
 def _frames(video: str, size: tuple[int, int] | None, frames_per_s: float, *, color: bool) -> RawFrames | None:

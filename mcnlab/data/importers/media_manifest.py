@@ -3,8 +3,9 @@
 import csv
 import difflib
 import hashlib
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def read_media_manifest(path: Path, *, categorical: Sequence[str] = ()) -> Media
     fifth of the recordings become `val`, chosen by the hash of their id.
 
     Args:
-        path: CSV, or TSV by its suffix. Relative media paths are relative to its folder.
+        path: CSV, or TSV by its suffix; lines in front of the header that begin with # are comments. Relative media
+            paths are relative to its folder.
         categorical: factors whose numbers are names.
 
     Returns:
@@ -73,12 +75,15 @@ def read_media_manifest(path: Path, *, categorical: Sequence[str] = ()) -> Media
     Raises:
         DataError: naming file, row, column and value of the first thing that is wrong.
     """
-    table = _read_table(path)
+    table, first = _read_table(path)
     _check_columns(path, table, categorical)
     notes = [] if "split" in table else [f"no split column: about {_VAL_SHARE:.0%} of the recordings became val"]
     factors = _factor_values(table, categorical)
-    rows = tuple(_row(path, number, values, factors) for number, values in enumerate(table.to_dict("records")))
-    _check_ids(path, rows)
+    rows = tuple(
+        _row(f"{path}: row {first + number}", number, values, factors)
+        for number, values in enumerate(table.to_dict("records"))
+    )
+    _check_ids(path, rows, first)
     return MediaManifest(path, rows, tuple(notes))
 
 
@@ -120,23 +125,34 @@ def id_fault(id_: str) -> str:
     return "" if id_.isprintable() else "an id with characters that cannot be printed"
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """The file as texts; an empty cell is an empty text, and `nan` is the word."""
+def _read_table(path: Path) -> tuple[pd.DataFrame, int]:
+    """The file as texts, and the number of its first row; an empty cell is an empty text, and `nan` is the word."""
     if not path.is_file():
-        raise DataError(f"{path}: no such manifest")
+        raise DataError(f"{path}: no such manifest; `mcnlab init my_study --template media` makes one to fill in")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True))
+            delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+            comments, text = _comments_and_rest(file)
+            lines = list(csv.reader(text, delimiter=delimiter, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable CSV file ({error})") from error
     lines = [line for line in lines if line]
     if len(lines) < 2:
         raise DataError(f"{path}: no rows")
     header = [name.strip() for name in lines[0]]
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines[1:], start=comments + 2):
         if len(line) != len(header):
             raise DataError(f"{path}: row {number}: {len(line)} cells under {len(header)} columns")
-    return pd.DataFrame(lines[1:], columns=header, dtype=str)
+    return pd.DataFrame(lines[1:], columns=header, dtype=str), comments + 2
+
+
+def _comments_and_rest(lines: Iterable[str]) -> tuple[int, Iterator[str]]:
+    """How many lines in front of the header are comments, which begin with #; and all lines after them."""
+    rest = iter(lines)
+    for comments, line in enumerate(rest):
+        if not line.startswith("#"):
+            return comments, itertools.chain([line], rest)
+    return 0, iter(())
 
 
 def _check_columns(path: Path, table: pd.DataFrame, categorical: Sequence[str]) -> None:
@@ -169,10 +185,9 @@ def _factor_values(table: pd.DataFrame, categorical: Sequence[str]) -> dict[str,
 
 
 def _row(
-    path: Path, number: int, values: Mapping[str, str], factors: Mapping[str, Sequence[float | str | None]]
+    place: str, number: int, values: Mapping[str, str], factors: Mapping[str, Sequence[float | str | None]]
 ) -> MediaRow:
     """One checked row."""
-    place = f"{path}: row {number + 2}"
     id_ = values["id"].strip()
     if not id_:
         raise DataError(f"{place}: id: is empty")
@@ -202,11 +217,11 @@ def _row(
     )
 
 
-def _check_ids(path: Path, rows: Sequence[MediaRow]) -> None:
+def _check_ids(path: Path, rows: Sequence[MediaRow], start: int) -> None:
     """Raise when an id stands twice or a recording is in two splits."""
     first: dict[str, int] = {}
     splits: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(rows, start=start):
         if row.id in first:
             raise DataError(f"{path}: row {number}: id: {row.id!r} stands in row {first[row.id]} already")
         first[row.id] = number
