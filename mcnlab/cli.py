@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mcnlab.cli_check import list_, verify
 from mcnlab.cli_import import importers, say_what_is_in, tell
 from mcnlab.cli_plan import doctor, plan
 from mcnlab.errors import EXIT_CODES, McnlabError, StorageError
@@ -31,6 +32,8 @@ app = typer.Typer(
 app.add_typer(importers, name="import")
 app.command(epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
 app.command(epilog="Example: mcnlab doctor")(doctor)
+app.command(epilog="Example: mcnlab verify runs/modality_combinations/V-T-s0")(verify)
+app.command("list", epilog="Example: mcnlab list runs/modality_combinations")(list_)
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]

@@ -47,6 +47,7 @@ from mcnlab.experiment.measure import measure
 from mcnlab.experiment.mixed import data_fingerprint, main_store
 from mcnlab.experiment.objective import build_terms, training_facts
 from mcnlab.experiment.recipes import finished_like, made_for_others
+from mcnlab.experiment.record import drop_record, write_record
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.settings_files import read_experiment, with_checksum_of_weights
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically
@@ -136,6 +137,7 @@ def run_experiment(
                 outcome["evaluate_s"] = time.monotonic() - evaluate_began
                 outcome["overhead_s"] = time.monotonic() - began - outcome["trained_now_s"] - outcome["evaluate_s"]
                 write_results(folder, settings.experiment, seed, [*rows, *_outcome_rows(outcome)], outcome)
+                write_record(folder)
                 write_json_atomically(folder / "status.json", {"state": "finished"})
     return RunFolder(folder)
 
@@ -164,6 +166,7 @@ def evaluate_run(
         settings = ExperimentSettings.parse({**settings.model_dump(), **changed}, source="--tasks")
     own, folder, ending = run.store(), run.folder.path, ""
     with held(folder), limited_threads(settings.training.threads):
+        drop_record(folder)
         if store is None:
             check_modalities(settings, own)
             check_held_out(settings, own)
@@ -177,6 +180,7 @@ def evaluate_run(
         old = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
         kept = [row for row in old.get("rows", []) if row["task"] not in measured]
         write_results(folder, settings.experiment, run.seed, [*rows, *kept], old.get("outcome", {}))
+        write_record(folder)
     return RunFolder(folder)
 
 
