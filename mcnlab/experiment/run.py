@@ -124,7 +124,7 @@ def run_experiment(
                 return RunFolder(folder)
             refuse_other_run(folder, settings, seed, store=store)
             remove_partial_files(folder)
-            remove_partial_files(folder / "checkpoints")
+            remove_partial_files(folder / "checkpoints", locks=True)
             write_start(folder, settings, store, seed, trainer.device.type)
             with failure_on_record(folder):
                 wait_for_all()
