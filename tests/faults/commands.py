@@ -51,12 +51,13 @@ class Command:
         return self.log.read_text(errors="replace")[-600:]
 
 
-def start(words: list[object], log: Path) -> Command:
+def start(words: list[object], log: Path, *, held: bool = False) -> Command:
     """Start `mcnlab` with these words.
 
     Args:
         words: after the name of the command.
         log: takes what it says.
+        held: whether it waits, before it does anything, for a signal to continue.
 
     Returns:
         The running command, leader of a process group of its own.
@@ -76,6 +77,8 @@ def start(words: list[object], log: Path) -> Command:
         os.dup2(out, 1)
         os.dup2(out, 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if held:
+            os.kill(os.getpid(), signal.SIGSTOP)
         code = main([str(word) for word in words])
         sys.stdout.flush()
         sys.stderr.flush()

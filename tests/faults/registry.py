@@ -21,8 +21,8 @@ class Fault:
     """What must hold after it, for the table."""
     trial: Callable[["Trial"], str | None]
     """Tries it once, and raises when a promise was broken; gives a word on what happened, which the table counts."""
-    trials: int
-    """As many as the table asks for."""
+    trials: int | Callable[[Path], int]
+    """As many as the table asks for; counted in the shared folder where it asks for all."""
     few: int
     """As many as `make test` has time for."""
 
@@ -57,7 +57,9 @@ class Outcome:
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name: str, words: str, passes: str, *, trials: int, few: int) -> Callable[..., Callable[[Trial], str | None]]:
+def fault(
+    name: str, words: str, passes: str, *, trials: int | Callable[[Path], int], few: int
+) -> Callable[..., Callable[[Trial], str | None]]:
     """Register a function as the trial of a fault."""
 
     def add(trial: Callable[[Trial], str | None]) -> Callable[[Trial], str | None]:
@@ -67,12 +69,12 @@ def fault(name: str, words: str, passes: str, *, trials: int, few: int) -> Calla
     return add
 
 
-def try_fault(one: Fault, *, trials: int, seed: int, say: Callable[[str], None], first: int = 0) -> Outcome:
+def try_fault(one: Fault, *, trials: int | None, seed: int, say: Callable[[str], None], first: int = 0) -> Outcome:
     """Try a fault so many times.
 
     Args:
         one: the fault.
-        trials: how often.
+        trials: how often; as often as the table asks for when None.
         seed: of all random choices.
         say: takes a line on each failure.
         first: number of the first trial, so that a failed one can be tried again alone.
@@ -83,7 +85,9 @@ def try_fault(one: Fault, *, trials: int, seed: int, say: Callable[[str], None],
     outcome, began = Outcome(one, seed), time.monotonic()
     root = Path(tempfile.mkdtemp(prefix=f"mcnlab-fault-{one.name}-"))
     (root / "shared").mkdir()
-    for number in range(first, first + trials):
+    wanted = one.trials if trials is None else trials
+    wanted = wanted if isinstance(wanted, int) else wanted(root / "shared")
+    for number in range(first, first + wanted):
         folder = root / f"trial-{number}"
         folder.mkdir()
         trial = Trial(number, random.Random(f"{one.name} {seed} {number}"), folder, root / "shared")

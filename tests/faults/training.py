@@ -20,12 +20,12 @@ TIMED = {"train_s", "evaluate_s", "overhead_s"}
 DISK_MB = 3
 
 
-def experiment(shared: Path) -> Path:
+def experiment(shared: Path, *, epochs: int = 8) -> Path:
     """The experiment that all trials train: two stages, all three terms, some forty steps."""
     path = shared / "experiment.yaml"
     if not path.exists():
         make_store(shared / "store")
-        training = {**BASE["training"], "epochs": 8, "checkpoint_every": 4}
+        training = {**BASE["training"], "epochs": epochs, "checkpoint_every": 4}
         values = {**BASE, **EXPERIMENTS[1], "data": {"store": str(shared / "store")}, "training": training}
         path.write_text(yaml.safe_dump(values))
     return path
