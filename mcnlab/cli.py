@@ -11,6 +11,7 @@ import typer
 
 import mcnlab
 from mcnlab import completion
+from mcnlab.cli_check import list_, verify
 from mcnlab.cli_first import doctor, init, lab
 from mcnlab.cli_import import importers, say_what_is_in, tell
 from mcnlab.cli_plan import plan
@@ -34,7 +35,8 @@ app = typer.Typer(
 app.command(epilog="Example: mcnlab doctor")(doctor)
 app.command(epilog="Example: mcnlab init my_study --template media")(init)
 app.command(epilog="Example: mcnlab lab")(lab)
-
+app.command(epilog="Example: mcnlab verify runs/modality_combinations/V-T-s0")(verify)
+app.command("list", epilog="Example: mcnlab list runs/modality_combinations")(list_)
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]

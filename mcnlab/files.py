@@ -178,12 +178,15 @@ def make_folder(path: Path) -> None:
         raise StorageError(f"{path}: cannot be made ({error.strerror or error})") from error
 
 
-def remove_partial_files(folder: Path) -> None:
+def remove_partial_files(folder: Path, *, locks: bool = False) -> None:
     """Remove what writers of this module that were killed left in a folder; call it under the folder's lock.
 
     Args:
         folder: nothing happens when there is none.
+        locks: whether the locks of folders that were being built are removed too.
     """
+    for lock in sorted(folder.glob(".*.lock")) if locks else ():
+        lock.unlink(missing_ok=True)
     for partial in sorted(folder.glob(".*.partial-*")):
         if partial.is_dir():
             shutil.rmtree(partial)

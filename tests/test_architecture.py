@@ -17,7 +17,7 @@ LAYERS = (
     {"data", "models", "losses", "metrics"},
     {"training", "evaluation", "reporting"},
     {"experiment", "workers", "sweep", "study_plan", "study", "demo", "plan", "doctor"},
-    {"cli", "cli_first", "cli_import", "cli_plan", "completion", "lab", "start"},
+    {"cli", "cli_check", "cli_first", "cli_import", "cli_plan", "completion", "lab", "start"},
     {"__init__", "__main__"},
 )
 """Parts of the package, from the bottom up; a part may import what stands below it, and some parts beside it."""
@@ -39,6 +39,7 @@ BESIDE = {
     ("plan", "study_plan"),
     ("doctor", "experiment"),
     ("doctor", "plan"),
+    ("cli", "cli_check"),
     ("cli", "cli_import"),
     ("cli", "cli_plan"),
     ("cli", "cli_first"),

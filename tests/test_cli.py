@@ -23,7 +23,7 @@ from tests.small_store import make_store
 
 VERBS = ["study", "train", "evaluate", "report", "extract", "inspect", "lab"]
 VERBS += ["import world", "import media", "import howto100m", "import youcook2", "import msrvtt"]
-VERBS += ["import crosstask", "import mining-youtube", "import protocol", "plan", "doctor", "init"]
+VERBS += ["import crosstask", "import mining-youtube", "import protocol", "plan", "doctor", "init", "verify", "list"]
 HEAVY = ("torch", "pandas", "numpy", "plotly", "papermill", "pydantic", "sklearn", "umap")
 TINY = {
     "experiment": "tiny",

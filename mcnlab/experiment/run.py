@@ -44,6 +44,7 @@ from mcnlab.experiment.measure import measure
 from mcnlab.experiment.mixed import data_fingerprint, main_store
 from mcnlab.experiment.objective import build_terms, training_facts
 from mcnlab.experiment.recipes import finished_like, made_for_others
+from mcnlab.experiment.record import drop_record, write_record
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.settings_files import read_experiment, with_checksum_of_weights
 from mcnlab.experiment.stopping import stop_on_signal
@@ -121,8 +122,8 @@ def run_experiment(
                 return RunFolder(folder)
             refuse_other_run(folder, settings, seed, store=store)
             remove_partial_files(folder)
-            remove_partial_files(folder / "checkpoints")
-            remove_partial_files(folder / KEPT_FOLDER)
+            remove_partial_files(folder / "checkpoints", locks=True)
+            remove_partial_files(folder / KEPT_FOLDER, locks=True)
             write_start(folder, settings, store, seed, device=trainer.device.type, steps=trainer.total_steps)
             with failure_on_record(folder):
                 wait_for_all()
@@ -135,6 +136,7 @@ def run_experiment(
                 outcome["evaluate_s"] = time.monotonic() - evaluate_began
                 outcome["overhead_s"] = time.monotonic() - began - outcome["trained_now_s"] - outcome["evaluate_s"]
                 write_results(folder, settings.experiment, seed, [*rows, *_outcome_rows(outcome)], outcome)
+                write_record(folder)
                 write_json_atomically(folder / "status.json", {"state": "finished"})
     return RunFolder(folder)
 
@@ -163,6 +165,7 @@ def evaluate_run(
         settings = ExperimentSettings.parse({**settings.model_dump(), **changed}, source="--tasks")
     own, folder, ending = run.store(), run.folder.path, ""
     with held(folder), limited_threads(settings.training.threads):
+        drop_record(folder)
         if store is None:
             check_modalities(settings, own)
             check_held_out(settings, own)
@@ -176,6 +179,7 @@ def evaluate_run(
         old = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
         kept = [row for row in old.get("rows", []) if row["task"] not in measured]
         write_results(folder, settings.experiment, run.seed, [*rows, *kept], old.get("outcome", {}))
+        write_record(folder)
     return RunFolder(folder)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -188,3 +189,36 @@ def _duration(hours: float) -> str:
 def _span(span: Sequence[float]) -> str:
     """Smallest and largest value."""
     return f"{span[0]:.4g} to {span[1]:.4g}"
+
+
+def print_check(subject: str, name: str, state: str, lines: Sequence[str]) -> None:
+    """Print what one check found on standard output, at once.
+
+    Args:
+        subject: the run or store.
+        name: what was looked at.
+        state: `ok`, `problem` or `not checked`.
+        lines: what there is to say; empty ones are passed over.
+    """
+    console = Console(soft_wrap=True)
+    color = {"ok": GOOD, "problem": BAD}.get(state, QUIET)
+    console.print(Text.assemble((f"{state:<12}", color), f"{clean(subject)}  {clean(name)}"))
+    for line in filter(None, lines):
+        console.print(Text(f"{'':<12}  {clean(line)}", style=QUIET if state != "problem" else ""))
+
+
+def print_runs(runs: pd.DataFrame) -> None:
+    """Print a table of runs on standard output.
+
+    Args:
+        runs: as `mcnlab.list_runs` gives them.
+    """
+    table = Table("experiment", "seed", "state", "steps", "train", "reason", box=box.SIMPLE_HEAD)
+    for row in runs.itertuples():
+        color = {"finished": GOOD, "failed": BAD}.get(row.state, QUIET)
+        seconds = "" if row.train_s is None or row.train_s != row.train_s else f"{row.train_s:.0f} s"
+        reason = "" if row.reason is None or row.reason != row.reason else clean(row.reason)
+        state = Text(str(row.state), style=color)
+        table.add_row(clean(row.experiment), str(row.seed), state, str(row.steps), seconds, reason)
+    console = Console()
+    (console if console.is_terminal else Console(width=LOG_WIDTH)).print(table)

@@ -156,6 +156,24 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> Position:
     return position
 
 
+def check_checkpoint(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files, without a model to put them into.
+
+    Args:
+        checkpoint: a `step_*` folder.
+
+    Returns:
+        A line that names the checkpoint and the file; None when sizes, sums and values are right.
+    """
+    try:
+        about = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        for name, facts in about["files"].items():
+            _checked(checkpoint / f"{name}.safetensors", facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        return f"{checkpoint.name}: {' '.join(str(error).split())[:300]}"
+    return None
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
     return sorted(folder.glob("step_*"))

@@ -1,7 +1,6 @@
 """The training loop: stages, epochs, steps, checkpoints; it goes on wherever a run was left."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from torch import nn
 from mcnlab.data.loading import TrainingClips
 from mcnlab.distributed import from_first, largest_over_ranks, rank, wait_for_all, world_size
 from mcnlab.errors import StoppedError
+from mcnlab.files import write_bytes_atomically
 from mcnlab.models.davenet import DaveNet
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.training.checkpoint import (
@@ -147,7 +147,7 @@ class Trainer:
             if found is None:
                 return self._stage(number, position)
             position = load_checkpoint(found / "checkpoint", self._state())
-            shutil.copyfile(found / "metrics.jsonl", self.folder / "metrics.jsonl")
+            write_bytes_atomically(self.folder / "metrics.jsonl", (found / "metrics.jsonl").read_bytes())
             self._renew_optimizer()
             if self.settings.keep_every is not None:
                 copy_kept(found / FOLDER, self._kept)
