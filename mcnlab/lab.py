@@ -24,8 +24,8 @@ def start_lab(folder: Path | None, *, port: int, public: bool = False) -> None:
     """Become a JupyterLab server on the loopback address; its token is made by Jupyter and printed in its address.
 
     Args:
-        folder: what the file browser shows. None for the study here, where `mcnlab init` made one, or for `notebooks`
-            here, else the notebooks that come with mcnlab.
+        folder: what the file browser shows. None for the folder here with its `notebooks` open, where it has some, else
+            the notebooks that come with mcnlab.
         port: first port to try.
         public: answer on every address of this machine.
 
@@ -91,11 +91,9 @@ def has_password() -> bool:
 def _root_and_first(folder: Path | None) -> tuple[Path, str]:
     """What the file browser shows, and the notebook in it that is open at the start."""
     if folder is None:
-        folder = Path("notebooks")
-        if folder.is_dir() and Path("study.yaml").is_file():
-            return Path(), _first_notebook(Path())
-        if not folder.is_dir():
-            folder = notebook_path("01_train_a_combination").parent
+        if Path("notebooks").is_dir():  # runs and reports lie beside it, and notebooks link to them
+            return Path(), _first_notebook(Path()) if Path("study.yaml").is_file() else "notebooks"
+        folder = notebook_path("01_train_a_combination").parent
     if not folder.is_dir():
         raise ConfigError(
             f"{folder}: no such folder of notebooks; without a folder, `mcnlab lab` opens those of mcnlab"
