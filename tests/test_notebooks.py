@@ -18,9 +18,9 @@ from tests.fake_study import SMALL, write_fake_study
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 OF_A_STUDY = [
-    pytest.param(path, marks=pytest.mark.slow) if path.name[:2] == "02" else path
+    pytest.param(path, marks=pytest.mark.slow) if path.name[:2] in ("00", "02") else path
     for path in NOTEBOOKS
-    if path.name[:2] in ("02", "03", "04", "05", "06", "10")
+    if path.name[:2] in ("00", "02", "03", "04", "05", "06", "10")
 ]
 named = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -37,7 +37,7 @@ def write(path, *sources):
 
 
 def test_there_are_notebooks_that_ask_a_question():
-    assert [path.name[:2] for path in NOTEBOOKS[:6]] == ["01", "02", "03", "04", "05", "06"]
+    assert [path.name[:2] for path in NOTEBOOKS[:7]] == ["00", "01", "02", "03", "04", "05", "06"]
 
 
 @named
