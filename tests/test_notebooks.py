@@ -18,9 +18,9 @@ from tests.fake_study import SMALL, write_fake_study
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 OF_A_STUDY = [
-    pytest.param(path, marks=pytest.mark.slow) if path.name[:2] == "02" else path
+    pytest.param(path, marks=pytest.mark.slow) if path.name[:2] == "02" or path.stem == "00_explore" else path
     for path in NOTEBOOKS
-    if path.name[:2] in ("02", "03", "04", "05", "06", "10") or path.stem == "00_board"
+    if path.name[:2] in ("02", "03", "04", "05", "06", "10") or path.stem in ("00_board", "00_explore")
 ]
 named = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
