@@ -120,6 +120,18 @@ def test_aligned_maps_hold_equal_embeddings_in_equal_places():
     assert np.median(apart) < 0.2  # the map is two wide
 
 
+@pytest.mark.parametrize("shared", [0, 1, 25])
+def test_maps_of_which_few_or_no_clips_are_the_same_are_laid_out(shared):
+    random = np.random.default_rng(0)
+    values = {name: random.normal(size=(40, 6)) for name in "abc"}
+    ids = {name: [str(row) if row < shared else f"{name}{row}" for row in range(40)] for name in values}
+    maps = aligned_maps(values, ids=ids, settings=MapSettings(neighbors=5, epochs=20))
+    again = aligned_maps(values, ids=ids, settings=MapSettings(neighbors=5, epochs=20))
+    for name in values:
+        assert np.abs(maps.positions[name]).max() <= 1.1
+        np.testing.assert_array_equal(maps.positions[name], again.positions[name])
+
+
 def test_without_a_seed_maps_say_that_they_cannot_be_repeated(tmp_path):
     embeddings = {"a": cloud()}
     settings = MapSettings(neighbors=6, epochs=20, seed=None)

@@ -1,11 +1,14 @@
 """The explorer with the models, stores and checkpoints of its runs behind it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from mcnlab.experiment.explore import Asking, ClipMedia, checkpoint_embeddings, clip_media
+from mcnlab.data.clip_media import ClipMedia
+from mcnlab.data.clip_media import clip_media as media_of_clip
+from mcnlab.data.store import Store
+from mcnlab.experiment.asking import Asking
+from mcnlab.experiment.course import checkpoint_embeddings
+from mcnlab.experiment.loaded import Run, opened_run
 from mcnlab.reporting.explorer import Explorer
 from mcnlab.runs import RunFolder
 
@@ -26,21 +29,17 @@ def explore(runs: str | Path | Sequence[str | Path], *, cache: Path | None = Non
     Example:
         >>> explore("runs/modality_combinations")  # doctest: +SKIP
     """
-    return Explorer(runs, ask=_asking, media=_media, checkpoints=_course, cache=cache)
+    return Explorer(runs, ask=Asking, media=clip_media, checkpoints=checkpoint_embeddings, cache=cache)
 
 
-def _asking(run: RunFolder) -> Asking:
-    """A run's model."""
-    return Asking(run.path)
+def clip_media(run: Run | RunFolder | Store | str | Path, clip: str) -> ClipMedia:
+    """What a clip looks and sounds like; see `mcnlab.data.clip_media.clip_media`.
 
+    Args:
+        run: a run, its folder, or a store.
+        clip: its id.
 
-def _media(run: RunFolder, clip: str) -> ClipMedia:
-    """A clip of the run's store."""
-    return clip_media(run.path, clip)
-
-
-def _course(
-    run: RunFolder, *, progress: Callable[[int, int], None], cancelled: Callable[[], bool]
-) -> dict[int, dict[str, np.ndarray]]:
-    """The clips by each checkpoint of a run."""
-    return checkpoint_embeddings(run.path, progress=progress, cancelled=cancelled)
+    Raises:
+        DataError: there is no such clip, or the run's store is gone.
+    """
+    return media_of_clip(run if isinstance(run, Store) else opened_run(run).store(), clip)

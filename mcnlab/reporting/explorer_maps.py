@@ -10,13 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from mcnlab import errors
-from mcnlab.errors import CancelledError, McnlabError, RunError, ShapeError
+from mcnlab.errors import CancelledError, McnlabError, RunError
 from mcnlab.processes import die_with_parent
 from mcnlab.reporting.layout import DEFAULT, MapSettings
 from mcnlab.reporting.projection import Maps, aligned_maps, kept_maps
 
-LEFT, RIGHT = "left", "right"
-"""Names of the two maps of `pair_maps`."""
 PERCENT = 100
 """What `progress` calls all of the work."""
 LOOK_S = 0.1
@@ -33,76 +31,6 @@ Cancelled = Callable[[], bool]
 """Whether nobody waits any more."""
 
 
-def pair_maps(
-    left: Float[np.ndarray, "left _"],
-    right: Float[np.ndarray, "right _"],
-    *,
-    ids: Sequence[str],
-    right_ids: Sequence[str] | None = None,
-    settings: MapSettings = DEFAULT,
-    cache: Path | None = None,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
-) -> Maps:
-    """Lay out two embeddings so that the maps can be compared by eye: equal ids are held together.
-
-    Args:
-        left: (clips, dim); rows of NaN are clips without the modality, and stand nowhere.
-        right: the same for the other map; the widths may differ.
-        ids: what the rows of `left` are.
-        right_ids: what the rows of `right` are, where these are other clips.
-        settings: of the layout; above 10,000 clips so many are laid out, and the rest is placed among them.
-        cache: folder where maps are kept by content; what lies there is given at once.
-        progress: told percent done and 100.
-        cancelled: asked ten times a second.
-
-    Returns:
-        Maps named `left` and `right`, with trust and neighbor overlap.
-
-    Raises:
-        ShapeError: ids do not fit the rows.
-        DataError: a side has fewer than 8 clips.
-        CancelledError: `cancelled` said so; nothing is kept.
-        RunError: the process was killed.
-    """
-    both = {LEFT: left, RIGHT: right}
-    named = {LEFT: list(ids), RIGHT: list(ids if right_ids is None else right_ids)}
-    return maps_apart(both, ids=named, settings=settings, cache=cache, progress=progress, cancelled=cancelled)
-
-
-def checkpoint_maps(
-    embeddings: Mapping[int, Float[np.ndarray, "clips _"]],
-    *,
-    settings: MapSettings = DEFAULT,
-    cache: Path | None = None,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
-) -> Maps:
-    """Lay out one embedding at several steps of training, each map held close to the two before and after it.
-
-    Args:
-        embeddings: step → (clips, dim), the same clips in the same order.
-        settings: of the layout; of many clips a part is laid out, with ten steps 2,000, and the rest placed among them.
-        cache: folder where maps are kept by content.
-        progress: told percent done and 100.
-        cancelled: asked ten times a second.
-
-    Returns:
-        Maps named by their step, `"115"`, in order of training.
-
-    Raises:
-        ShapeError: the steps have different numbers of clips.
-        DataError: there are fewer than 8 clips.
-        CancelledError: `cancelled` said so; nothing is kept.
-        RunError: the process was killed.
-    """
-    counts = {len(values) for values in embeddings.values()}
-    if len(counts) > 1:
-        raise ShapeError(f"steps with different numbers of clips: {', '.join(map(str, sorted(counts)))}")
-    ordered = {str(step): embeddings[step] for step in sorted(embeddings)}
-    return maps_apart(ordered, settings=settings, cache=cache, progress=progress, cancelled=cancelled)
-
-
 def maps_apart(
     embeddings: Mapping[str, Float[np.ndarray, "points _"]],
     *,
@@ -112,7 +40,9 @@ def maps_apart(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Maps:
-    """As `aligned_maps`, in another process: a notebook stays awake, and can end it. Of many points a part is laid out.
+    """As `aligned_maps`, in another process: a notebook stays awake, and can end it.
+
+    Of many points a part is laid out, and the rest is placed among it: of two maps 10,000 each, of ten 2,000.
 
     Args:
         embeddings: map name → (points, dim).

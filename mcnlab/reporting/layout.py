@@ -118,7 +118,8 @@ def _fit(
             models = [umap.UMAP(**common, precomputed_knn=found[0]).fit(points)]
     else:
         pull = {"alignment_window_size": settings.window, "alignment_regularisation": settings.pull}
-        with _graphs_from(found, umap), _compiled_once(umap), _counted(umap, told):
+        most = max(map(len, units.values()))
+        with _graphs_from(found, umap), _related(umap, points=most), _compiled_once(umap), _counted(umap, told):
             aligned = umap.AlignedUMAP(**common, **pull, transform_seed=settings.seed)
             aligned.fit(list(units.values()), relations=relations)
         models = aligned.mappers_
@@ -136,6 +137,23 @@ def _graphs_from(found: Sequence[tuple[Any, ...]], umap: ModuleType) -> Iterator
         return umap.UMAP(**settings, precomputed_knn=next(left), transform_mode="graph")
 
     with mock.patch.object(umap.aligned_umap, "UMAP", graph):
+        yield
+
+
+@contextmanager
+def _related(umap: ModuleType, *, points: int) -> Iterator[None]:
+    """Let AlignedUMAP know of every point what it is related to.
+
+    Its own table ends with the last related point, and its compiled loop reads behind that end without a check: where
+    the last points of a map have no counterpart, numbers are arbitrary, and where no point has one, the process ends.
+    """
+    expand = umap.aligned_umap.expand_relations
+
+    def expanded(relations: Sequence[Mapping[int, int]], window_size: int = 3) -> np.ndarray:
+        table = expand(relations, window_size)  # (maps, window, points up to the last related one)
+        return np.pad(table, [(0, 0), (0, 0), (0, max(0, points - table.shape[2]))], constant_values=-1)
+
+    with mock.patch.object(umap.aligned_umap, "expand_relations", expanded):
         yield
 
 

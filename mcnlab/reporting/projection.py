@@ -15,7 +15,7 @@ from mcnlab.files import write_bytes_atomically
 from mcnlab.reporting.layout import DEFAULT, MapSettings, Told, lay_out
 from mcnlab.reporting.neighbors import trust_and_overlap, unit_rows
 
-FORMAT = 3
+FORMAT = 4
 """Raise when the same embeddings and settings would give another picture."""
 FEWEST_CLIPS = 8
 """Below this there is nothing to lay out."""

@@ -18,8 +18,9 @@ from mcnlab.data.store import open_store
 from mcnlab.data.world import render_again
 from mcnlab.errors import CancelledError, DataError
 from mcnlab.experiment import run_experiment
-from mcnlab.experiment.explore import Asking, checkpoint_embeddings, checkpoint_steps
-from mcnlab.experiment.explore import clip_media as media_of_run
+from mcnlab.experiment.asking import Asking
+from mcnlab.experiment.course import checkpoint_embeddings, checkpoint_steps
+from mcnlab.experiment.explorer import clip_media as media_of_run
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.runs import RunFolder
 from tests.small_store import make_store
@@ -117,7 +118,7 @@ def test_a_cancelled_course_goes_on_where_it_ended(copied):
 
 def test_what_was_embedded_once_is_read_again(copied, monkeypatch):
     first = checkpoint_embeddings(copied.path)
-    monkeypatch.setattr("mcnlab.experiment.explore.build_model", lambda *a, **k: pytest.fail("embedded again"))
+    monkeypatch.setattr("mcnlab.experiment.course.build_model", lambda *a, **k: pytest.fail("embedded again"))
     second = checkpoint_embeddings(copied.path)
     for step, arrays in first.items():
         for name, values in arrays.items():

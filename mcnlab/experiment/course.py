@@ -1,4 +1,4 @@
-"""What the explorer asks of runs: the course of their embeddings over training, queries from outside, clips to show."""
+"""The course of training: the evaluated clips as a run embeds them at every step whose weights are on disk."""
 
 import json
 from collections.abc import Callable
@@ -9,13 +9,10 @@ from filelock import FileLock
 from safetensors.numpy import load_file, save
 
 from mcnlab.batch import Batch
-from mcnlab.data.clip_media import ClipMedia
-from mcnlab.data.clip_media import clip_media as media_of_clip
 from mcnlab.data.loading import ClipSource
 from mcnlab.data.store import Store
 from mcnlab.errors import CancelledError, DataError, StorageError
 from mcnlab.evaluation.embed import embed_source, settle_statistics
-from mcnlab.experiment.asking import Asking
 from mcnlab.experiment.build import build_model, build_source, short_hash
 from mcnlab.experiment.checks import evaluation_split
 from mcnlab.experiment.loaded import Run, opened_run
@@ -25,8 +22,6 @@ from mcnlab.numerics import limited_threads
 from mcnlab.runs import RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
 from mcnlab.training.kept import FOLDER
-
-__all__ = ["Asking", "ClipMedia", "checkpoint_embeddings", "checkpoint_steps", "clip_media"]
 
 COURSE = "course"
 """Folder in a run with the embeddings at each kept step."""
@@ -87,19 +82,6 @@ def checkpoint_embeddings(
             made = {step: _at_step(known, store, watched, steps[step], kept[step]) for step in lacking}
     told(total, total)
     return {step: made[step] if step in made else load_file(kept[step]) for step in steps}
-
-
-def clip_media(run: Run | RunFolder | Store | str | Path, clip: str) -> ClipMedia:
-    """What a clip looks and sounds like; see `mcnlab.data.clip_media.clip_media`.
-
-    Args:
-        run: a run, its folder, or a store.
-        clip: its id.
-
-    Raises:
-        DataError: there is no such clip, or the run's store is gone.
-    """
-    return media_of_clip(run if isinstance(run, Store) else opened_run(run).store(), clip)
 
 
 class _Watched:
