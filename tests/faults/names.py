@@ -20,8 +20,8 @@ NAMES = (
     "../../{}", "/etc/{}", "/tmp/{}", "../{}/../../{}", "..", "./{}", "~/{}", "~root/{}", "{}/../../..", "//{}//",
     "CON{}", "nul.{}", "COM1", "{}:stream", "C:\\{}", "..\\..\\{}", "a\\b{}", "\\\\host\\{}", "{}.", "{} ",
     ".{}", "-{}", "--help{}", "-rf {}", "{}\nsecond line", "{}\ttab", "{}\x1b[31m", "$(touch {})", "`touch {}`",
-    "${{HOME}}{}", "; touch {};", "| touch {}", "é{}", "ﬁ{}", "İ{}", "{}\u202egnp", "{}\u200b", "%2e%2e%2f{}", "{{{{{}}}}}",
-    "{}" + "x" * 300,
+    "${{HOME}}{}", "; touch {};", "| touch {}", "é{}", "ﬁ{}", "İ{}", "{}\u202egnp", "{}\u200b", "%2e%2e%2f{}",
+    "{{{{{}}}}}", "{}" + "x" * 300,
 )  # fmt: skip
 """`{}` becomes a word that nothing else has in its name."""
 REFUSED = (2, 3, 5)
@@ -101,8 +101,9 @@ def path_like_name(trial: Trial) -> str:
             study = {"study": "s", "title": name, "question": name, "seeds": [0], "base": values, "experiments": own}
             (sources / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
             order = ["study", sources / "study.yaml", "--out", target]
-            ended.append(run(order, trial.folder / "experiments.log"))
-            assert len(list((target / "runs" / "s").glob("*-s0"))) == 2, "two names share a folder"
+            ended.append(run(order, trial.folder / "experiments.log", expected=None))
+            made = 2 if ended[-1].code == 0 else 0
+            assert len(list((target / "runs" / "s").glob("*-s0"))) == made, "two names share a folder"
         found = strays(word)
     new = surroundings(around, target) - before
     assert not new, f"{name!r} led to {sorted(map(str, new))}"
