@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import yaml
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
@@ -108,7 +109,10 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return pd.DataFrame()
-        lines = path.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
         rows = []
         for number, line in enumerate(lines, start=1):
             try:
@@ -315,8 +319,8 @@ def _read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFra
         raise DataError(f"{path}: no such file; has the run been evaluated?")
     try:
         return pd.read_parquet(path, columns=columns)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
 
 
 def _metric_cells(run: RunFolder, metrics: Sequence[str]) -> dict[str, float]:

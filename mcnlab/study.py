@@ -1,7 +1,6 @@
 """A study: its experiments × seeds, run through notebooks in worker processes, compared in one report."""
 
 import fnmatch
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -305,7 +304,7 @@ def write_study_record(
         workers: runs at the same time.
     """
     path = folders.runs / "study.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    before = RunFolder(folders.runs).read_json(path.name)
     spent = time.monotonic() - began if run_s else 0.0
     record = {
         "study": study.study,
@@ -363,14 +362,17 @@ def notebooks_of(runs: Path) -> tuple[str, ...]:
 
 def report_of(runs: Path, target: Path) -> Path:
     """Write the pages of a folder of runs."""
-    path = runs / "study.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"title": runs.name}
+    record = RunFolder(runs).read_json("study.json")
     for problem in study_notebook_problems(runs):
         say(f"{problem}; `mcnlab study` executes it again")
     say_in_log("writing the report")
     with console.status("writing the report"):
         return write_report(
-            runs, target, title=record["title"], question=record.get("question", ""), order=record.get("order")
+            runs,
+            target,
+            title=record.get("title", runs.name),
+            question=record.get("question", ""),
+            order=record.get("order"),
         )
 
 

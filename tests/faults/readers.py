@@ -164,8 +164,13 @@ def _array(folder: Path) -> Path:
 
 def _read_array(path: Path) -> object:
     from mcnlab.data.arrays import read_npy, read_npz_member, to_float16
+    from mcnlab.errors import DataError
 
-    return [to_float16(read_npz_member(path, "a") if path.suffix == ".npz" else read_npy(path))]
+    values = read_npz_member(path, "a") if path.suffix == ".npz" else read_npy(path)
+    try:
+        return [to_float16(values)]
+    except DataError as error:  # as importers do
+        raise DataError(f"{path}: {error}") from error
 
 
 def _arrays(name: str, save: Callable[..., None]) -> Callable[[Path], Path]:
