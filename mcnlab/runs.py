@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
@@ -26,6 +27,8 @@ RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "l
 STATES = ("pending", "running", "finished", "failed", "interrupted")
 STOP_FILE = ".stop"
 """A request in a run folder: the training that finds it ends after a checkpoint, as on SIGTERM."""
+MOST_VALUES_PER_BYTE, ALWAYS_READ = 64, 10**6
+"""A table with more values than so many per byte of its file, and so many besides, would fill the memory."""
 _FOLDER_NAME = re.compile(r"(?P<experiment>.+)-s(?P<seed>\d+)")
 
 HEADLINES = {
@@ -117,9 +120,9 @@ class RunFolder:
         for number, line in enumerate(lines, start=1):
             try:
                 rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 if number < len(lines):
-                    raise DataError(f"{path}: line {number} is not JSON ({error.msg})") from error
+                    raise DataError(f"{path}: line {number} is not JSON ({getattr(error, 'msg', error)})") from error
         return pd.DataFrame(rows)
 
     def results(self) -> pd.DataFrame:
@@ -306,7 +309,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except FileNotFoundError:
         return {}
-    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise DataError(f"{path}: expected a mapping, got {type(values).__name__}")
@@ -318,6 +321,9 @@ def _read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFra
     if not path.exists():
         raise DataError(f"{path}: no such file; has the run been evaluated?")
     try:
+        facts = pq.read_metadata(path)
+        if facts.num_rows * facts.num_columns > MOST_VALUES_PER_BYTE * path.stat().st_size + ALWAYS_READ:
+            raise DataError(f"{path}: {path.stat().st_size} bytes that promise {facts.num_rows} rows")
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
