@@ -27,8 +27,8 @@ RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "l
 STATES = ("pending", "running", "finished", "failed", "interrupted")
 STOP_FILE = ".stop"
 """A request in a run folder: the training that finds it ends after a checkpoint, as on SIGTERM."""
-MOST_VALUES_PER_BYTE, ALWAYS_READ = 64, 10**6
-"""A table with more values than so many per byte of its file, and so many besides, would fill the memory."""
+MOST_UNPACKED, ALWAYS_READ = 50, 2**26
+"""A table that unpacks to more than so many times its file, and so many bytes besides, would fill the memory."""
 _FOLDER_NAME = re.compile(r"(?P<experiment>.+)-s(?P<seed>\d+)")
 
 HEADLINES = {
@@ -321,12 +321,20 @@ def _read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFra
     if not path.exists():
         raise DataError(f"{path}: no such file; has the run been evaluated?")
     try:
-        facts = pq.read_metadata(path)
-        if facts.num_rows * facts.num_columns > MOST_VALUES_PER_BYTE * path.stat().st_size + ALWAYS_READ:
-            raise DataError(f"{path}: {path.stat().st_size} bytes that promise {facts.num_rows} rows")
+        _refuse_bomb(path, columns)
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+
+
+def _refuse_bomb(path: Path, columns: list[str] | None) -> None:
+    """Raise when a Parquet table unpacks to far more than its file: one value can stand there very many times."""
+    size, unpacked = path.stat().st_size, 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1024, columns=columns):
+            unpacked += batch.nbytes
+            if unpacked > MOST_UNPACKED * size + ALWAYS_READ:
+                raise DataError(f"{path}: {size} bytes that unpack to more than {unpacked}")
 
 
 def _metric_cells(run: RunFolder, metrics: Sequence[str]) -> dict[str, float]:
