@@ -38,7 +38,16 @@ def say_in_log(line: str) -> None:
         line: plain text.
     """
     if not console.is_terminal:
-        console.print(_printable(line), markup=False, highlight=False, soft_wrap=True)
+        say(line)
+
+
+def say(line: str) -> None:
+    """Tell a person something, in a terminal and in a log.
+
+    Args:
+        line: plain text; what cannot be printed becomes a space.
+    """
+    console.print(_printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class Counted:

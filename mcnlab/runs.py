@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
@@ -25,6 +27,8 @@ RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "l
 STATES = ("pending", "running", "finished", "failed", "interrupted")
 STOP_FILE = ".stop"
 """A request in a run folder: the training that finds it ends after a checkpoint, as on SIGTERM."""
+MOST_UNPACKED, ALWAYS_READ = 50, 2**26
+"""A table that unpacks to more than so many times its file, and so many bytes besides, would fill the memory."""
 _FOLDER_NAME = re.compile(r"(?P<experiment>.+)-s(?P<seed>\d+)")
 
 HEADLINES = {
@@ -108,14 +112,17 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return pd.DataFrame()
-        lines = path.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
         rows = []
         for number, line in enumerate(lines, start=1):
             try:
                 rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 if number < len(lines):
-                    raise DataError(f"{path}: line {number} is not JSON ({error.msg})") from error
+                    raise DataError(f"{path}: line {number} is not JSON ({getattr(error, 'msg', error)})") from error
         return pd.DataFrame(rows)
 
     def results(self) -> pd.DataFrame:
@@ -302,7 +309,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except FileNotFoundError:
         return {}
-    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise DataError(f"{path}: expected a mapping, got {type(values).__name__}")
@@ -314,9 +321,20 @@ def _read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFra
     if not path.exists():
         raise DataError(f"{path}: no such file; has the run been evaluated?")
     try:
+        _refuse_bomb(path, columns)
         return pd.read_parquet(path, columns=columns)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+
+
+def _refuse_bomb(path: Path, columns: list[str] | None) -> None:
+    """Raise when a Parquet table unpacks to far more than its file: one value can stand there very many times."""
+    size, unpacked = path.stat().st_size, 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1024, columns=columns):
+            unpacked += batch.nbytes
+            if unpacked > MOST_UNPACKED * size + ALWAYS_READ:
+                raise DataError(f"{path}: {size} bytes that unpack to more than {unpacked}")
 
 
 def _metric_cells(run: RunFolder, metrics: Sequence[str]) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """A study: its experiments × seeds, run through notebooks in worker processes, compared in one report."""
 
 import fnmatch
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,9 +17,16 @@ from mcnlab.experiment.build import code_fingerprint
 from mcnlab.experiment.checks import check_data
 from mcnlab.experiment.folder import held, same_data, same_run
 from mcnlab.experiment.run import prepared_store
-from mcnlab.files import make_folder, remove_partial_files, write_json_atomically, write_text_atomically
+from mcnlab.files import (
+    make_folder,
+    remove_partial_files,
+    write_bytes_atomically,
+    write_json_atomically,
+    write_text_atomically,
+)
 from mcnlab.processes import own_cores
-from mcnlab.progress import bar, console, counted, say_in_log
+from mcnlab.progress import bar, console, counted, say, say_in_log
+from mcnlab.reporting.executed import run_notebook_problems, study_notebook_problems
 from mcnlab.reporting.export import export_html
 from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
 from mcnlab.reporting.pages import write_report
@@ -205,6 +211,8 @@ def run_missing(
     """
     for run in planned:
         set_aside_other_run(run, folders, stores[run.folder])
+        if run.trained:
+            keep_damaged_notebook(run.folder, folders)
     missing = [run for run in planned if not run.finished]
     say_where_runs_stand(planned, missing)
     ended: dict[str, Done] = {}
@@ -245,13 +253,27 @@ def set_aside_other_run(run: PlannedRun, folders: StudyFolders, store: Store) ->
     console.print(f"{run.folder.name}: its {what} changed; the old run is kept in {aside.parent}", markup=False)
 
 
+def keep_damaged_notebook(run: Path, folders: StudyFolders) -> None:
+    """Keep a copy of a trained run's notebook that did not run to its end, or is damaged, before it is made again."""
+    problems = run_notebook_problems(run)
+    if not problems:
+        return
+    aside = folders.runs / ".superseded"
+    aside.mkdir(exist_ok=True)
+    number = len(list(aside.glob(f"{run.name}-notebook.*")))
+    say(f"{run.name}: {problems[0]}; it is executed again, which trains nothing; the old one is kept in {aside}")
+    content = (run / "notebook.ipynb").read_bytes()
+    write_bytes_atomically(aside / f"{run.name}-notebook.{number}.ipynb", content)
+
+
 def run_job(run: PlannedRun, folders: StudyFolders, store: Store) -> Job:
     """A run's notebook with its parameters, and its settings on disk."""
     make_folder(run.folder)
     settings = run.folder / "experiment.yaml"
     plain = run.settings.model_dump(mode="json")
     write_text_atomically(settings, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-    write_json_atomically(run.folder / "status.json", {"state": "pending"})
+    if not run.trained:
+        write_json_atomically(run.folder / "status.json", {"state": "pending"})
     parameters: dict[str, str | int] = {
         "experiment": str(settings),
         "run_dir": str(run.folder),
@@ -282,7 +304,7 @@ def write_study_record(
         workers: runs at the same time.
     """
     path = folders.runs / "study.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    before = RunFolder(folders.runs).read_json(path.name)
     spent = time.monotonic() - began if run_s else 0.0
     record = {
         "study": study.study,
@@ -340,12 +362,17 @@ def notebooks_of(runs: Path) -> tuple[str, ...]:
 
 def report_of(runs: Path, target: Path) -> Path:
     """Write the pages of a folder of runs."""
-    path = runs / "study.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"title": runs.name}
+    record = RunFolder(runs).read_json("study.json")
+    for problem in study_notebook_problems(runs):
+        say(f"{problem}; `mcnlab study` executes it again")
     say_in_log("writing the report")
     with console.status("writing the report"):
         return write_report(
-            runs, target, title=record["title"], question=record.get("question", ""), order=record.get("order")
+            runs,
+            target,
+            title=record.get("title", runs.name),
+            question=record.get("question", ""),
+            order=record.get("order"),
         )
 
 
@@ -371,13 +398,16 @@ def report_again(folder: Path, out: Path | None) -> Path:
 
 
 def report_of_run(folder: Path, out: Path | None) -> Path:
-    """The page of one run; its notebook is executed when there is none, which trains nothing.
+    """The page of one run; its notebook is executed when there is none or a damaged one, which trains nothing.
 
     Raises:
         DataError: the run is not finished.
     """
     run, notebook = RunFolder(folder), folder / "notebook.ipynb"
-    if not notebook.exists():
+    problems = run_notebook_problems(folder) if run.finished else []
+    for problem in problems:
+        say(f"{folder.name}: {problem}; it is executed again")
+    if problems or not notebook.exists():
         if not run.finished:
             again = f"mcnlab train {folder / 'settings.yaml'} --run {folder} --seed {run.seed}"
             raise DataError(f"{folder}: the run is not finished ({run.status['state']}); go on with it: {again}")

@@ -17,6 +17,7 @@ from mcnlab.experiment.checks import check_settings
 from mcnlab.experiment.folder import same_run
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.settings_files import with_checksum_of_weights, with_store_beside
+from mcnlab.reporting.executed import run_notebook_problems
 from mcnlab.runs import RunFolder
 
 
@@ -56,7 +57,12 @@ class PlannedRun:
 
     @property
     def finished(self) -> bool:
-        """Whether it is done, with these very settings."""
+        """Whether it is done, with these very settings, and its notebook, where it has one, ran to its end."""
+        return self.trained and not run_notebook_problems(self.folder)
+
+    @property
+    def trained(self) -> bool:
+        """Whether its numbers are there, with these very settings."""
         return RunFolder(self.folder).finished and same_run(self.folder, self.settings, self.seed)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ def read_npy(path: Path) -> np.ndarray:
         with path.open("rb") as file:
             _checked_header(file, path.stat().st_size, str(path))
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except _DAMAGED_HEADER as error:
         raise DataError(f"{path}: not a readable npy file ({_reason(error)})") from error
 
 
@@ -109,7 +110,18 @@ def _fits_float16(values: np.ndarray) -> bool:
     return bool(least >= -limit and most <= limit)  # never true of NaN
 
 
-_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, struct.error)
+_DAMAGED_HEADER = (
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    tokenize.TokenError,
+)
+"""What numpy raises on damaged headers, which are Python text."""
+_UNREADABLE = (*_DAMAGED_HEADER, zipfile.BadZipFile, NotImplementedError, RuntimeError, struct.error, zlib.error)
 """What damaged archives raise."""
 
 

@@ -46,7 +46,8 @@ class Manifest:
             numbers = ["duration_s", "shard", *(f"{track}_{what}" for track in tracks for what in ("start", "rows"))]
             table = self._opened().read(["id", "split", *numbers])
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{file}: not a readable Parquet file ({error})") from error
+            said = " ".join(str(error).split())
+            raise DataError(f"{file}: not a readable Parquet file ({said})") from error
         self.ids: pa.Array = table["id"].combine_chunks()
         """(recordings,): the ids."""
         codes = table["split"].combine_chunks().dictionary_encode()

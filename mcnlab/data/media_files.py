@@ -244,6 +244,8 @@ def _small_upright(reformatter, frame, size_px: Size) -> np.ndarray:  # type: ig
 
 def _frames_of(container, stream, from_s: float, to_s: float | None) -> Iterator:  # type: ignore[no-untyped-def]
     """Decoded frames (picture or sound) that may touch a window, the key frame before it included."""
+    if stream.codec_context is None:
+        raise DataError("cannot be decoded (its codec is not known)")
     stream.codec_context.thread_count = 1
     if from_s > 1:
         container.seek(int(from_s * 1_000_000), backward=True)

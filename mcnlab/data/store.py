@@ -131,9 +131,15 @@ class Store:
         """The vocabulary of the store and its frozen vectors."""
         if self._words is not None:
             return self._words
-        vocabulary = json.loads((self.path / "words.json").read_text(encoding="utf-8"))
-        vectors = mapped_tensors(self.path / "words.safetensors")["vectors"]
-        return WordVectors(tuple(vocabulary["words"]), np.array(vectors), vocabulary["source"])
+        vocabulary = self._json("words.json")
+        vectors = mapped_tensors(self.path / "words.safetensors").get("vectors", np.zeros(0))
+        words, source = vocabulary.get("words"), vocabulary.get("source", "unnamed")
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise DataError(f"{self.path / 'words.json'}: expected a list of words")
+        try:
+            return WordVectors(tuple(words), np.array(vectors), str(source))
+        except DataError as error:
+            raise DataError(f"{self.path / 'words.json'}: {error}") from error
 
     @cached_property
     def calibration(self) -> Mapping[str, np.ndarray]:
@@ -144,7 +150,18 @@ class Store:
     @cached_property
     def import_report(self) -> dict[str, Any]:
         """What was kept and dropped when the store was made."""
-        return json.loads((self.path / "import_report.json").read_text(encoding="utf-8"))
+        return self._json("import_report.json")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        """The mapping in a JSON file of the store."""
+        path = self.path / name
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+        if not isinstance(values, dict):
+            raise DataError(f"{path}: expected a mapping, got {type(values).__name__}")
+        return values
 
     @cached_property
     def splits(self) -> Mapping[str, int]:

@@ -37,7 +37,7 @@ def read_info(path: Path) -> dict[str, Any]:
         inside = sorted([*path.glob("*/store.json"), *path.glob("stores/*/store.json")])
         next_step = f"there is one in {inside[0].parent}" if inside else HOW_TO_GET_ONE
         raise DataError(f"{path}: not a store (it has no store.json); {next_step}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: not readable JSON ({error})") from error
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         found = info.get("format") if isinstance(info, dict) else type(info).__name__

@@ -51,7 +51,7 @@ def compare_with_record(folder: Path) -> list[str] | None:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))["files"]
         return [line for name, facts in known.items() if (line := _difference(folder / name, facts))]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not a list of files ({' '.join(str(error).split())})") from error
 
 

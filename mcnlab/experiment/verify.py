@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 
 from mcnlab.data.store import Store, open_store
@@ -20,7 +19,7 @@ from mcnlab.experiment.measure import measure
 from mcnlab.experiment.mixed import main_store
 from mcnlab.experiment.record import RECORD, compare_with_record
 from mcnlab.numerics import limited_threads
-from mcnlab.reporting.notebooks import first_error
+from mcnlab.reporting.executed import run_notebook_problems
 from mcnlab.runs import RunFolder, run_folders
 from mcnlab.training.checkpoint import check_checkpoint, list_checkpoints
 
@@ -178,17 +177,9 @@ def _tables(run: Run) -> list[str]:
 
 def _notebook(run: Run) -> list[str] | str:
     """Whether the run's notebook was executed to its end."""
-    path = run.folder.path / "notebook.ipynb"
-    if not path.exists():
+    if not (run.folder.path / "notebook.ipynb").exists():
         return "it was run without a notebook"
-    try:
-        executed = nbformat.read(path, as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        return [f"notebook.ipynb: not a notebook ({str(error)[:100]})"]
-    problem = first_error(executed)
-    open_cells = [cell.id for cell in executed.cells if cell.cell_type == "code" and not cell.get("execution_count")]
-    problems = [f"notebook.ipynb: {problem}"] if problem else []
-    return [*problems, *(f"notebook.ipynb: cell {cell!r} was not executed" for cell in open_cells)]
+    return run_notebook_problems(run.folder.path)
 
 
 def _data(run: Run) -> list[str] | str:

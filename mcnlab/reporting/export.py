@@ -12,7 +12,7 @@ from markupsafe import Markup
 from mcnlab.errors import DataError
 from mcnlab.files import write_text_atomically
 from mcnlab.reporting.clip_player import SCRIPT
-from mcnlab.reporting.notebooks import first_error
+from mcnlab.reporting.executed import notebook_problems, read_executed
 from mcnlab.reporting.render import TEMPLATES, fragment, plot_json, render
 from mcnlab.runs import RunFolder
 
@@ -49,7 +49,7 @@ def export_html(
     # nbconvert takes a third of a second, and only an export needs it
     from nbconvert.exporters import HTMLExporter
 
-    source = _read(Path(notebook))
+    source, problem = read_executed(Path(notebook)), next(iter(notebook_problems(Path(notebook))), None)
     figures = [one for cell in source.cells for output in cell.get("outputs", []) if (one := _draw_figure(output))]
     exporter = HTMLExporter(
         template_name="mcnlab",
@@ -71,7 +71,7 @@ def export_html(
         content=Markup(body),
         back=back,
         thumbnails=next((one["thumbnails"] for one in figures if "thumbnails" in one), None),
-        problem=first_error(source),
+        problem=problem,
         provenance=_facts_of_run(Path(run)) if run is not None else [],
     )
     html = Path(html)
@@ -143,13 +143,3 @@ def _draw_figure(output: nbformat.NotebookNode) -> dict[str, Any] | None:
     saves = fragment("saves")
     data["text/html"] = str(Markup("<figure>{}{}{}{}{}</figure>").format(head, drawn, words, saves, beside))
     return {"title": title, **told}
-
-
-def _read(notebook: Path) -> nbformat.NotebookNode:
-    """The executed notebook."""
-    try:
-        return nbformat.read(notebook, as_version=4)
-    except FileNotFoundError as error:
-        raise DataError(f"{notebook}: no such notebook") from error
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise DataError(f"{notebook}: not a notebook ({str(error)[:100]})") from error

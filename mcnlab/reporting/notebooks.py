@@ -18,6 +18,7 @@ import pandas as pd
 from mcnlab.config import nearest
 from mcnlab.errors import ConfigError, RunError
 from mcnlab.files import write_text_atomically
+from mcnlab.reporting.executed import OUTPUTS, count_outputs, first_error
 
 CHECKOUT = Path(__file__).parents[2]
 SHARED = Path(sysconfig.get_path("data")) / "share" / "mcnlab"
@@ -157,6 +158,7 @@ def execute(
         lost, problem = _run_in(Path(folder), notebook, parameters, Path(working_dir or Path.cwd()), cell_timeout_s)
         executed = nbformat.read(Path(folder) / "out.ipynb", as_version=4)
     executed.metadata.get("papermill", {}).update(input_path=notebook.name, output_path=out.name)
+    executed.metadata[OUTPUTS] = count_outputs(executed)
     write_text_atomically(out, nbformat.writes(executed) + "\n")
     if lost:
         raise KernelLostError(f"{notebook.name}: {problem}")
@@ -164,23 +166,6 @@ def execute(
     if problem:
         raise RunError(f"{notebook.name}: {problem}")
     return out
-
-
-def first_error(executed: nbformat.NotebookNode) -> str | None:
-    """What went wrong first in an executed notebook.
-
-    Args:
-        executed: the notebook with its outputs.
-
-    Returns:
-        Cell id, error and the last line of its text; None when no cell has an error.
-    """
-    for cell in executed.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                lines = str(output.evalue).strip().splitlines() or ["no text"]
-                return f"cell {cell.id!r}: {output.ename}: {lines[-1]}"
-    return None
 
 
 def _run_in(

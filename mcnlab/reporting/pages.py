@@ -12,6 +12,7 @@ from mcnlab.files import write_text_atomically
 from mcnlab.reporting.answer import answer
 from mcnlab.reporting.curves import curves_figure
 from mcnlab.reporting.evaluated import OWN, EvaluatedStore, evaluated_stores, measured_on
+from mcnlab.reporting.executed import is_readable
 from mcnlab.reporting.export import export_html, run_facts
 from mcnlab.reporting.figures import legend_of_families, purity_figure, recall_figure
 from mcnlab.reporting.gallery import Gallery, galleries
@@ -413,7 +414,7 @@ def _write_run_pages(summary: StudySummary, report: Path) -> dict[Path, str]:
     links = {}
     for row in summary.runs:
         notebook = row.folder / "notebook.ipynb"
-        if notebook.exists():
+        if is_readable(notebook):
             page = report / "runs" / f"{row.folder.name}.html"
             title = f"{row.experiment}, seed {row.seed}"
             export_html(notebook, page, title=title, back="../index.html", run=row.folder)
@@ -424,7 +425,7 @@ def _write_run_pages(summary: StudySummary, report: Path) -> dict[Path, str]:
 def _write_notebook_pages(study: Path, report: Path) -> list[tuple[str, str]]:
     """A page for every executed notebook of the study."""
     pages = []
-    for notebook in sorted((study / "notebooks").glob("*.ipynb")):
+    for notebook in filter(is_readable, sorted((study / "notebooks").glob("*.ipynb"))):
         words = notebook.stem.lstrip("0123456789_").replace("_", " ").capitalize()
         export_html(notebook, report / "notebooks" / f"{notebook.stem}.html", title=words, back="../index.html")
         pages.append((f"notebooks/{notebook.stem}.html", words))

@@ -19,6 +19,8 @@ from mcnlab.files import new_folder_atomically, write_bytes_atomically, write_js
 
 KEPT = 2
 """Newest checkpoints that stay on disk."""
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
+"""What damaged checkpoints raise; RuntimeError is also what deep nesting raises."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> Position:
             term.load_state_dict(tensors[f"term_{name}"])
         _fill_optimizer(state.optimizer, tensors["optimizer"])
         state.scaler.load_state_dict(about["scaler"])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(f"{checkpoint}: {' '.join(str(error).split())[:300]}") from error
     return position
 
@@ -169,7 +171,7 @@ def check_checkpoint(checkpoint: Path) -> str | None:
         about = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         for name, facts in about["files"].items():
             _checked(checkpoint / f"{name}.safetensors", facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except _UNREADABLE as error:
         return f"{checkpoint.name}: {' '.join(str(error).split())[:300]}"
     return None
 
@@ -192,7 +194,7 @@ def load_model_weights(checkpoint: Path, model: nn.Module) -> None:
     try:
         about = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         model.load_state_dict(_checked(checkpoint / "model.safetensors", about["files"]["model"]))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(f"{checkpoint}: {' '.join(str(error).split())[:300]}") from error
 
 
