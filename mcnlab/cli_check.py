@@ -30,6 +30,9 @@ def verify(
         typer.echo(json.dumps([{**vars(check), "state": check.state} for check in found], indent=1))
     if bad := sum(check.state == "problem" for check in found):
         raise DataError(f"{path}: {bad} of {len(found)} checks found a problem")
+    if not as_json:
+        skipped = sum(check.state == "not checked" for check in found)
+        typer.echo(f"{len(found) - skipped} checks, no problem" + (f"; {skipped} not checked" if skipped else ""))
 
 
 def list_(

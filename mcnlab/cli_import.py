@@ -3,9 +3,10 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
 from mcnlab import completion
 
@@ -132,8 +133,26 @@ def import_media(
             progress=progress,
         )
     tell(report)
-    own = "study.yaml" if Path("study.yaml").is_file() else f"studies/own_media.yaml --set data.store={out.absolute()}"
-    typer.echo(f"Next: mcnlab study {own}", err=True)
+    typer.echo(f"Next: mcnlab study {_study_of(out)}", err=True)
+
+
+def _study_of(store: Path) -> str:
+    """The study to type next, with the store where its own is another."""
+    own = Path("study.yaml")
+    study = str(own) if own.is_file() else "studies/own_media.yaml"
+    named = _named_store(own) if own.is_file() else None
+    return study if named == store.resolve() else f"{study} --set data.store={store.absolute()}"
+
+
+def _named_store(study: Path) -> Path | None:
+    """The store that a study's file names; None where it names none, or cannot be read."""
+    try:
+        base: Any = yaml.safe_load(study.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None  # `mcnlab study` says what is wrong with it
+    for key in ("base", "data", "store"):
+        base = base.get(key) if isinstance(base, dict) else None
+    return (study.parent / base).resolve() if isinstance(base, str) else None
 
 
 @importers.command(

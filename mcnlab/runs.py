@@ -222,7 +222,9 @@ def run_folders(folder: str | Path) -> list[RunFolder]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of runs")
+        beside = sorted({file.parent.parent.name for file in folder.parent.glob("*/*/settings.yaml")})
+        known = f"; in {folder.parent} there are {', '.join(beside)}" if beside else ""
+        raise DataError(f"{folder}: no such folder of runs{known}")
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     return [RunFolder(path) for path in inside if (path / "settings.yaml").exists() or (path / "status.json").exists()]
 

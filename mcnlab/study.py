@@ -192,7 +192,7 @@ def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders, *, work
         data = run.settings.data
         key = repr((data.world, data.scenes, data.kinds, data.paths, run.settings.trained_modalities))
         if key not in opened:
-            with counted("rendering the world") as progress:
+            with counted("preparing the data") as progress:
                 opened[key] = prepared_store(run.settings, folders.stores, progress=progress, workers=workers)
         notes |= dict.fromkeys(check_data(run.settings, opened[key]))
         opened[str(run.folder)] = opened[key]

@@ -15,6 +15,7 @@ import yaml
 
 import mcnlab.cli
 from mcnlab.cli import INTERRUPTED, TERMINATED, main
+from mcnlab.cli_import import _study_of
 from mcnlab.data.store import Clip, Recording, StoreWriter, Track, open_store
 from mcnlab.data.text import train_word_vectors
 from mcnlab.errors import EXIT_CODES, McnlabError
@@ -400,6 +401,27 @@ def test_debug_shows_the_traceback_and_keeps_line_and_code(mcnlab_says):
     assert code == 2
     assert "Traceback" in err
     assert err.splitlines()[-1].startswith("error: none.yaml: no such file")
+
+
+def test_a_mistyped_folder_is_answered_with_those_that_are_there(mcnlab_says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("stores/mine/store.json", "runs/first/V-A-s0/settings.yaml", "clips.csv"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text("", encoding="utf-8")
+    assert "no such store, did you mean 'mine'?" in one_line(mcnlab_says("inspect", "stores/mien")[2])
+    assert "in runs there are first" in one_line(mcnlab_says("list", "runs/frist")[2])
+    assert "no such folder" in one_line(mcnlab_says("verify", "runs/frist")[2])
+    code, _, err = mcnlab_says("import", "media", "clip.csv", "--out", "x")
+    assert (code, "no such manifest, did you mean 'clips.csv'?" in one_line(err)) == (3, True)
+
+
+def test_the_study_named_after_an_import_reads_the_store_that_was_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text("base: {data: {store: stores/mine}}", encoding="utf-8")
+    assert _study_of(Path("stores/mine")) == "study.yaml"
+    assert _study_of(Path("stores/other")) == f"study.yaml --set data.store={tmp_path / 'stores/other'}"
+    Path("study.yaml").write_text("base: {data: [", encoding="utf-8")
+    assert _study_of(Path("stores/mine")).startswith("study.yaml --set")
 
 
 def test_control_characters_do_not_reach_the_terminal(mcnlab_says):

@@ -9,7 +9,12 @@ import pytest
 from mcnlab.errors import CancelledError, ConfigError, DataError, RunError, ShapeError
 from mcnlab.reporting import explorer_maps, explorer_neighbors
 from mcnlab.reporting.explorer_maps import maps_apart
-from mcnlab.reporting.explorer_neighbors import changed_neighbors, neighbors_elsewhere, top_clips
+from mcnlab.reporting.explorer_neighbors import (
+    changed_neighbors,
+    neighbors_elsewhere,
+    neighbors_to_compare,
+    top_clips,
+)
 from mcnlab.reporting.layout import MapSettings
 from mcnlab.reporting.projection import aligned_maps
 
@@ -156,6 +161,20 @@ def test_changed_neighbors_refuse_what_cannot_be_counted():
         changed_neighbors(cloud(5), cloud(5), count=0)
     with pytest.raises(DataError, match="there are 5"):
         changed_neighbors(cloud(5), cloud(5), count=5)
+
+
+@pytest.mark.parametrize(("clips", "count"), [(3, 1), (8, 3), (20, 9), (21, 10), (50, 10)])
+def test_few_clips_are_compared_by_fewer_neighbors(clips, count):
+    assert neighbors_to_compare(cloud(clips), cloud(clips, seed=1)) == count
+
+
+def test_neighbors_of_two_clips_are_not_compared():
+    left = cloud(3)
+    left[0] = np.nan
+    with pytest.raises(DataError, match="from three clips on that both sides have, there are 2"):
+        neighbors_to_compare(left, cloud(3))
+    with pytest.raises(ShapeError, match="3 clips on one side, 4 on the other"):
+        neighbors_to_compare(left, cloud(4))
 
 
 def test_neighbors_elsewhere_are_the_largest_dot_products_and_say_which_is_right():

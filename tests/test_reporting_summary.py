@@ -112,6 +112,14 @@ def test_those_that_no_test_tells_from_the_best_are_named(summary):
     assert best not in tied
 
 
+def test_without_a_test_nobody_is_told_from_the_best(tmp_path):
+    write_fake_study(tmp_path, seeds=(0,))
+    study = summarize(tmp_path)
+    purity = next(column for column in key_columns(study) if column.task == "clusters")
+    best, tied = as_good_as_best(study, purity)
+    assert tied == study.intervals(purity).keys() - {best} != set()
+
+
 def test_the_comparison_marks_one_best_per_column(summary):
     view = comparison_view(summary, key_columns(summary), lead="", recipes=True)
     for place in range(len(view.columns)):

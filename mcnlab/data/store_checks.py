@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mcnlab.config import nearest
 from mcnlab.data.manifest import Manifest
 from mcnlab.data.shards import shard_file, tensor_shapes
 from mcnlab.data.store_writer import FORMAT
@@ -29,7 +30,8 @@ def read_info(path: Path) -> dict[str, Any]:
         DataError: there is no store, or its `store.json` is damaged, of another format, or lacks a field.
     """
     if not path.is_dir():
-        raise DataError(f"{path}: no such store; {HOW_TO_GET_ONE}")
+        beside = [file.parent.name for file in path.parent.glob("*/store.json")]
+        raise DataError(f"{path}: no such store{nearest(path.name, beside)}; {HOW_TO_GET_ONE}")
     file = path / "store.json"
     try:
         info = json.loads(file.read_text(encoding="utf-8"))

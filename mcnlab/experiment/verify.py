@@ -67,7 +67,10 @@ def verify(path: str | Path, *, recompute: bool = True) -> Iterator[Check]:
         for run in runs:
             yield from verify_run(run.path, recompute=recompute)
     else:
-        raise DataError(f"{folder}: neither a run, nor a folder of runs, nor a store")
+        missing = "" if folder.exists() else "no such folder, so "
+        raise DataError(
+            f"{folder}: {missing}neither a run, nor a folder of runs, nor a store; type a path such as runs/NAME"
+        )
 
 
 def verify_run(folder: Path, *, recompute: bool = True) -> Iterator[Check]:

@@ -190,7 +190,7 @@ def _pair_points(summary: StudySummary, names: Sequence[str]) -> list[str]:
         before = summary.level("retention", f"{modality}:{group}", "untrained")
         if len(means) > 1 and group not in PRIVATE:
             listed = ", ".join(f"{name} {_n(means[name])}" for name in sorted(means, key=lambda name: -means[name]))
-            what = GROUP_WORDS.get(group, f"{group} factors")
+            what = GROUP_WORDS.get(group, f"the factor {group}")
             beside = "" if before is None else f" (before training {_n(before)})"
             points.append(f"Of {what}, the {modality} embedding keeps: {listed}{beside}.")
     return points

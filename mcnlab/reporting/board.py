@@ -177,8 +177,9 @@ class Board:
         """What the board says: how many runs are done, who is on top of how many columns, which need a look."""
         done = len(self.study.finished())
         best = [as_good_as_best(self.study, column) for column in self.columns]
+        compared = [len(self.study.intervals(column)) > 1 for column in self.columns]
         tops = pd.Series([name for name, _ in best if name is not None], dtype=object).value_counts()
-        alone = sum(name is not None and not tied for name, tied in best)
+        alone = sum(several and not tied for several, (_, tied) in zip(compared, best, strict=True))
         look = [run_id(run) for run in self.study.runs if run.state in ("failed", "interrupted") or run.finite is False]
         told = [f"{done} of {len(self.study.runs)} runs are finished."]
         if len(tops):

@@ -51,14 +51,15 @@ def as_good_as_best(summary: StudySummary, column: Column) -> tuple[str | None, 
         column: what is compared.
 
     Returns:
-        Name of the best by its mean (None when nobody has the column), and those that a test could not tell from it.
+        Name of the best by its mean (None when nobody has the column), and those that no test tells from it, also where
+        none could be made, as of a single run each.
     """
     means = {experiment: interval.value for experiment, interval in summary.intervals(column).items()}
     if not means:
         return None, set()
     best = max(summary.experiments, key=lambda experiment: means.get(experiment, -np.inf))
-    tested = differences_from(summary, [column], best)
-    return best, {one.experiment for one in tested if one.p_corrected is not None and not one.clear}
+    told_apart = {one.experiment for one in differences_from(summary, [column], best) if one.clear}
+    return best, means.keys() - {best} - told_apart
 
 
 def _tested(summary: StudySummary, column: Column, other: str) -> list[Difference]:

@@ -16,6 +16,37 @@ BLOCK = 2_000
 """Clips whose neighbors are searched at a time."""
 
 
+def neighbors_to_compare(
+    left: Float[np.ndarray, "left _"], right: Float[np.ndarray, "right _"], *, most: int = 10
+) -> int:
+    """How many neighbors per clip are worth comparing: fewer where there are few clips.
+
+    All neighbors of a clip are the same everywhere once they are all clips, so at most half of the others are taken.
+
+    Args:
+        left: (clips, dim); rows of NaN are left out.
+        right: (clips, dim), the same clips; the width may differ.
+        most: neighbors per clip where there are enough clips.
+
+    Returns:
+        From 1 to `most`.
+
+    Raises:
+        ShapeError: the numbers of clips differ.
+        DataError: fewer than three clips are on both sides.
+
+    Example:
+        >>> neighbors_to_compare(np.ones((8, 2)), np.ones((8, 3)))
+        3
+    """
+    if len(left) != len(right):
+        raise ShapeError(f"{len(left)} clips on one side, {len(right)} on the other")
+    clips = int((_present(left) & _present(right)).sum())
+    if clips < 3:
+        raise DataError(f"neighbors are compared from three clips on that both sides have, there are {clips}")
+    return min(most, (clips - 1) // 2)
+
+
 def changed_neighbors(
     left: Float[np.ndarray, "left _"],
     right: Float[np.ndarray, "right _"],

@@ -226,7 +226,7 @@ def _seconds(summary: StudySummary) -> list[tuple[str, str]]:
     if spent > 0 and all(row.folder.name in run_s for row in finished):
         share = max(0.0, spent - now - evaluate) / spent
         facts.append(("notebook and kernel overhead", f"{share:.0%} of {spent:.0f} s in run notebooks"))
-    if "wall_s" in summary.record:
+    if summary.record.get("wall_s"):  # 0 where the command that trained was interrupted
         workers = summary.record.get("workers", "unknown")
         facts.append(("wall time", f"{summary.record['wall_s']:.0f} s with {workers} worker processes"))
     return facts

@@ -160,7 +160,7 @@ def _notes_on_missing_files(table: MediaManifest, report: ImportReport) -> list[
     gone = {column: ids for column in ("video", "audio") for ids in [report.lost.get(f"{column}: no such file")] if ids}
     for column, ids in gone.items():
         named = next(getattr(row, column) for row in table.rows if row.id == ids[0])
-        return [f"paths are relative to the manifest's folder; no such file: {table.folder.absolute() / named}"]
+        return [f"relative paths begin at the folder of the table; no such file: {table.folder.absolute() / named}"]
     return []
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mcnlab.config import nearest
 from mcnlab.errors import DataError
 
 COLUMNS = ("id", "recording", "video", "audio", "start", "end", "fps", "caption", "label", "split")
@@ -128,7 +129,9 @@ def id_fault(id_: str) -> str:
 def _read_table(path: Path) -> tuple[pd.DataFrame, int]:
     """The file as texts, and the number of its first row; an empty cell is an empty text, and `nan` is the word."""
     if not path.is_file():
-        raise DataError(f"{path}: no such manifest; `mcnlab init my_study --template media` makes one to fill in")
+        tables = [file.name for pattern in ("*.csv", "*.tsv") for file in path.parent.glob(pattern)]
+        what_to_do = nearest(path.name, tables) or "; `mcnlab init my_study --template media` makes one to fill in"
+        raise DataError(f"{path}: no such manifest{what_to_do}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             delimiter = "\t" if path.suffix.lower() == ".tsv" else ","

@@ -98,6 +98,8 @@ class QueryBox(ipywidgets.VBox):
                 return self._by_sentence(name, sentence, gallery), None
             return self._by_clip(name, self._kind(by), row or 0, gallery), row
 
+        self.table.fill("", [], [])  # so that no answer to another question stays below an error
+        self._answered([])
         self.jobs.start(f"asking {name}", work, lambda found: self._show(asked, *found))
 
     def _by_sentence(self, name: str, sentence: str, gallery: str) -> Near:

@@ -22,7 +22,7 @@ from mcnlab.reporting.explorer.together import LayOut, lay_out_pair
 from mcnlab.reporting.explorer.views import CardView, ClipTable, MapsView
 from mcnlab.reporting.explorer.words import Clips, how_far_to_trust
 from mcnlab.reporting.explorer_maps import maps_apart
-from mcnlab.reporting.explorer_neighbors import changed_neighbors
+from mcnlab.reporting.explorer_neighbors import changed_neighbors, neighbors_to_compare
 from mcnlab.reporting.projection import Maps
 from mcnlab.runs import RunFolder
 
@@ -327,7 +327,8 @@ class Explorer(ipywidgets.VBox):
             self.changed.fill(words, ["share kept", "caption", "label", "id"], rows)
 
         def work(task: Task) -> pd.DataFrame:
-            return changed_neighbors(left, right, progress=task.count, cancelled=task.cancelled)
+            near = neighbors_to_compare(left, right)
+            return changed_neighbors(left, right, count=near, progress=task.count, cancelled=task.cancelled)
 
         self.changed_jobs.start("comparing neighbors", work, done)
 
