@@ -14,6 +14,7 @@ LAB_SETTINGS = Path(__file__).parent / "lab_settings"
 """A folder of Jupyter's configuration: no question about news, which would load them from the network."""
 SHORTEST_TOKEN = 16
 """Characters of a token that others may try to guess."""
+EXPLORER = "00_explore.ipynb"
 HOW_TO_BE_PUBLIC = (
     "set a password (jupyter lab password), or put a token of at least "
     f"{SHORTEST_TOKEN} characters into the variable JUPYTER_TOKEN, or its file into JUPYTER_TOKEN_FILE"
@@ -104,8 +105,8 @@ def _root_and_first(folder: Path | None) -> tuple[Path, str]:
 
 
 def _first_notebook(study: Path) -> str:
-    """The first notebook of a study's folder, or the folder of its notebooks where there are none."""
-    found = sorted((study / "notebooks").glob("*.ipynb"))
+    """The explorer in a study's folder, else its first notebook, or the folder of notebooks where none is."""
+    found = sorted((study / "notebooks").glob("*.ipynb"), key=lambda path: (path.name != EXPLORER, path.name))
     return quote(f"notebooks/{found[0].name}" if found else "notebooks")
 
 

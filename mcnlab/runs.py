@@ -237,6 +237,27 @@ def no_runs(folder: Path) -> DataError:
     return DataError(f"{folder}: no runs here; {next_step}")
 
 
+def newest_run(folder: str | Path) -> RunFolder:
+    """The run that wrote something last.
+
+    Args:
+        folder: a run folder, which is the answer itself, or a folder of run folders.
+
+    Returns:
+        The run.
+
+    Raises:
+        DataError: there is no run.
+    """
+    folder = Path(folder)
+    if (folder / "settings.yaml").exists() or (folder / "status.json").exists():
+        return RunFolder(folder)
+    found = run_folders(folder) if folder.is_dir() else []
+    if not found:
+        raise no_runs(folder)
+    return max(found, key=lambda run: max(path.stat().st_mtime for path in run.path.iterdir()))
+
+
 def list_runs(folder: str | Path, *, metrics: Sequence[str] = ()) -> pd.DataFrame:
     """One row per run of a folder.
 

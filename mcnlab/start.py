@@ -17,6 +17,8 @@ NAMES = tuple(sorted(path.name for path in TEMPLATES.iterdir() if path.is_dir())
 PLACEHOLDER = "STUDY_NAME"
 """What stands for the study's name in a template."""
 LONGEST_NAME = 40
+TRAINS = "01_train_a_combination"
+"""The notebook whose parameter `run_dir` names a run to make."""
 FIRST_SPECIAL_NOTEBOOK = "06"
 """Notebooks before this one are about any study; this one and those after it need tasks that a study must ask for."""
 
@@ -86,11 +88,11 @@ def _files(template: str, name: str) -> Iterator[tuple[str, str]]:
     for path in sorted((TEMPLATES / template).iterdir()):
         yield path.name, path.read_text(encoding="utf-8").replace(PLACEHOLDER, name)
     yield ".gitignore", (TEMPLATES / "gitignore").read_text(encoding="utf-8")
-    for path in sorted(notebook_path("01_train_a_combination").parent.glob("*.ipynb")):
+    for path in sorted(notebook_path(TRAINS).parent.glob("*.ipynb")):
         general = path.name < FIRST_SPECIAL_NOTEBOOK
         yield (
             f"notebooks/{path.name}",
-            _reading(path, f"../runs/{name}") if general else path.read_text(encoding="utf-8"),
+            _reading(path, f"../runs/{name}") if general and path.stem != TRAINS else path.read_text(encoding="utf-8"),
         )
 
 
@@ -100,8 +102,8 @@ def _reading(notebook: Path, runs: str) -> str:
     for cell in content.cells:
         if "parameters" in cell.metadata.get("tags", []):
             cell.source = re.sub(
-                r'^study_dir = ""  # .*$',
-                f'study_dir = "{runs}"  # runs of this study',
+                r'^(study_dir|run_dir) = ""  # .*$',
+                rf'\1 = "{runs}"  # runs of this study',
                 cell.source,
                 flags=re.MULTILINE,
             )

@@ -26,15 +26,14 @@ def started(tmp_path, monkeypatch):
     return lines
 
 
-def test_in_a_folder_made_by_init_it_shows_the_study_and_opens_its_first_notebook(started, tmp_path, monkeypatch):
+def test_in_a_folder_made_by_init_it_shows_the_study_and_opens_the_explorer(started, tmp_path, monkeypatch):
     start_study(tmp_path / "own")
     assert main(["lab", "own"]) == 0
     monkeypatch.chdir(tmp_path / "own")
     assert main(["lab"]) == 0
     for words in started:
         assert f"--ServerApp.root_dir={tmp_path / 'own'}" in words
-        first = min(path.name for path in (tmp_path / "own" / "notebooks").iterdir())
-        assert f"--LabApp.default_url=/lab/tree/notebooks/{first}" in words
+        assert "--LabApp.default_url=/lab/tree/notebooks/00_explore.ipynb" in words
         assert "--ServerApp.ip=127.0.0.1" in words
 
 

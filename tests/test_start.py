@@ -73,7 +73,10 @@ def test_the_example_of_clips_is_a_manifest_that_explains_its_columns(tmp_path):
 def test_notebooks_about_any_study_read_this_one(tmp_path):
     start_study(tmp_path / "own")
     told = {name: declared_parameters(tmp_path / "own" / "notebooks" / name) for name in NOTEBOOKS}
-    reading = {name for name, declared in told.items() if declared.get("study_dir") == "'../runs/own'"}
+    runs = "'../runs/own'"
+    reading = {name for name, declared in told.items() if runs in (declared.get("study_dir"), declared.get("run_dir"))}
+    assert "00_watch.ipynb" in reading
+    assert "01_train_a_combination.ipynb" not in reading
     assert {name for name in NOTEBOOKS if "02" <= name < "06"} <= reading
     assert all(name < "06" for name in reading)
     for name in set(NOTEBOOKS) - reading:

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from mcnlab.cli import main
-from mcnlab.errors import RunError, StoppedError
+from mcnlab.errors import DataError, RunError, StoppedError
 from mcnlab.experiment import run_experiment
 from mcnlab.experiment.folder import held
-from mcnlab.runs import STOP_FILE, RunFolder, ask_to_stop, holder
+from mcnlab.runs import STOP_FILE, RunFolder, ask_to_stop, holder, newest_run
 from tests.mini_study import BASE, EXPERIMENTS, write_study
 from tests.test_kill import PATIENCE_S, comparable, start, steps, wait_until
 
@@ -99,3 +99,15 @@ def test_a_process_of_another_machine_counts_as_at_work_since_its_lock_may_not_b
     assert holder(tmp_path) == "process 1 on elsewhere"
     ask_to_stop(tmp_path)
     assert (tmp_path / STOP_FILE).exists()
+
+
+def test_the_newest_run_of_a_folder_is_the_one_that_wrote_last(tmp_path):
+    for number, name in enumerate(["b-s0", "a-s0", "c-s0"]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "status.json").write_text('{"state": "running"}')
+        os.utime(tmp_path / name / "status.json", (1000 - number, 1000 - number))
+    assert newest_run(tmp_path).path.name == "b-s0"
+    assert newest_run(tmp_path / "c-s0").path.name == "c-s0"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no runs here"):
+        newest_run(tmp_path / "empty")

@@ -152,7 +152,8 @@ class Explorer(ipywidgets.VBox):
     def _make_maps(self) -> None:
         """Maps and their controls."""
         first, other = self.data.first_two()
-        shown = self.data.choices(first)[0]
+        others = self.data.choices(other)
+        shown = next((name for name in self.data.choices(first) if name in others), self.data.choices(first)[0])
         self.left = self._controls("left", first, shown)
         self.right = self._controls("right", other, shown)
         self.maps = MapsView(self._hear, count=len(self.data.clips))
