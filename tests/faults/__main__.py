@@ -19,6 +19,7 @@ from tests.faults import (  # noqa: F401  they register their faults
     names,
     numbers,
     ranks,
+    shown,
     stores,
     studies,
     training,

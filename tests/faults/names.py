@@ -120,5 +120,5 @@ def check_answers(name: str, ended: list[Command]) -> None:
         )
         if command.code:
             *_, line = command.said().strip().splitlines()
-            assert "error: " in command.said(), f"{name!r}: {line}"
-            assert "Traceback" not in command.said(), f"{name!r}: {line}"
+            assert "error: " in command.log.read_text(), f"{name!r}: {line}"
+            assert "Traceback" not in command.log.read_text(), f"{name!r}: {line}"
