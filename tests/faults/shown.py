@@ -10,6 +10,8 @@ from tests.fake_study import ALL, FakeExperiment, write_fake_study
 from tests.faults.registry import Trial, fault
 
 PER_PAGE = 20
+CONTROL = (0, 2, 12)
+"""Payloads that must run on a page that shows them as they are: else a page that shows none proves nothing."""
 PAYLOADS = (
     "<script>OWN</script>", "<img src=x onerror='OWN'>", "<svg onload='OWN'>", "\"><script>OWN</script>",
     "' onmouseover='OWN' x='", '" onfocus="OWN" autofocus x="', "</script><script>OWN</script>",
@@ -72,7 +74,7 @@ def looked_at(folder: Path, numbers: range) -> dict[str, list[object]]:
         browser = player.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         context = browser.new_context(viewport={"width": 1440, "height": 900}, offline=True)
         control = context.new_page()
-        control.set_content("".join(payload(number) for number in numbers))
+        control.set_content("".join(payload(number) for number in CONTROL))
         assert control.evaluate(WALK), "payloads do nothing even on a page that shows them as they are"
         control.close()
         for path in [index, *sorted(index.parent.rglob("*.html"))]:
@@ -107,7 +109,7 @@ def script_caption(trial: Trial) -> str:
     known = trial.shared / f"page-{batch}.json"
     if not known.exists():
         folder = trial.shared / f"page-{batch}"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         found = looked_at(folder, range(batch * PER_PAGE, (batch + 1) * PER_PAGE))
         known.write_text(json.dumps(found))
         shutil.rmtree(folder)
