@@ -147,6 +147,21 @@ def resumable_folder(path: Path) -> Iterator[Path]:
         lock.release()
 
 
+def remove_unfinished(path: Path) -> None:
+    """Remove the folder of `resumable_folder` when what it was for is there: a kill may come right after the rename.
+
+    Args:
+        path: what was made.
+
+    Raises:
+        BusyError: another process is at it.
+        StorageError: the disk does not allow it.
+    """
+    if path.absolute().with_name(f".{path.name}.unfinished").exists():
+        with resumable_folder(path) as left:
+            shutil.rmtree(left)
+
+
 def put_in_place(folder: Path, path: Path) -> None:
     """Flush a folder to disk and give it its own name.
 

@@ -193,6 +193,14 @@ def test_impossible_numbers_are_refused(tmp_path, numbers):
         bring_in(tmp_path / "store", **numbers)
 
 
+def test_what_a_kill_after_the_last_rename_leaves_goes_with_the_next_call(tmp_path, whole):
+    (tmp_path / ".whole.unfinished" / "parts").mkdir(parents=True)
+    (tmp_path / ".whole.unfinished" / "parts" / "00000.json").write_text("{}")
+    assert bring_in(tmp_path / "whole").notes[-1] == "nothing to do"
+    assert not (tmp_path / ".whole.unfinished").exists()
+    assert content(tmp_path / "whole") == whole
+
+
 class BrokenPlan(Plan):
     """Has no words."""
 

@@ -9,6 +9,7 @@ import torch
 
 from mcnlab.batch import Batch, Outputs
 from mcnlab.data.loading import ClipWindow, epoch_order, mel_frames, rows_between
+from mcnlab.data.store import open_store
 from mcnlab.errors import CheckpointError, ConfigError, DataError, NonFiniteError, StoppedError
 from mcnlab.experiment.build import build_loop, build_model, build_stages, build_training_source, prefix_keys
 from mcnlab.experiment.objective import build_terms, training_facts
@@ -19,6 +20,7 @@ from mcnlab.training.loop import Trainer
 from mcnlab.training.schedule import warmup_then_cosine
 from mcnlab.training.stages import PrefixCache
 from mcnlab.training.watch import check_finite
+from tests.faults.numbers import change_shards, not_a_number
 from tests.small_store import make_store
 
 ALL_TERMS = {"contrast": {}, "cluster": {"clusters": 6, "queue_batches": 3, "refit_every": 5}, "reconstruct": {}}
@@ -238,6 +240,24 @@ def test_the_watch_names_the_clips_whose_embedding_is_not_finite():
         check_finite(
             values, batch, Outputs({}, {("video", "joint"): x}, present), stage="1:VA", step=3, clip_name="c{}".format
         )
+
+
+def test_a_gradient_that_overflows_stops_the_run_before_it_reaches_the_weights(store, tmp_path):
+    made = trainer(store, tmp_path / "run", stages="VT", training={"lr": 1e6, "warmup_steps": 0})
+    hook = made.model.heads["text_in_joint"].linear.weight.register_hook(lambda gradient: gradient * 1e30)
+    with pytest.raises(
+        NonFiniteError, match=r"norm of the gradient is inf in stage 1:VT, step 0.*heads\.text_in_joint"
+    ):
+        made.train()
+    hook.remove()
+    assert all(bool(x.isfinite().all()) for x in weights(made).values())
+
+
+def test_features_that_are_not_finite_are_refused_when_they_are_read(tmp_path):
+    store = make_store(tmp_path / "store")
+    change_shards(tmp_path / "store", not_a_number)
+    with pytest.raises(DataError, match=r"store: clip r0:1: video holds values that are not finite"):
+        trainer(open_store(store.path), tmp_path / "run", stages="VT")
 
 
 def test_faithful_half_precision_is_recorded_as_not_finite_and_the_run_ends_well(store, tmp_path):

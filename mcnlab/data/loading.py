@@ -90,7 +90,7 @@ class ClipSource:
         candidates: captions of each clip, its own and the nearest in time; a clip's candidates are dealt with its own.
 
     Raises:
-        DataError: the split does not exist or is empty.
+        DataError: the split does not exist or is empty, or a clip's features are not finite.
     """
 
     def __init__(
@@ -114,6 +114,7 @@ class ClipSource:
         self._lengths: dict[str, np.ndarray] = {}
         for modality in store.modalities:
             self._arrays[modality], lengths = self._cut(modality)
+            self._refuse_non_finite(modality)
             self._lengths[modality] = np.where(self.clips[f"has_{modality}"], lengths, 0)
         self._near = near_captions(self.clips, candidates) if candidates > 1 and "text" in self._arrays else None
         if shuffle_seed is not None:
@@ -170,6 +171,15 @@ class ClipSource:
         cutter = ClipCutter(self.store, modality, window=self.window, rule=cutting.spans_between)
         recordings, start_s, end_s = (self.clips[name].to_numpy() for name in ("recording", "start_s", "end_s"))
         return cutter.cut(recordings, start_s, end_s, new=np.empty)
+
+    def _refuse_non_finite(self, modality: str) -> None:
+        """Raise when a clip holds NaN or infinity: an import lets none in, so the store was changed since."""
+        for place, values in enumerate(self._arrays[modality]):
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise DataError(
+                    f"{self.store.path}: clip {self.clip_name(place)}: {modality} holds values that are not finite; "
+                    "the store has changed since its import"
+                )
 
     def _word_ids(self, caption: str) -> tuple[np.ndarray, int]:
         """Rows of a caption's known words in the word table; the last row is all zeros."""

@@ -15,7 +15,7 @@ from mcnlab.training.averaging import averaged_backward
 from mcnlab.training.chunks import Forward, chunked_forward, whole_forward
 from mcnlab.training.predict_term import mean_inputs, reads_means
 from mcnlab.training.terms import Active, Term, TermValue
-from mcnlab.training.watch import check_finite
+from mcnlab.training.watch import check_finite, check_gradient
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Compute types by name; anything but float32 runs under autocast."""
@@ -82,7 +82,7 @@ def train_step(
         Loss, norm of the gradient before clipping, and the unweighted values by term and part.
 
     Raises:
-        NonFiniteError: a term is NaN or infinite; nothing was updated.
+        NonFiniteError: a term or the gradient is NaN or infinite; nothing was updated.
     """
     own = forward(model, batch, active, settings)
     with autocast(settings.precision, batch.clips.device.type):
@@ -99,6 +99,8 @@ def train_step(
     numbers = on_host({"loss": loss, "grad_norm": grad_norm, **flat_values(values)})  # one transfer
     loss_now, norm_now = numbers.pop("loss", 0.0), numbers.pop("grad_norm")
     check_finite(numbers, everyone, outputs, stage=stage, step=active.step, clip_name=clip_name)
+    if not scaler.is_enabled():  # which leaves out such a step, with a smaller scale for the next
+        check_gradient(norm_now, model, stage=stage, step=active.step)
     if loss is not None:
         if math.isfinite(settings.max_grad_norm):
             nn.utils.clip_grads_with_norm_(model.parameters(), settings.max_grad_norm, grad_norm)

@@ -1,7 +1,9 @@
-"""The watch on non-finite losses: it names the term, the modality, the stage, the step and the clips."""
+"""The watch on non-finite losses and gradients: it names the term, the modality, the stage, the step and the clips."""
 
 import math
 from collections.abc import Callable, Mapping
+
+from torch import nn
 
 from mcnlab.batch import Batch, Outputs
 from mcnlab.errors import NonFiniteError
@@ -41,6 +43,30 @@ def check_finite(
             raise NonFiniteError(
                 f"term {term} of {part} is {number} in stage {stage}, step {step}, clips {named}{more}"
             )
+
+
+def check_gradient(norm: float, model: nn.Module, *, stage: str, step: int) -> None:
+    """Refuse a gradient that would leave its mark on the weights, or on Adam's memory, for good.
+
+    Args:
+        norm: of the whole gradient, already on the host.
+        model: whose parameters have it.
+        stage: name of the stage.
+        step: steps of the run so far.
+
+    Raises:
+        NonFiniteError: the norm is NaN or infinite; the parameter with the largest gradient is named.
+    """
+    if math.isfinite(norm):
+        return
+    largest = {
+        n: float(p.grad.abs().max()) for n, p in model.named_parameters() if p.grad is not None and p.grad.numel()
+    }
+    name = max(largest, key=lambda n: largest[n] if math.isfinite(largest[n]) else math.inf)
+    raise NonFiniteError(
+        f"norm of the gradient is {norm} in stage {stage}, step {step}, while all terms are finite; "
+        f"the largest is that of {name}, up to {largest[name]:.3g}"
+    )
 
 
 def _guilty_clips(part: str, batch: Batch, outputs: Outputs) -> list[int]:

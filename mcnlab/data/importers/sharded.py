@@ -35,6 +35,7 @@ from mcnlab.files import (
     put_in_place,
     refuse_occupied,
     remove_partial_files,
+    remove_unfinished,
     resumable_folder,
     write_bytes_atomically,
     write_json_atomically,
@@ -113,6 +114,7 @@ def import_sharded(
     began_s = time.monotonic()
     key = json.loads(json.dumps({**key, "recordings_per_shard": recordings_per_shard, "tracks": [*map(vars, tracks)]}))
     if (finished := _finished_before(out, key)) is not None:
+        remove_unfinished(out)
         return finished
     refuse_occupied(out)
     with resumable_folder(out) as work:
