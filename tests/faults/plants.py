@@ -1,0 +1,167 @@
+"""Defects to put into mcnlab: a harness counts only after it has found them.
+
+`python -m tests.faults FAULT --plant DEFECT` must fail. What is planted holds for all commands of that call, those that
+nothing happens to included.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A defect, and the fault that finds it."""
+
+    put: Callable[[], None]
+    fault: str
+    trials: int
+    """As many as find it beyond doubt."""
+
+
+def in_place_checkpoint() -> None:
+    """A checkpoint is built under its own name."""
+    from mcnlab.training import checkpoint
+
+    @contextmanager
+    def in_place(path: Path) -> Iterator[Path]:
+        path.mkdir(parents=True, exist_ok=True)
+        yield path
+
+    def write(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            for start in range(0, len(content), 4096):
+                file.write(content[start : start + 4096])
+                file.flush()
+            os.fsync(file.fileno())
+
+    checkpoint.new_folder_atomically = in_place
+    checkpoint.write_bytes_atomically = write
+
+
+def generator_not_saved() -> None:
+    """The order of an epoch hangs on how many epochs this process has begun."""
+    from mcnlab.data.loading import ClipSource, epoch_order
+
+    def epoch(self: ClipSource, key: Any, *, batch: int) -> Any:
+        begun = self.__dict__["begun"] = self.__dict__.get("begun", -1) + 1
+        return epoch_order(len(self), key=(*key[:-1], begun), batch=batch)
+
+    ClipSource.epoch = epoch
+
+
+def queue_not_saved() -> None:
+    """What a checkpoint knows of the queue and the centroids is not read."""
+    from mcnlab.training.terms import ClusterTerm
+
+    ClusterTerm.load_state_dict = lambda self, *_, **__: None
+
+
+def position_not_saved() -> None:
+    """A run goes on at the beginning of the stage."""
+    from mcnlab.training import loop
+
+    load = loop.load_newest
+
+    def forgetful(*args: Any) -> Any:
+        position = load(*args)
+        return position and replace(position, stage_step=0)
+
+    loop.load_newest = forgetful
+
+
+def metrics_appended_twice() -> None:
+    """Lines of steps that are done again stay."""
+    from mcnlab.training import loop
+
+    loop.cut_back = lambda path, *, step: None
+
+
+def swallowed_error() -> None:
+    """What cannot be written is passed over."""
+    from mcnlab.errors import StorageError
+    from mcnlab.training import loop, metrics_log
+
+    save, append = loop.save_checkpoint, metrics_log.MetricsLog.append
+
+    def passed_over(*args: Any) -> Any:
+        try:
+            return save(*args)
+        except StorageError:
+            return None
+
+    def passed_over_line(self: Any, record: Any) -> None:
+        try:
+            append(self, record)
+        except OSError:
+            return
+
+    loop.save_checkpoint, metrics_log.MetricsLog.append = passed_over, passed_over_line
+
+
+def unwatched_numbers() -> None:
+    """Nobody looks whether a term or a gradient is finite."""
+    from mcnlab.training import step
+
+    step.check_finite = step.check_gradient = lambda *_, **__: None
+
+
+def finished_written_early() -> None:
+    """A run is called finished when it is trained, before it is measured."""
+    from mcnlab.experiment import run
+    from mcnlab.files import write_json_atomically
+
+    train = run._train
+
+    def early(trainer: Any, settings: Any, folder: Path) -> Any:
+        outcome = train(trainer, settings, folder)
+        write_json_atomically(folder / "status.json", {"state": "finished"})
+        return outcome
+
+    run._train = early
+
+
+def no_lock() -> None:
+    """Nobody is kept out of a run folder."""
+    from mcnlab.experiment import folder, run
+
+    @contextmanager
+    def held(path: Path) -> Iterator[None]:
+        owner = path / ".owner"
+        owner.write_text(folder.process_name())
+        try:
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+
+    run.held = held
+
+
+def no_fsync() -> None:
+    """Nothing is made to reach the disk."""
+    os.fsync = lambda descriptor: None  # type: ignore[assignment]
+
+
+PLANTS: Mapping[str, Plant] = {
+    "in-place-checkpoint": Plant(in_place_checkpoint, "kill-at-every-call", 40),
+    "generator-not-saved": Plant(generator_not_saved, "kill-training", 20),
+    "queue-not-saved": Plant(queue_not_saved, "kill-training", 20),
+    "position-not-saved": Plant(position_not_saved, "kill-training", 20),
+    "metrics-appended-twice": Plant(metrics_appended_twice, "kill-training", 20),
+    "finished-written-early": Plant(finished_written_early, "kill-training", 20),
+    "swallowed-error": Plant(swallowed_error, "full-disk", 10),
+    "unwatched-numbers": Plant(unwatched_numbers, "nonfinite-causes", 12),
+    "no-lock": Plant(no_lock, "two-writers", 2),
+    "no-fsync": Plant(no_fsync, "audit", 1),
+}
+"""By name. A kill at a random moment shows no missing fsync: the system keeps what it has taken; the audit shows it."""
+
+
+def plant(name: str) -> None:
+    """Put a defect into mcnlab, for this process and its forks."""
+    if name not in PLANTS:
+        raise SystemExit(f"no defect {name!r}; there are {', '.join(PLANTS)}")
+    PLANTS[name].put()
