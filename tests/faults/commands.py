@@ -46,6 +46,12 @@ class Command:
         if number == signal.SIGKILL:
             self.wait()
 
+    def kill_alone(self) -> None:
+        """Kill it, and nothing that it has started."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+
     def said(self) -> str:
         """The end of what it wrote."""
         return self.log.read_text(errors="replace")[-600:]

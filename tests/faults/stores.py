@@ -117,8 +117,7 @@ def kill_import(trial: Trial) -> str:
         command = start(words, log)
         time.sleep(trial.random.uniform(0, seconds))
         if command.poll() is None and trial.random.random() < 0.5:
-            os.kill(command.pid, signal.SIGKILL)  # its processes must notice by themselves
-            command.wait()
+            command.kill_alone()  # its processes must notice by themselves
         elif command.code is None:
             command.kill()
         kills += command.code == -signal.SIGKILL
