@@ -64,7 +64,7 @@ def check_gradient(norm: float, model: nn.Module, *, stage: str, step: int) -> N
     }
     name = max(largest, key=lambda n: largest[n] if math.isfinite(largest[n]) else math.inf)
     raise NonFiniteError(
-        f"norm of the gradient is {norm} in stage {stage}, step {step}, while all terms are finite; "
+        f"norm of the gradient is not finite ({norm}) in stage {stage}, step {step}, while all terms are finite; "
         f"the largest is that of {name}, up to {largest[name]:.3g}"
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before any library is loaded: forked processes share no threads
 
-from tests.faults import audit, calls, clocks, numbers, stores, studies, training  # noqa: F401  they register their faults
+from tests.faults import audit, calls, clocks, numbers, ranks, stores, studies, training  # noqa: F401  they register their faults
 from tests.faults.registry import FAULTS, try_fault
 from tests.faults.table import keep, table
 

@@ -18,7 +18,7 @@ from tests.faults.registry import Trial, fault
 from tests.mini_study import BASE, EXPERIMENTS
 from tests.small_store import make_store
 
-NAMED = r"(term \w+ of \S+ is \S+ in stage|norm of the gradient is \S+ in stage|\S+: not finite after) .*step \d+"
+NAMED = r"(term \w+ of \S+ is \S+ in stage|norm of the gradient is not finite|\S+: not finite after) .*step \d+"
 """What the watch says: term and modality, or the gradient, or a parameter; and the step."""
 
 

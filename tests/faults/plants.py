@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mcnlab.errors import StorageError
+
 
 @dataclass(frozen=True)
 class Plant:
@@ -82,24 +84,22 @@ def metrics_appended_twice() -> None:
 
 def swallowed_error() -> None:
     """What cannot be written is passed over."""
-    from mcnlab.errors import StorageError
+    from mcnlab import files
     from mcnlab.training import loop, metrics_log
 
-    save, append = loop.save_checkpoint, metrics_log.MetricsLog.append
+    def passing_over(write: Callable[..., Any]) -> Callable[..., Any]:
+        def written(*args: Any) -> Any:
+            try:
+                return write(*args)
+            except (OSError, StorageError):
+                return None
 
-    def passed_over(*args: Any) -> Any:
-        try:
-            return save(*args)
-        except StorageError:
-            return None
+        return written
 
-    def passed_over_line(self: Any, record: Any) -> None:
-        try:
-            append(self, record)
-        except OSError:
-            return
-
-    loop.save_checkpoint, metrics_log.MetricsLog.append = passed_over, passed_over_line
+    files.write_bytes_atomically = passing_over(files.write_bytes_atomically)
+    loop.save_checkpoint = passing_over(loop.save_checkpoint)
+    metrics_log.MetricsLog.append = passing_over(metrics_log.MetricsLog.append)
+    metrics_log.MetricsLog.close = passing_over(metrics_log.MetricsLog.close)
 
 
 def unwatched_numbers() -> None:
