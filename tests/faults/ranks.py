@@ -20,7 +20,7 @@ PROCESSES = (2, 4)
 def words(shared: Path, folder: Path, *, processes: int) -> list[object]:
     """The command of a trial."""
     given = ["--devices", processes, "--rank-timeout-s", TIMEOUT_S]
-    return ["train", experiment(shared, epochs=30), "--run", folder, "--seed", 3, *given]
+    return ["train", experiment(shared, epochs=12), "--run", folder, "--seed", 3, *given]
 
 
 def undisturbed(shared: Path, *, processes: int) -> Path:
@@ -59,7 +59,7 @@ def lose_rank(trial: Trial) -> str:
     folder, log = trial.folder / "run", trial.folder / "log"
     known, asked = undisturbed(trial.shared, processes=processes), words(trial.shared, folder, processes=processes)
     command = start(asked, log)
-    ranks = ranks_at_step(command, folder, trial.random.randint(1, 80))
+    ranks = ranks_at_step(command, folder, trial.random.randint(1, 30))
     assert len(ranks) == processes, f"{len(ranks)} ranks: {command.said()}"
     began, stopped = time.monotonic(), kind.endswith("stopped")
     lost = None if kind.startswith("launcher") else ranks[int(kind.split()[1])]
