@@ -15,7 +15,7 @@ from tests.test_architecture import test_names_that_others_build_on_are_where_th
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-WITHOUT_FIGURE = {"cluster", "containers", "notebooks", "own_data", "performance"}
+WITHOUT_FIGURE = {"cluster", "containers", "notebooks", "own_data", "performance", "reliability"}
 """Pages that explain no method and show no result."""
 LARGEST_BYTES = 150_000
 
