@@ -111,3 +111,13 @@ def test_the_newest_run_of_a_folder_is_the_one_that_wrote_last(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no runs here"):
         newest_run(tmp_path / "empty")
+
+
+def test_the_name_of_a_process_that_was_killed_at_its_very_end_is_taken_away(tmp_path):
+    path = write_experiment(tmp_path, epochs=1)
+    run = run_experiment(path, tmp_path / "run").path
+    (run / ".owner").write_text("process 1 on elsewhere")
+    assert holder(run) == "process 1 on elsewhere"
+    run_experiment(path, run)
+    assert not (run / ".owner").exists()
+    assert holder(run) is None

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mcnlab.errors import (
     ConfigError,
     McnlabError,
     StoppedError,
+    StorageError,
 )
 from mcnlab.experiment.build import short_hash
 from mcnlab.experiment.elsewhere import evaluated_stores
@@ -96,6 +97,17 @@ def held(folder: Path) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def forget_holder(folder: Path) -> None:
+    """Remove the name of a process that was killed between finishing a run and letting go of its folder.
+
+    Args:
+        folder: of a finished run; where it is held, or cannot be written, nothing happens.
+    """
+    if (folder / ".owner").exists():
+        with suppress(BusyError, StorageError), held(folder):
+            pass  # which takes the name away at its end
 
 
 def process_name() -> str:

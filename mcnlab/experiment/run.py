@@ -30,6 +30,7 @@ from mcnlab.experiment.distillation import take_classifiers, taught
 from mcnlab.experiment.elsewhere import check_elsewhere, embed_everywhere, measure_also, measure_elsewhere, name_of
 from mcnlab.experiment.folder import (
     failure_on_record,
+    forget_holder,
     held,
     refuse_other_run,
     run_key,
@@ -101,6 +102,7 @@ def run_experiment(
     settings = with_checksum_of_weights(settings)
     folder, shared = Path(run_dir).absolute(), Path(prefix_cache) if prefix_cache else None
     if _done(folder, settings, seed):
+        forget_holder(folder)
         return RunFolder(folder)
     check_settings(settings)
     refuse_other_run(folder, settings, seed)
