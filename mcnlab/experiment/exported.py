@@ -17,7 +17,7 @@ from mcnlab.data.raw_frames import frame_shape
 from mcnlab.errors import ConfigError, DataError
 from mcnlab.experiment.build import chosen_tracks, sized_model
 from mcnlab.experiment.distillation import teacher_settings
-from mcnlab.experiment.loaded import Run, load_run
+from mcnlab.experiment.loaded import Run, opened_run
 from mcnlab.experiment.recipes import with_recipes
 from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.files import new_folder_atomically, write_bytes_atomically, write_text_atomically
@@ -75,7 +75,7 @@ def export_student(run: Run | str | Path, out: str | Path, *, modality: str | No
         CheckpointError: the run has no usable checkpoint.
         StorageError: the folder exists, or cannot be written.
     """
-    known = run if isinstance(run, Run) else load_run(run)
+    known = opened_run(run)
     store, model = known.store(), known.model()
     found = [key for key in model.classified if modality in (None, key[0])]
     if len(found) != 1:

@@ -180,7 +180,7 @@ def embed(run: Run | str | Path, store: Store | str | Path, split: str) -> Embed
         >>> embed("runs/tiny", "stores/world", "test")["video", "joint"].shape  # doctest: +SKIP
         (600, 64)
     """
-    known = run if isinstance(run, Run) else load_run(run)
+    known = opened_run(run)
     opened = store if isinstance(store, Store) else open_store(Path(store))
     source = build_source(known.settings, opened, split, shuffle_seed=None)
     model = known.model(opened)
