@@ -15,7 +15,13 @@ from mcnlab.errors import ConfigError, DataError
 class Settings(BaseModel):
     """A frozen group of settings; build it from outside input with `parse`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        ser_json_inf_nan="constants",
+        allow_inf_nan=False,  # where infinity means something, the field says so
+    )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str) -> Self:
