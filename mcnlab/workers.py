@@ -18,7 +18,7 @@ import psutil
 from mcnlab.errors import BusyError, McnlabError, RunError
 from mcnlab.files import write_json_atomically
 from mcnlab.kernels import THREAD_LIMITS, start_kernels_ready, terminate_kernels
-from mcnlab.processes import die_with_parent, own_cores
+from mcnlab.processes import TERMINATING, die_with_parent, own_cores
 from mcnlab.reporting.notebooks import KernelLostError, execute, notebook_path
 from mcnlab.runs import RunFolder
 
@@ -301,13 +301,14 @@ def leave_interrupted(folder: Path) -> None:
 
 
 def _pass_signals_on() -> list[int]:
-    """SIGTERM goes on to the notebook's kernel, which saves; Ctrl-C is the owner's affair. Returns what arrived."""
+    """What asks to stop goes on to the notebook's kernel, which saves; Ctrl-C is the owner's. Returns what arrived."""
     arrived: list[int] = []
 
     def pass_on(number: int, frame: object) -> None:
         arrived.append(number)
         terminate_kernels()
 
-    signal.signal(signal.SIGTERM, pass_on)
+    for number in TERMINATING:
+        signal.signal(number, pass_on)
     signal.signal(signal.SIGINT, lambda number, frame: None)
     return arrived

@@ -223,7 +223,7 @@ def test_killed_again_a_run_has_failed_and_the_report_is_written(wanted, said, r
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGINT, 130)])
 def test_a_study_that_is_asked_to_stop_saves_and_says_so(number, code, running_study):
     process, run = running_study
     began = time.monotonic()

@@ -134,7 +134,8 @@ def run_rows(summary: StudySummary, columns: Sequence[Column]) -> list[dict[str,
                 continue
             low, high = own.get((title, run.experiment, run.seed), (None, None))
             mark = "best" if value == top else "tied" if high is not None and high >= top else ""
-            mark = mark if chance[title] is None or value > chance[title] else ""
+            least = chance[title]
+            mark = mark if least is None or value > least else ""
             cells[title] = _cell(value, low, high, mark)
         rows.append(
             {
