@@ -119,8 +119,9 @@ def _first_problem(error: ValidationError, settings: type[BaseModel]) -> str:
         told = [name] if name else []
         told.append(problem["msg"].removeprefix("Value error, "))
         own = problem["type"] == "value_error" and isinstance(problem["input"], Mapping)  # already says what is wrong
-        said = ": ".join(told) + ("" if own or problem["type"] == "missing" else f", got {problem['input']!r:.200}")
-        return said + nearest(str(problem["input"]), _choices(problem))
+        if meant := nearest(str(problem["input"]), _choices(problem)):  # in front of the choices, which may be many
+            return f"{name}: got {problem['input']!r:.200}{meant} {problem['msg']}"
+        return ": ".join(told) + ("" if own or problem["type"] == "missing" else f", got {problem['input']!r:.200}")
     known = _field_names(settings, place[:-1])
     return f"unknown setting {name!r}" + (nearest(place[-1], known) or f"; known here: {', '.join(known)}")
 
