@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcnlab.errors import ConfigError, DataError
 
+_YAML_BREAKS = frozenset("\x85\u2028\u2029")
+
 
 class Settings(BaseModel):
     """A frozen group of settings; build it from outside input with `parse`."""
@@ -66,6 +68,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
     return values
+
+
+def plain_yaml(values: Mapping[str, Any]) -> str:
+    """The YAML text that `read_yaml` reads as the very same values.
+
+    Args:
+        values: plain values by name, in the order in which they are to stand.
+
+    Returns:
+        The text; letters of all scripts as they are, unless some are line breaks to YAML, which are read as spaces.
+    """
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(values, sort_keys=False) if _YAML_BREAKS & set(text) else text
 
 
 def with_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:

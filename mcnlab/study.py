@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mcnlab.cluster import check_workers, cluster_client, in_common, tasks_at_once
+from mcnlab.config import plain_yaml
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError, DataError, RunError
 from mcnlab.experiment.build import code_fingerprint
@@ -288,7 +287,7 @@ def run_job(run: PlannedRun, folders: StudyFolders, store: Store) -> Job:
     make_folder(run.folder)
     settings = run.folder / "experiment.yaml"
     plain = run.settings.model_dump(mode="json")
-    write_text_atomically(settings, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    write_text_atomically(settings, plain_yaml(plain))
     if not run.trained:
         write_json_atomically(run.folder / "status.json", {"state": "pending"})
     parameters: dict[str, str | int] = {
