@@ -64,26 +64,6 @@ DARK_TWINS = {
     "#2d004b": "#c9b8f0",
 }
 """What a color becomes on a dark page: text, axes, and scales turned around, so that zero is again nearly the page."""
-DARK_TWINS = {
-    "white": "#12181f",
-    INK: "#e4e9ef",
-    QUIET: "#a3afbb",
-    GRID: "#303a45",
-    "#000000": "#ffffff",
-    "#332288": "#a396ff",
-    "#0072B2": "#2f8fd0",
-    "#f7f9fb": "#18222d",
-    "#c6dbef": "#143d63",
-    "#6baed6": "#2171b5",
-    "#2171b5": "#6baed6",
-    "#08306b": "#deebf7",
-    "#b35806": "#f5a742",
-    "#fdb863": "#8f5312",
-    "#f7f7f7": "#202a35",
-    "#8073ac": "#5d4f94",
-    "#2d004b": "#c9b8f0",
-}
-"""What a color becomes on a dark page: text, axes, and scales turned around, so that zero is again nearly the page."""
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 TEMPLATE = go.layout.Template(
     layout={
