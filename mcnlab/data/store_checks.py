@@ -1,6 +1,5 @@
 """Checks that stand between a folder on disk and a `Store`: files, columns, widths and row ranges."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from mcnlab.data.manifest import Manifest
 from mcnlab.data.shards import shard_file, tensor_shapes
 from mcnlab.data.store_writer import FORMAT
 from mcnlab.errors import DataError
+from mcnlab.files import read_json
 
 HOW_TO_GET_ONE = "`mcnlab import --help` lists what makes one, and --set data.store=DIR names another"
 """What to do where there is no store."""
@@ -34,7 +34,7 @@ def read_info(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no such store{nearest(path.name, beside)}; {HOW_TO_GET_ONE}")
     file = path / "store.json"
     try:
-        info = json.loads(file.read_text(encoding="utf-8"))
+        info = read_json(file)
     except FileNotFoundError as error:
         inside = sorted([*path.glob("*/store.json"), *path.glob("stores/*/store.json")])
         next_step = f"there is one in {inside[0].parent}" if inside else HOW_TO_GET_ONE
