@@ -23,6 +23,8 @@ INTERRUPTED, TERMINATED = 130, 143
 """Exit codes after Ctrl-C and after SIGTERM."""
 GOING_ON = (["howto100m"], ["crosstask"], ["mining-youtube"])
 """Imports that go on where they were stopped; others begin anew, and leave nothing half-made."""
+MEMORY_WORDS = ("out of memory", "allocate memory", "bad_alloc", "start new thread", "failed to map segment")
+"""What an error of torch, or of the loader of libraries, says where no memory is left and it is no MemoryError."""
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What a wrong command line raises: click's own class, or that of a typer which brings its own click."""
 
@@ -250,13 +252,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):  # the reader of our output has gone, `mcnlab inspect | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return StorageError.exit_code
-        if "--debug" in words:
-            traceback.print_exception(error)
-        message, code = _line_and_code(error, words)
-        if message:
-            print("error: " + "".join(c if c.isprintable() else " " for c in message), file=sys.stderr)
-        return code
+        return _tell(error, words)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _tell(error, words)
     return 0
+
+
+def _tell(error: BaseException, words: Sequence[str]) -> int:
+    """Say what went wrong in one line; the exit code."""
+    if "--debug" in words:
+        traceback.print_exception(error)
+    message, code = _line_and_code(error, words)
+    if message:
+        print("error: " + "".join(c if c.isprintable() else " " for c in message), file=sys.stderr)
+    return code
 
 
 def _sentence(error: Exception) -> str:
@@ -276,12 +287,20 @@ def _what_to_type(error: Exception) -> str:
     return f"Type: {context.command_path if context else 'mcnlab'} --help"
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that no memory was left."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in MEMORY_WORDS)
+
+
 def _line_and_code(error: BaseException, words: Sequence[str]) -> tuple[str, int]:
     """What to say of an error of a command, and the exit code; nothing to say where help has been shown."""
     if isinstance(error, McnlabError):
         return str(error), error.exit_code
     if isinstance(error, UsageError):
         return f"{_sentence(error)} {_what_to_type(error)}", 2
+    if isinstance(error, MemoryError | RuntimeError | ImportError) and _is_out_of_memory(error):
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        return f"out of memory: {said}; the same command goes on", StorageError.exit_code
     if isinstance(error, OSError):
         return f"{error.filename or 'system'}: {error.strerror or error}", StorageError.exit_code
     what, code = ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)

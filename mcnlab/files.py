@@ -68,6 +68,47 @@ def write_text_atomically(path: Path, text: str) -> None:
     write_bytes_atomically(path, text.encode("utf-8"))
 
 
+MOST_JSON_BYTES = 2**28
+"""A JSON file that is larger than this is none of ours."""
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, read strictly: what two readers could take for two things is refused.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Plain values.
+
+    Raises:
+        ValueError: it is no JSON or no UTF-8, is larger than `MOST_JSON_BYTES`, or see `parse_json`.
+        RecursionError: it is nested too deep.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(MOST_JSON_BYTES + 1)
+    if len(content) > MOST_JSON_BYTES:
+        raise ValueError(f"more than {MOST_JSON_BYTES} bytes")
+    return parse_json(content.decode("utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """The values of a JSON text.
+
+    Args:
+        text: all of it.
+
+    Returns:
+        Plain values.
+
+    Raises:
+        ValueError: it is no JSON, a key stands twice in one object, or a number is NaN or infinite.
+        RecursionError: it is nested too deep.
+    """
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_with_different_keys)
+
+
 def write_json_atomically(path: Path, value: Any) -> None:
     """Put a JSON file in place in one step; NaN and infinity are refused.
 
@@ -238,6 +279,21 @@ def refuse_occupied(path: Path) -> None:
         raise StorageError(
             f"{path}: exists already; {what}`{removes} {quote(str(path))}` removes it, or choose another name"
         )
+
+
+def _refuse_constant(constant: str) -> None:
+    """Called for NaN, Infinity and -Infinity, which are no JSON."""
+    raise ValueError(f"the number {constant}")
+
+
+def _with_different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, unless a key stands twice in it."""
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ValueError(f"the key {key!r:.80} stands twice in one object")
+        values[key] = value
+    return values
 
 
 def _locked_beside(path: Path) -> FileLock:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from mcnlab.errors import DataError, RunError
-from mcnlab.files import write_text_atomically
+from mcnlab.files import read_json, write_text_atomically
 
 RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "low", "high")
 """The eight columns that every table of results has, in this order."""
@@ -371,8 +371,7 @@ def holder(path: str | Path) -> str | None:
 def _read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a JSON or YAML file; empty when there is no such file."""
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        values = read_json(path) if path.suffix == ".json" else yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -446,6 +446,12 @@ def test_control_characters_do_not_reach_the_terminal(mcnlab_says):
         (KeyboardInterrupt(), 130, "interrupted"),
         (Terminated(), 143, "terminated"),
         (OSError(28, "No space"), 5, "No s"),
+        (MemoryError(), 5, "error: out of memory: MemoryError;"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory:\nyou tried"),
+            5,
+            "can't allocate memory: you tried;",
+        ),
     ],
 )
 def test_signals_and_the_disk_have_codes_of_their_own(error, code, said, mcnlab_says, monkeypatch):

@@ -1,7 +1,6 @@
 """Checks that stand between a folder on disk and a `Store`: files, columns, widths and row ranges."""
 
 import difflib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
@@ -13,6 +12,7 @@ from mcnlab.data.manifest import Manifest
 from mcnlab.data.shards import shard_file, tensor_shapes
 from mcnlab.data.store_writer import FORMAT
 from mcnlab.errors import DataError
+from mcnlab.files import read_json
 
 MOST_NAMED = 5
 """Stores that an error names."""
@@ -34,7 +34,7 @@ def read_info(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no such store{how_to_get_one(path)}")
     file = path / "store.json"
     try:
-        info = json.loads(file.read_text(encoding="utf-8"))
+        info = read_json(file)
     except FileNotFoundError as error:
         inside = sorted([*path.glob("*/store.json"), *path.glob("stores/*/store.json")])
         next_step = f"; there is one in {inside[0].parent}" if inside else how_to_get_one(path)

@@ -1,7 +1,6 @@
 """One run: from settings and a seed to a finished run folder."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -179,7 +178,7 @@ def evaluate_run(
             model = run.model(own)
             rows = measure_elsewhere(settings, model, own, other, name=ending[1:], tasks=wanted, seed=run.seed)
         measured = {f"{task}{ending}" for task in settings.evaluation.tasks}
-        old = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
+        old = run.folder.read_json("results.json")
         kept = [row for row in old.get("rows", []) if row["task"] not in measured]
         write_results(folder, settings.experiment, run.seed, [*rows, *kept], old.get("outcome", {}))
         write_record(folder)

@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before any library is loaded: f
 
 from tests.faults import (  # noqa: F401  they register their faults
     armed,
+    around,
     audit,
     calls,
     clocks,
