@@ -30,11 +30,13 @@ STOPPING_S = 30.0
 LOOKING_S = 0.5
 """Seconds between two looks at what sends no message: files, and the state of a cluster."""
 WORKER_PROGRAM = """import signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+for name in ("SIGINT", "SIGUSR1"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
 sys.path[:] = {path!r}
 from mcnlab.workers import work
 work({line})"""
-"""What a worker process runs: Ctrl-C is its owner's affair from the first moment."""
+"""What a worker process runs: Ctrl-C and a warning of SLURM's are its owner's affair from the first moment."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tests.faults import (  # noqa: F401  they register their faults
     calls,
     clocks,
     code_like,
+    disks,
     half_run,
     mutated,
     names,
@@ -23,6 +24,7 @@ from tests.faults import (  # noqa: F401  they register their faults
     stores,
     studies,
     training,
+    writers,
 )
 from tests.faults.registry import FAULTS, try_fault
 from tests.faults.table import keep, table
