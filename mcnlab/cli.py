@@ -17,10 +17,10 @@ from mcnlab.cli_first import doctor, init, lab
 from mcnlab.cli_import import importers, say_what_is_in, tell
 from mcnlab.cli_plan import plan
 from mcnlab.errors import EXIT_CODES, McnlabError, StorageError
-from mcnlab.processes import Terminated, sigterm_interrupts
+from mcnlab.processes import Terminated, stopping_interrupts
 
 INTERRUPTED, TERMINATED = 130, 143
-"""Exit codes after Ctrl-C and after SIGTERM."""
+"""Exit codes after Ctrl-C, and after SIGTERM or SIGUSR1."""
 GOING_ON = (["howto100m"], ["crosstask"], ["mining-youtube"])
 """Imports that go on where they were stopped; others begin anew, and leave nothing half-made."""
 MEMORY_WORDS = ("out of memory", "allocate memory", "bad_alloc", "start new thread", "failed to map segment")
@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with sigterm_interrupts():
+        with stopping_interrupts():
             if app(words, prog_name="mcnlab", standalone_mode=False) == INTERRUPTED:
                 raise KeyboardInterrupt  # which typer turned into a number
     except (McnlabError, UsageError, OSError, KeyboardInterrupt, Terminated, typer.Abort) as error:

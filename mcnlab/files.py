@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,14 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from mcnlab.errors import BusyError, StorageError
+
+OWNER = ".owner"
+"""Ending of the file that names the process which builds a folder; the lock beside it would be emptied by who asks."""
+
+
+def process_name() -> str:
+    """This process for a person who looks for it."""
+    return f"process {os.getpid()} on {platform.node()}"
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
@@ -156,8 +165,7 @@ def new_folder_atomically(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        _unlock(lock)
 
 
 @contextmanager
@@ -185,8 +193,7 @@ def resumable_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        _unlock(lock)
 
 
 def remove_unfinished(path: Path) -> None:
@@ -242,8 +249,9 @@ def remove_partial_files(folder: Path, *, locks: bool = False) -> None:
         folder: nothing happens when there is none.
         locks: whether the locks of folders that were being built are removed too.
     """
-    for lock in sorted(folder.glob(".*.lock")) if locks else ():
-        lock.unlink(missing_ok=True)
+    for ending in (".lock", OWNER) if locks else ():
+        for lock in sorted(folder.glob(f".*{ending}")):
+            lock.unlink(missing_ok=True)
     for partial in sorted(folder.glob(".*.partial-*")):
         if partial.is_dir():
             shutil.rmtree(partial)
@@ -297,16 +305,38 @@ def _with_different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _locked_beside(path: Path) -> FileLock:
-    """The lock of whoever builds `path`, taken at once or not at all."""
+    """The lock of whoever builds `path`, taken at once or not at all; the name of who holds it lies beside it."""
+    owner = path.with_name(f".{path.name}{OWNER}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(f".{path.name}.lock"))
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise BusyError(f"{path}: another process is building it") from error
+        raise BusyError(f"{path}: held by {_holder(owner)}, which is building it") from error
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
+    try:
+        owner.write_text(process_name(), encoding="utf-8")
+    except OSError as error:
+        _unlock(lock)
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
     return lock
+
+
+def _unlock(lock: FileLock) -> None:
+    """Take away the name of this process, and the lock."""
+    path = Path(lock.lock_file)
+    path.with_suffix(OWNER).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    lock.release()
+
+
+def _holder(owner: Path) -> str:
+    """The process that wrote its name there; in its first moment it has not yet."""
+    try:
+        return owner.read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"
 
 
 def _sync_tree(folder: Path) -> None:

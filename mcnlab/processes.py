@@ -12,19 +12,18 @@ from contextlib import contextmanager
 PR_SET_PDEATHSIG = 1
 """Number of the option of Linux' prctl that names the signal a process gets when its parent ends."""
 
-TERMINATING = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
-"""What schedulers send before they take a machine away: SLURM SIGTERM, or SIGUSR1 with `--signal=USR1@120`."""
-SAME_REQUEST_S = 2.0
-"""A scheduler and a launcher may both pass the same request on; what comes within so many seconds is one."""
-
 
 def own_cores() -> int:
     """Cores that this process may use, which may be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+STOPPING = (signal.SIGTERM, signal.SIGUSR1) if hasattr(signal, "SIGUSR1") else (signal.SIGTERM,)
+"""Signals that ask a process to end: that of the system, and the one that SLURM jobs choose for a warning."""
+
+
 class Terminated(BaseException):
-    """One of `TERMINATING` arrived; as with Ctrl-C, no handler of ordinary errors swallows it."""
+    """SIGTERM or SIGUSR1 arrived; as with Ctrl-C, no handler of ordinary errors swallows it."""
 
 
 def die_with_parent() -> None:
@@ -45,8 +44,8 @@ def _owner_lives() -> bool:
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """`TERMINATING` signals inside raise `Terminated`; does nothing in a thread, where Python delivers no signals."""
+def stopping_interrupts() -> Iterator[None]:
+    """SIGTERM or SIGUSR1 inside raises `Terminated`; does nothing in a thread, where Python delivers no signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -54,7 +53,7 @@ def sigterm_interrupts() -> Iterator[None]:
     def raise_it(number: int, frame: object) -> None:
         raise Terminated
 
-    before = {number: signal.signal(number, raise_it) for number in TERMINATING}
+    before = {number: signal.signal(number, raise_it) for number in STOPPING}
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ import psutil
 from mcnlab.errors import BusyError, McnlabError, RunError
 from mcnlab.files import write_json_atomically
 from mcnlab.kernels import THREAD_LIMITS, start_kernels_ready, terminate_kernels
-from mcnlab.processes import TERMINATING, die_with_parent, own_cores
+from mcnlab.processes import STOPPING, die_with_parent, own_cores
 from mcnlab.reporting.notebooks import KernelLostError, execute, notebook_path
 from mcnlab.runs import RunFolder
 
@@ -30,11 +30,13 @@ STOPPING_S = 30.0
 LOOKING_S = 0.5
 """Seconds between two looks at what sends no message: files, and the state of a cluster."""
 WORKER_PROGRAM = """import signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+for name in ("SIGINT", "SIGUSR1"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
 sys.path[:] = {path!r}
 from mcnlab.workers import work
 work({line})"""
-"""What a worker process runs: Ctrl-C is its owner's affair from the first moment."""
+"""What a worker process runs: Ctrl-C and a warning of SLURM's are its owner's affair from the first moment."""
 
 
 @dataclass(frozen=True)
@@ -314,7 +316,7 @@ def _pass_signals_on() -> list[int]:
         arrived.append(number)
         terminate_kernels()
 
-    for number in TERMINATING:
+    for number in STOPPING:
         signal.signal(number, pass_on)
     signal.signal(signal.SIGINT, lambda number, frame: None)
     return arrived

@@ -65,7 +65,7 @@ def test_a_signal_of_the_scheduler_saves_even_when_the_launcher_passes_it_on(tmp
 
 
 def test_a_second_request_ends_a_run_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("mcnlab.experiment.stopping.SAME_REQUEST_S", 0.0)
+    monkeypatch.setattr("mcnlab.experiment.stopping.TOGETHER_S", 0.0)
     experiment, run = write_experiment(tmp_path, epochs=2000), tmp_path / "run"
 
     def ask_twice(record):

@@ -1,7 +1,5 @@
 """The run folder while it is written: who holds it, whose run it holds, how the run began and ended."""
 
-import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +24,7 @@ from mcnlab.experiment.mixed import data_fingerprint, mixture_facts
 from mcnlab.experiment.provenance import provenance
 from mcnlab.experiment.recipes import with_recipes
 from mcnlab.experiment.settings import ExperimentSettings
-from mcnlab.files import write_json_atomically, write_text_atomically
+from mcnlab.files import process_name, write_json_atomically, write_text_atomically
 from mcnlab.processes import Terminated
 from mcnlab.runs import STOP_FILE, RunFolder
 
@@ -106,11 +104,6 @@ def forget_holder(folder: Path) -> None:
     if (folder / ".owner").exists():
         with suppress(BusyError, StorageError), held(folder):
             pass  # which takes the name away at its end
-
-
-def process_name() -> str:
-    """This process for a person who looks for it."""
-    return f"process {os.getpid()} on {platform.node()}"
 
 
 ADDED_LATER: dict[tuple[str, ...], object] = {

@@ -8,38 +8,43 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mcnlab.distributed import rank
-from mcnlab.processes import SAME_REQUEST_S, TERMINATING, Terminated
+from mcnlab.processes import STOPPING, Terminated
 from mcnlab.runs import STOP_FILE
 from mcnlab.training.loop import Trainer
 
 LOOK_EVERY_S = 1.0
 """Seconds between two looks for a request to stop."""
+TOGETHER_S = 2.0
+"""SLURM signals every process of a job, and a launcher passes it on to its own: within so many seconds that is one
+request, not an impatient second one."""
 
 
 @contextmanager
 def stop_on_signal(trainer: Trainer) -> Iterator[None]:
     """SIGTERM, SIGUSR1, SIGINT and a request in the run folder end the run at its next step, after a checkpoint.
 
-    A second signal ends it at once, unless it is the same request once more, from a scheduler and from a launcher.
+    A second signal ends it at once, unless it is a second SIGTERM or SIGUSR1 of the same moment.
     """
     requested = stop_request(trainer.folder) if rank() == 0 else lambda: None
     trainer.stop_signal = requested
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked: list[tuple[int, float]] = []
+    asked: list[int] = []
+    impatient_s = float("inf")
 
     def ask(number: int, frame: object) -> None:
-        meant = signal.SIGTERM if number in TERMINATING else number
-        if not asked:
-            asked.append((meant, time.monotonic()))
-        elif meant == signal.SIGINT:
+        nonlocal impatient_s
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        elif asked[0][0] != meant or time.monotonic() - asked[0][1] > SAME_REQUEST_S:
+        if asked and time.monotonic() > impatient_s:
             raise Terminated
+        if not asked:
+            asked.append(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+            impatient_s = time.monotonic() + TOGETHER_S
 
-    before = {number: signal.signal(number, ask) for number in (*TERMINATING, signal.SIGINT)}
-    trainer.stop_signal = lambda: asked[0][0] if asked else requested()
+    before = {number: signal.signal(number, ask) for number in (*STOPPING, signal.SIGINT)}
+    trainer.stop_signal = lambda: asked[0] if asked else requested()
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ from tests.faults import (  # noqa: F401  they register their faults
     calls,
     clocks,
     code_like,
+    disks,
     half_run,
     mutated,
     names,
@@ -24,6 +25,7 @@ from tests.faults import (  # noqa: F401  they register their faults
     stores,
     studies,
     training,
+    writers,
 )
 from tests.faults.registry import FAULTS, try_fault
 from tests.faults.table import keep, table
