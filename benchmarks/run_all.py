@@ -1,8 +1,8 @@
 """Run every benchmark, one after the other, and make docs/performance.md of what they measured.
 
-Each runs in a process of its own, so that none finds another's warm caches. The page says the machine, the date and the
-version of the code, then one row per ratio with the command that gives it again; what stands in benchmarks/notes.md, on
-what missed its goal and why, ends it.
+Each runs in a process of its own, so that none finds another's warm caches. The page has a table per benchmark with the
+command that gives its ratios again, the date, and the machine and versions it was measured with; what stands in
+benchmarks/notes.md, on what missed its goal and why, ends it.
 
     python benchmarks/run_all.py                     all of them
     python benchmarks/run_all.py read_clips kmeans   some; their rows replace the older ones
@@ -16,6 +16,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def measured(name: str) -> list[dict]:
-    """The rows of one benchmark, each with its date; what fails is said, and gives no rows."""
+    """The rows of one benchmark, each with its date and place; what fails is said, and gives no rows."""
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "rows.jsonl"
         ended = subprocess.run([sys.executable, str(HERE / f"{name}.py"), "--json", str(found)], check=False)
@@ -58,22 +59,26 @@ def measured(name: str) -> list[dict]:
             return []
         today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
         lines = found.read_text(encoding="utf-8").splitlines()
-        return [{"benchmark": name, "date": today, **json.loads(line)} for line in lines]
+        return [{"benchmark": name, "date": today, "where": where(), **json.loads(line)} for line in lines]
 
 
 def page(rows: list[dict]) -> str:
-    """The page: where it was measured, the table, the notes."""
+    """The page: what it is, the tables, the notes."""
     parts = [
         "# Performance",
         "Made by `make bench`; every ratio was measured in one run, against the published way of doing the same work "
         "or against what the machine can do at most. Measure on a quiet machine.",
-        f"Machine: {machine()}. mcnlab {__version__}, torch {torch.__version__}, Python {platform.python_version()}.",
-        table(rows),
+        *(section(list(group)) for _, group in groupby(rows, key=lambda row: row["benchmark"])),
     ]
     notes = HERE / "notes.md"
     if notes.exists():
         parts.append(notes.read_text(encoding="utf-8").strip())
     return "\n\n".join(parts) + "\n"
+
+
+def where() -> str:
+    """The machine, and the versions of what was measured."""
+    return f"{machine()}; mcnlab {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def machine() -> str:
@@ -88,26 +93,27 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} cores ({', '.join(kinds) or 'no AVX-512'}), {memory:.0f} GiB, {gpu}"
 
 
-def table(rows: list[dict]) -> str:
-    """One line per ratio."""
-    head = "| part | against | ratio | goal | reached | measured | command | date |\n|---|---|---|---|---|---|---|---|"
-    return "\n".join([head, *(line(row) for row in rows)])
+def section(rows: list[dict]) -> str:
+    """One benchmark: its name, the command that gives its ratios again, when and where it did, and a line per ratio."""
+    first = rows[0]
+    return "\n".join(
+        [
+            f"## {first['benchmark'].replace('_', ' ').capitalize()}",
+            "",
+            f"`{first['command']}`, {first['date']}. {first['where']}.",
+            "",
+            "| part | against | ratio | goal | measured |",
+            "|---|---|---|---|---|",
+            *(line(row) for row in rows),
+        ]
+    )
 
 
 def line(row: dict) -> str:
-    """A row of the table."""
+    """A row of a table."""
     goal = "—" if row["goal"] is None else f"{'≤' if row['at_most'] else '≥'} {row['goal']:g}"
-    reached = {None: "—", True: "yes", False: "**no**"}[row["reached"]]
-    cells = [
-        row["part"],
-        row["against"],
-        f"{row['ratio']:.3g}",
-        goal,
-        reached,
-        row["detail"],
-        f"`{row['command']}`",
-        row["date"],
-    ]
+    reached = {None: "", True: ", reached", False: ", **missed**"}[row["reached"]]
+    cells = [row["part"], row["against"], f"{row['ratio']:.3g}", goal + reached, row["detail"]]
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -80,6 +80,6 @@ EXIT_CODES = {
     CheckpointError.exit_code: "no usable checkpoint",
     RankError.exit_code: "one of several processes failed",
     128 + 2: "interrupted (Ctrl-C)",
-    128 + 15: "terminated (SIGTERM), or asked to stop through the run folder",
+    128 + 15: "terminated (SIGTERM, SIGUSR1), or asked to stop through the run folder",
 }
 """Every exit code of the command, and what it says."""

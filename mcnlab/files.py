@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
@@ -232,7 +233,11 @@ def refuse_occupied(path: Path) -> None:
         StorageError: a file is there, or a folder that holds something.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StorageError(f"{path}: exists already; remove it or choose another name")
+        what = f"`mcnlab inspect {quote(str(path))}` says what it is, " if (path / "store.json").is_file() else ""
+        removes = "rm -r" if path.is_dir() else "rm"
+        raise StorageError(
+            f"{path}: exists already; {what}`{removes} {quote(str(path))}` removes it, or choose another name"
+        )
 
 
 def _locked_beside(path: Path) -> FileLock:

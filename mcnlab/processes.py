@@ -12,6 +12,11 @@ from contextlib import contextmanager
 PR_SET_PDEATHSIG = 1
 """Number of the option of Linux' prctl that names the signal a process gets when its parent ends."""
 
+TERMINATING = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+"""What schedulers send before they take a machine away: SLURM SIGTERM, or SIGUSR1 with `--signal=USR1@120`."""
+SAME_REQUEST_S = 2.0
+"""A scheduler and a launcher may both pass the same request on; what comes within so many seconds is one."""
+
 
 def own_cores() -> int:
     """Cores that this process may use, which may be fewer than the machine has."""
@@ -19,7 +24,7 @@ def own_cores() -> int:
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived; as with Ctrl-C, no handler of ordinary errors swallows it."""
+    """One of `TERMINATING` arrived; as with Ctrl-C, no handler of ordinary errors swallows it."""
 
 
 def die_with_parent() -> None:
@@ -41,7 +46,7 @@ def _owner_lives() -> bool:
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM inside raises `Terminated`; does nothing in a thread, where Python delivers no signals."""
+    """`TERMINATING` signals inside raise `Terminated`; does nothing in a thread, where Python delivers no signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -49,8 +54,9 @@ def sigterm_interrupts() -> Iterator[None]:
     def raise_it(number: int, frame: object) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, raise_it)
+    before = {number: signal.signal(number, raise_it) for number in TERMINATING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -226,7 +227,7 @@ def run_folders(folder: str | Path) -> list[RunFolder]:
         known = f"; in {folder.parent} there are {', '.join(beside)}" if beside else ""
         raise DataError(f"{folder}: no such folder of runs{known}")
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [RunFolder(path) for path in inside if (path / "settings.yaml").exists() or (path / "status.json").exists()]
+    return [RunFolder(path) for path in inside if _is_run(path)]
 
 
 def no_runs(folder: Path) -> DataError:
@@ -250,12 +251,12 @@ def newest_run(folder: str | Path) -> RunFolder:
         DataError: there is no run.
     """
     folder = Path(folder)
-    if (folder / "settings.yaml").exists() or (folder / "status.json").exists():
+    if _is_run(folder):
         return RunFolder(folder)
     found = run_folders(folder) if folder.is_dir() else []
     if not found:
         raise no_runs(folder)
-    return max(found, key=lambda run: max(path.stat().st_mtime for path in run.path.iterdir()))
+    return max(found, key=lambda run: _written_s(run.path))
 
 
 def list_runs(folder: str | Path, *, metrics: Sequence[str] = ()) -> pd.DataFrame:
@@ -279,6 +280,48 @@ def list_runs(folder: str | Path, *, metrics: Sequence[str] = ()) -> pd.DataFram
     if absent:
         raise DataError(f"{folder}: no run has {absent[0]!r}; metrics are TASK SUBJECT METRIC, as results() lists them")
     return table.sort_values(["experiment", "seed"], kind="stable", ignore_index=True)
+
+
+def list_all_runs(folder: str | Path) -> pd.DataFrame:
+    """One row per run of a folder and of the studies inside it, in the order in which they wrote last.
+
+    Args:
+        folder: holds run folders, or folders of run folders.
+
+    Returns:
+        Columns study and those of `list_runs`, and `written`: when a run last wrote something, ISO 8601 in the
+        machine's time. The newest run stands last.
+
+    Raises:
+        DataError: there is no such folder, or no run in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir() and folder == Path("runs"):
+        raise DataError(
+            "runs: no such folder here; `mcnlab study STUDY.yaml` makes it, or name another: mcnlab list DIR"
+        )
+    if folder.is_dir() and _is_run(folder):
+        raise DataError(f"{folder}: is one run; type: mcnlab list {quote(str(folder.parent))}")
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+    holders = [folder, *(one for one in inside if run_folders(one))]
+    tables = [list_runs(one).assign(study=one.resolve().name) for one in holders]
+    runs = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+    if not len(runs):
+        raise no_runs(folder)
+    moments = [datetime.datetime.fromtimestamp(_written_s(Path(path))).astimezone() for path in runs["path"]]
+    runs["written"] = [moment.isoformat(timespec="seconds") for moment in moments]
+    runs = runs.iloc[sorted(range(len(runs)), key=lambda row: moments[row])]
+    return runs[["study", *(column for column in runs.columns if column != "study")]].reset_index(drop=True)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / "settings.yaml").exists() or (folder / "status.json").exists()
+
+
+def _written_s(run: Path) -> float:
+    """When a run folder last got a file, in seconds of the clock."""
+    return max((path.stat().st_mtime for path in run.iterdir()), default=run.stat().st_mtime)
 
 
 def ask_to_stop(path: str | Path) -> None:

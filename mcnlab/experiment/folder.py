@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
+from mcnlab.config import plain_yaml
 from mcnlab.data.store import Store
 from mcnlab.distributed import world_size
 from mcnlab.errors import (
@@ -39,9 +39,7 @@ def write_start(
 ) -> None:
     """Settings, provenance and status of a run that is about to train; an earlier request to stop is void."""
     (folder / STOP_FILE).unlink(missing_ok=True)
-    write_text_atomically(
-        folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    )
+    write_text_atomically(folder / "settings.yaml", plain_yaml(settings.model_dump(mode="json")))
     mixed = mixture_facts(settings)
     origin = provenance(
         seed=seed,

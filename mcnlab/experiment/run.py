@@ -13,6 +13,7 @@ from torch import nn
 from mcnlab.data.kinds import build_kinds, kinds_fingerprint
 from mcnlab.data.scenes import build_scenes, scenes_fingerprint
 from mcnlab.data.store import Store, open_store
+from mcnlab.data.store_checks import how_to_get_one
 from mcnlab.data.world import WorldSettings, build_world, world_fingerprint
 from mcnlab.distributed import rank, wait_for_all, world_size
 from mcnlab.errors import ConfigError, DataError, NonFiniteError
@@ -207,6 +208,10 @@ def prepared_store(
         DataError: it is missing or broken.
     """
     if settings.data.store is not None:
+        if not settings.data.store.exists():
+            said = how_to_get_one(settings.data.store)
+            another = f"{'' if said.endswith('?') else ';'} --set data.store=DIR names another"
+            raise DataError(f"data.store: {settings.data.store}: no such store{said}{another}")
         return open_store(settings.data.store)
     if settings.data.stores is not None:
         return main_store(settings)

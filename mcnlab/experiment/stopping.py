@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mcnlab.distributed import rank
-from mcnlab.processes import Terminated
+from mcnlab.processes import SAME_REQUEST_S, TERMINATING, Terminated
 from mcnlab.runs import STOP_FILE
 from mcnlab.training.loop import Trainer
 
@@ -18,24 +18,28 @@ LOOK_EVERY_S = 1.0
 
 @contextmanager
 def stop_on_signal(trainer: Trainer) -> Iterator[None]:
-    """SIGTERM, SIGINT and a request in the run folder end the run at its next step, after a checkpoint.
+    """SIGTERM, SIGUSR1, SIGINT and a request in the run folder end the run at its next step, after a checkpoint.
 
-    A second signal ends it at once.
+    A second signal ends it at once, unless it is the same request once more, from a scheduler and from a launcher.
     """
     requested = stop_request(trainer.folder) if rank() == 0 else lambda: None
     trainer.stop_signal = requested
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked: list[int] = []
+    asked: list[tuple[int, float]] = []
 
     def ask(number: int, frame: object) -> None:
-        if asked:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-        asked.append(number)
+        meant = signal.SIGTERM if number in TERMINATING else number
+        if not asked:
+            asked.append((meant, time.monotonic()))
+        elif meant == signal.SIGINT:
+            raise KeyboardInterrupt
+        elif asked[0][0] != meant or time.monotonic() - asked[0][1] > SAME_REQUEST_S:
+            raise Terminated
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    trainer.stop_signal = lambda: asked[0] if asked else requested()
+    before = {number: signal.signal(number, ask) for number in (*TERMINATING, signal.SIGINT)}
+    trainer.stop_signal = lambda: asked[0][0] if asked else requested()
     try:
         yield
     finally:

@@ -24,6 +24,8 @@ from mcnlab.reporting.summary import Column, StudySummary, short_direction
 
 PANELS_PER_ROW = 3
 ROW_PX, HEAD_PX, FOOT_PX, GAP_PX = 22, 40, 48, 62
+BAR = 0.75
+"""Width of a bar, of the distance between two; also where some have none."""
 BAR_DIRECTIONS = ("text->video", "text->audio", "text->video+audio", "video->audio", "video->text", "audio->text")
 LABEL_PLACES = ("top right", "bottom right", "top left", "bottom left")
 LEVELS = {"chance": ("dash", "chance"), "ceiling": ("dot", "ceiling: an oracle that knows the shared factors")}
@@ -41,7 +43,9 @@ def recall_figure(summary: StudySummary, *, k: int = 1) -> Figure | None:
     """
     has = summary.subjects("retrieval")
     directions = [subject for subject in BAR_DIRECTIONS if subject in has] or list(has)[:6]
-    columns = [Column(short_direction(one), "retrieval", (one,), f"recall_at_{k}") for one in directions]
+    columns = [
+        Column(short_direction(one), "retrieval", (one,), f"recall_at_{k}", trained_only=True) for one in directions
+    ]
     if not columns:
         return None
     return Figure(
@@ -49,7 +53,7 @@ def recall_figure(summary: StudySummary, *, k: int = 1) -> Figure | None:
         title="How often the right clip comes first" if k == 1 else f"How often the right clip is among the first {k}",
         caption=f"Recall at {k}: share of queries, larger is better. Bars: mean over seeds; whiskers: 95 % interval. "
         "Dashed line: chance. Dotted line: ceiling, what an oracle that knows the shared factors could reach. "
-        "Diamond: the same model before training.",
+        "Diamond: the same model before training. No bar: a side of the direction was not trained.",
         alt=bars_in_words(summary, columns),
         plot=bars(summary, columns, unit=f"recall at {k} (share of queries)", suffix=f"_at_{k}"),
         numbers=interval_table(summary, columns),
@@ -189,9 +193,9 @@ def bars(summary: StudySummary, columns: Sequence[Column], *, unit: str, suffix:
         if place["row"] == down or number + across >= len(columns):
             plot.update_xaxes(title_text=unit, title_font_size=11, title_font_color=QUIET, **place)
     names = [safe(shortened(name, longest=40)) for name in summary.experiments]
-    plot.update_yaxes(autorange="reversed", tickvals=list(range(len(names))), ticktext=names, showgrid=False)
+    plot.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))), ticktext=names, showgrid=False)
     plot.update_xaxes(rangemode="tozero", range=[0, _reach(summary, columns, suffix)], tickformat=".2~f")
-    return styled(plot, height=height).update_layout(bargap=0.25, showlegend=False)
+    return styled(plot, height=height).update_layout(showlegend=False)
 
 
 def _bar_traces(summary: StudySummary, column: Column) -> list[go.Bar]:
@@ -203,6 +207,7 @@ def _bar_traces(summary: StudySummary, column: Column) -> list[go.Bar]:
             orientation="h",
             y=[place for place, _, _ in shown],
             x=[interval.value for _, _, interval in shown],
+            width=BAR,
             marker_color=[FAMILY_COLORS.get(family(summary, name), QUIET) for _, name, _ in shown],
             error_x={
                 "type": "data",
@@ -260,14 +265,14 @@ def half_width_text(interval: Interval, *, sign: str = "") -> str:
     return f"{interval.value:{sign}.3f}{spread}".replace("-", "−")
 
 
-def _up(interval: Interval) -> float:
-    """Length of the upper whisker."""
-    return 0.0 if interval.high is None else interval.high - interval.value
+def _up(interval: Interval) -> float | None:
+    """Length of the upper whisker; None draws none."""
+    return None if interval.high is None else interval.high - interval.value
 
 
-def _down(interval: Interval) -> float:
+def _down(interval: Interval) -> float | None:
     """Length of the lower whisker; recall and purity do not go below 0."""
-    return 0.0 if interval.low is None else interval.value - max(0.0, interval.low)
+    return None if interval.low is None else interval.value - max(0.0, interval.low)
 
 
 def _reach(summary: StudySummary, columns: Sequence[Column], suffix: str) -> float:

@@ -48,7 +48,7 @@ def retention_figure(summary: StudySummary) -> Figure | None:
         name="retention",
         title="What each combination retained",
         caption="Score of a linear probe on frozen embeddings: R² or balanced accuracy above chance; 0 is chance, 1 is "
-        f"perfect, larger is better. Columns are factor groups{_named_by_carriers(summary)}. Mean over seeds. Empty "
+        f"perfect, larger is better. Columns are {_columns_in_words(summary)}. Mean over seeds. Empty "
         "cells: a modality that the experiment did not train. Last row: the same towers before training.",
         alt=_retention_in_words(summary, scores),
         plot=plot,
@@ -172,10 +172,11 @@ def factors_figure(summary: StudySummary) -> Figure | None:
     )
 
 
-def _named_by_carriers(summary: StudySummary) -> str:
-    """What the letters of the world's factor groups mean; nothing for factors of own media."""
-    known = any(group in WORLD_GROUPS for group in factor_groups(summary.subjects("retention")))
-    return ", named by the modalities that carry them (v: video alone, va: video and audio, …)" if known else ""
+def _columns_in_words(summary: StudySummary) -> str:
+    """What the columns are, and what the letters of the world's factor groups mean."""
+    if not any(group in WORLD_GROUPS for group in factor_groups(summary.subjects("retention"))):
+        return "factors"
+    return "factor groups, named by the modalities that carry them (v: video alone, va: video and audio, …)"
 
 
 def _holds(modality: str, group: str) -> bool:
@@ -239,6 +240,7 @@ def _heat_maps(
         horizontal_spacing=0.025,
         column_widths=[table.shape[1] for table in tables.values()] if abreast else None,
     )
+    grouped = any(group in WORLD_GROUPS for table in tables.values() for group in table.columns)
     for number, (modality, table) in enumerate(tables.items()):
         place = {"row": 1, "col": number + 1} if abreast else {"row": number + 1, "col": 1}
         plot.add_trace(_heat_map(modality, table, quiet, signed), **place)
@@ -250,7 +252,7 @@ def _heat_maps(
         showgrid=False,
         zeroline=False,
         ticks="",
-        title_text="factor" if stacked else "factor group",
+        title_text="factor group" if grouped and not stacked else "factor",
         title_font_size=11,
         title_font_color=QUIET,
     )

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mcnlab.errors import CheckpointError, NonFiniteError
-from mcnlab.files import new_folder_atomically, write_bytes_atomically, write_json_atomically
+from mcnlab.files import make_folder, new_folder_atomically, write_bytes_atomically, write_json_atomically
 
 KEPT = 2
 """Newest checkpoints that stay on disk."""
@@ -62,22 +63,50 @@ def save_checkpoint(folder: Path, state: TrainState, position: Position) -> Path
         NonFiniteError: a parameter is not finite; nothing is written.
         StorageError: the disk does not allow it; older checkpoints stay.
     """
-    check_parameters(state.model, step=position.step)
+    files = {"optimizer": _optimizer_tensors(state.optimizer)}
+    files |= {f"term_{name}": term.state_dict() for name, term in state.terms.items()}
+    target = write_weights(folder, state.model, position, further=files, about={"scaler": state.scaler.state_dict()})
+    for old in list_checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def write_weights(
+    folder: Path,
+    model: nn.Module,
+    position: Position,
+    *,
+    further: Mapping[str, Mapping[str, Tensor]] = MappingProxyType({}),
+    about: Mapping[str, object] = MappingProxyType({}),
+) -> Path:
+    """Write `folder/step_*` with the weights of a model and what else there is; one that lies there is replaced.
+
+    Args:
+        folder: where the checkpoints of a kind lie; made where it is missing.
+        model: what to write as `model.safetensors`.
+        position: where the run is.
+        further: by the name of a file: its tensors by name.
+        about: plain values for `state.json`, beside the position and the sizes and sums of the files.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        NonFiniteError: a parameter is not finite; nothing is written.
+        StorageError: the disk does not allow it.
+    """
+    check_parameters(model, step=position.step)
     target = checkpoint_at(folder, position.step)
+    make_folder(folder)
     if target.exists():  # left by a run that was cut back to an older step
         shutil.rmtree(target)
     with new_folder_atomically(target) as building:
-        files = {"model": _plain(state.model.state_dict()), "optimizer": _optimizer_tensors(state.optimizer)}
-        files |= {f"term_{name}": _plain(term.state_dict()) for name, term in state.terms.items()}
         sizes = {}
-        for name, tensors in files.items():
-            content = save(tensors)
+        for name, tensors in {"model": model.state_dict(), **further}.items():
+            content = save(_plain(tensors))
             write_bytes_atomically(building / f"{name}.safetensors", content)
             sizes[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        about = {"position": asdict(position), "scaler": state.scaler.state_dict(), "files": sizes}
-        write_json_atomically(building / "state.json", about)
-    for old in list_checkpoints(folder)[:-KEPT]:
-        shutil.rmtree(old)
+        write_json_atomically(building / "state.json", {"position": asdict(position), **about, "files": sizes})
     return target
 
 
