@@ -107,9 +107,8 @@ class _Watched:
 
 def _place(run: Run, step: int, weights: Path | None) -> Path:
     """The file that keeps a step: named by all that its numbers depend on."""
-    facts = run.folder.provenance
     sums = None if weights is None else read_json(weights / "state.json")["files"]
-    origin = {"run": facts["key"], "data": facts["data"]["fingerprint"], "clips": run.folder.clip_ids()}
+    origin = {"run": run.folder.provenance["key"], "data": run.data_fact("fingerprint"), "clips": run.folder.clip_ids()}
     key = short_hash({**origin, "weights": None if sums is None else sums["model"]["sha256"]})
     return run.folder.path / COURSE / f"step_{step:08d}-{key[:16]}.safetensors"
 
