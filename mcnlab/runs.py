@@ -198,15 +198,15 @@ class RunFolder:
 
     def clips(self) -> pd.DataFrame:
         """The evaluated clips, in the row order of the embeddings: id, caption, label, start_s, end_s, thumbnail, …"""
-        return _read_parquet(self.path / "clips.parquet")
+        return read_parquet(self.path / "clips.parquet")
 
     def clip_ids(self) -> list[str]:
         """Ids of the evaluated clips, in the same order, without reading their pictures."""
-        return list(_read_parquet(self.path / "clips.parquet", columns=["id"])["id"])
+        return list(read_parquet(self.path / "clips.parquet", columns=["id"])["id"])
 
     def ranks(self) -> pd.DataFrame:
         """Rank of the true match (1 is best), a row per clip and a column per direction; null where there is none."""
-        return _read_parquet(self.path / "ranks.parquet")
+        return read_parquet(self.path / "ranks.parquet")
 
 
 def run_folders(folder: str | Path) -> list[RunFolder]:
@@ -381,8 +381,16 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     return values
 
 
-def _read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFrame:
-    """A Parquet table, or a DataError that names the file."""
+def read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFrame:
+    """A table of a run, which may come from others.
+
+    Args:
+        path: a Parquet file.
+        columns: those to read; all when None.
+
+    Raises:
+        DataError: there is no such file, it cannot be read, or it unpacks to far more than its bytes.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such file; has the run been evaluated?")
     try:

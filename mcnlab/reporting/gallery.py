@@ -15,7 +15,7 @@ from mcnlab.reporting.examples import meeting_space
 from mcnlab.reporting.overview import best_run
 from mcnlab.reporting.style import shortened
 from mcnlab.reporting.summary import KEY_DIRECTIONS, StudySummary, short_direction
-from mcnlab.runs import RunFolder
+from mcnlab.runs import RunFolder, read_parquet
 
 SOUNDS_FILE = "sounds.parquet"
 """Beside the results of a run: id, wav, and whether it was cut, of the clips that its gallery shows."""
@@ -144,7 +144,7 @@ def kept_sounds(run: RunFolder) -> dict[str, tuple[bytes, bool]]:
     path = Path(run.path) / SOUNDS_FILE
     if not path.exists():
         return {}
-    table = pd.read_parquet(path)
+    table = read_parquet(path)
     return {str(name): (wav, bool(cut)) for name, wav, cut in zip(table["id"], table["wav"], table["cut"], strict=True)}
 
 
