@@ -20,6 +20,7 @@ from tests.faults import (  # noqa: F401  they register their faults
     numbers,
     ranks,
     shown,
+    shown_notebooks,
     stores,
     studies,
     training,
