@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from mcnlab.metrics.statistics import Interval
 from mcnlab.modalities import MODALITIES
+from mcnlab.reporting.beside_points import Named, Panel, name_points
 from mcnlab.reporting.recipe import FAMILIES
 from mcnlab.reporting.style import (
     FAMILY_COLORS,
@@ -26,8 +27,12 @@ PANELS_PER_ROW = 3
 ROW_PX, HEAD_PX, FOOT_PX, GAP_PX = 22, 40, 48, 62
 BAR = 0.75
 """Width of a bar, of the distance between two; also where some have none."""
+FRAME_PX = 80
+"""Height of a figure that its panel does not have."""
 BAR_DIRECTIONS = ("text->video", "text->audio", "text->video+audio", "video->audio", "video->text", "audio->text")
-LABEL_PLACES = ("top right", "bottom right", "top left", "bottom left")
+TRADEOFF_PX = 440
+PANEL_PX = (600.0, 780.0, 1100.0)
+"""Widths that a lone panel has on pages from paper to a wide window."""
 LEVELS = {"chance": ("dash", "chance"), "ceiling": ("dot", "ceiling: an oracle that knows the shared factors")}
 
 
@@ -106,26 +111,48 @@ def tradeoff_figure(summary: StudySummary) -> Figure | None:
         go.Scatter(
             x=table["found"],
             y=table["kept"],
-            mode="markers+text",
-            text=[safe(shortened(name, longest=30)) for name in names],
-            textposition=[LABEL_PLACES[number % len(LABEL_PLACES)] for number in range(len(names))],
+            mode="markers",
+            text=[safe(name) for name in names],
             marker={"color": [FAMILY_COLORS.get(family(summary, name), QUIET) for name in names], "size": 11},
             error_x={"array": [_up(found[name]) for name in names], "color": QUIET, "thickness": 1, "width": 2},
             error_y={"array": [_up(kept[name]) for name in names], "color": QUIET, "thickness": 1, "width": 2},
             hovertemplate="%{text}<br>found %{x:.3f}, kept %{y:.3f}<extra></extra>",
         )
     )
-    plot.update_xaxes(title_text=f"{short_direction(direction)} recall at 1 (share of queries)", rangemode="tozero")
-    plot.update_yaxes(title_text="private factors kept (score)", rangemode="tozero")
+    panel = Panel(PANEL_PX, float(TRADEOFF_PX - FRAME_PX), _range_of(found, names), _range_of(kept, names))
+    plot.update_xaxes(title_text=f"{short_direction(direction)} recall at 1 (share of queries)", range=panel.x)
+    plot.update_yaxes(title_text="private factors kept (score)", range=panel.y)
+    styled(plot, height=TRADEOFF_PX)
+    named = [Named(safe(shortened(name, longest=30)), found[name].value, kept[name].value) for name in names]
+    name_points(plot, named, panel, lines=_crosses(found, kept, names))
     return Figure(
         name="tradeoff",
         title="Finding the clip against keeping what is private",
         caption="Right: found more often. Up: more is left of the factors that one modality has for itself, mean over "
         "the trained modalities. Whiskers: 95 % interval over seeds.",
         alt="; ".join(f"{name}: found {row.found:.2f}, kept {row.kept:.2f}" for name, row in table.iterrows()),
-        plot=styled(plot, height=440),
+        plot=plot,
         numbers=table.round(3),
     )
+
+
+def _crosses(
+    across: Mapping[str, Interval], up: Mapping[str, Interval], names: Sequence[str]
+) -> list[tuple[float, float, float, float]]:
+    """The whiskers of points that have two of them."""
+    lines = []
+    for name in names:
+        (x, y), (wide, tall) = (across[name].value, up[name].value), (_up(across[name]), _up(up[name]))
+        lines += [(x - wide, y, x + wide, y), (x, y - tall, x, y + tall)]
+    return lines
+
+
+def _range_of(intervals: Mapping[str, Interval], names: Sequence[str]) -> tuple[float, float]:
+    """An axis that starts at 0, or below what is negative, and has room for all whiskers."""
+    low = min([0.0, *(intervals[name].value - _up(intervals[name]) for name in names)])
+    high = max(intervals[name].value + _up(intervals[name]) for name in names)
+    room = 0.08 * ((high - low) or 1.0)
+    return low - room * (low < 0), high + room
 
 
 def private_figure(summary: StudySummary) -> Figure | None:

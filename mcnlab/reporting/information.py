@@ -8,6 +8,7 @@ from plotly.subplots import make_subplots
 from scipy.stats import spearmanr
 
 from mcnlab.metrics.statistics import Interval
+from mcnlab.reporting.beside_points import Named, Panel, name_points
 from mcnlab.reporting.style import CLASS_COLORS, INK, QUIET, Figure, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
 from mcnlab.reporting.views import (
@@ -26,6 +27,9 @@ from mcnlab.reporting.views import (
 TASK = "bound"
 CLASS_GROUP = "vat"
 """Factor group of the world's classes."""
+PANEL_PX, GAP_PX, FRAME_PX = 250.0, 64.0, 96.0
+PANEL_WIDTHS_PX = (600.0, 780.0, 1100.0)
+"""Widths that a panel has on pages from paper to a wide window."""
 FEWEST_POINTS = 3
 """Experiments from which a bound is drawn against quality."""
 
@@ -52,17 +56,28 @@ def bound_figure(summary: StudySummary) -> Figure | None:
     if core is None or len(points) < FEWEST_POINTS:
         return None
     columns = _qualities(summary, core)
-    plot = make_subplots(rows=1, cols=len(columns), subplot_titles=[safe(one.title) for one in columns])
+    down = len(columns)
+    height = down * (PANEL_PX + GAP_PX) + FRAME_PX
+    spacing = GAP_PX / (height - FRAME_PX) if down > 1 else 0
+    titles = [safe(one.title) for one in columns]
+    plot = make_subplots(rows=down, cols=1, subplot_titles=titles, shared_xaxes=True, vertical_spacing=spacing)
     for number, column in enumerate(columns, start=1):
         for trace in _bound_traces(summary, column, points, legend=number == 1):
-            plot.add_trace(trace, row=1, col=number)
+            plot.add_trace(trace, row=number, col=1)
     most = summary.level(TASK, next(iter(points.values())), "log_candidates")
     if most is not None:
-        words = {"text": "log k", "font": {"color": QUIET, "size": 11}, "textposition": "end"}
+        place = {"textposition": "end", "textangle": 0, "xanchor": "left", "yanchor": "top"}
+        words = {"text": "log k", "font": {"color": QUIET, "size": 11}, **place}
         plot.add_vline(x=most, line={"color": QUIET, "dash": "dash", "width": 1.4}, label=words)
-    plot.update_xaxes(title_text="shared information (nats)", rangemode="tozero")
-    plot.update_yaxes(title_text=f"score of {core} (0 chance, 1 perfect)", range=[-0.03, 1.05], row=1, col=1)
-    plot.update_yaxes(range=[-0.03, 1.05])
+    panel = Panel(PANEL_WIDTHS_PX, PANEL_PX, _range_of_nats(plot, most), (-0.03, 1.05))
+    plot.update_xaxes(range=panel.x, showticklabels=True)
+    plot.update_xaxes(title_text="shared information (nats)", row=down, col=1)
+    plot.update_yaxes(title_text=f"score of {core} (0 chance, 1 perfect)", range=panel.y)
+    styled(plot, height=int(height)).update_layout(
+        margin={"t": 90}, legend={"y": 1.0, "yref": "container", "yanchor": "top"}
+    )
+    for number, column in enumerate(columns, start=1):
+        _name_points(plot, summary, column, points, panel, row=number)
     return Figure(
         name="bound",
         title="What is shared, and what is kept of it",
@@ -71,7 +86,7 @@ def bound_figure(summary: StudySummary) -> Figure | None:
         "the factors that the two are known to share (continuous ones in 4 parts), which is the true value without "
         f"noise. Up: more can be read from {core}. Mean over seeds; whiskers: 95 % interval. No bound exceeds log k.",
         alt=" ".join(bound_in_words(summary)),
-        plot=styled(plot, height=430).update_layout(margin={"t": 90}, legend={"y": 1.12}),
+        plot=plot,
         numbers=bound_table(summary),
     )
 
@@ -107,11 +122,9 @@ def _bound_traces(
     filled = go.Scatter(
         x=[bounds[name].value for name in names],
         y=y,
-        mode="markers+text",
+        mode="markers",
         name="lower bound",
-        text=[safe(shortened(name, longest=24)) for name in names],
-        textposition=[("top center", "bottom center")[number % 2] for number in range(len(names))],
-        textfont={"size": 10},
+        text=[safe(name) for name in names],
         marker={"size": 10, "color": CLASS_COLORS[0]},
         error_x=whiskers([bounds[name] for name in names]),
         error_y=whiskers([kept[name] for name in names]),
@@ -130,6 +143,32 @@ def _bound_traces(
         showlegend=legend,
     )
     return [between, filled, opened]
+
+
+def _range_of_nats(plot: go.Figure, most: float | None) -> tuple[float, float]:
+    """An axis with room for all points and the line at log k; it starts at 0, or below what is negative."""
+    drawn = [x for trace in plot.data for x in trace.x if x is not None]
+    low, high = min([0.0, *drawn]), max([0.1, *drawn, *([most] if most is not None else [])])
+    room = 0.06 * (high - low)
+    return low - room * (low < 0), high + room
+
+
+def _name_points(
+    plot: go.Figure,
+    summary: StudySummary,
+    column: Column,
+    points: Mapping[str, str],
+    panel: Panel,
+    *,
+    row: int,
+) -> None:
+    """The names of the experiments beside the bounds of one panel; the known values stay uncovered."""
+    kept, bounds, known = summary.intervals(column), *_bounds(summary, points)
+    names = [name for name in points if name in kept and name in bounds]
+    named = [Named(safe(shortened(name, longest=24)), bounds[name].value, kept[name].value) for name in names]
+    others = [(known[name], kept[name].value) for name in names if name in known]
+    lines = [(bounds[name].value, kept[name].value, known[name], kept[name].value) for name in names if name in known]
+    name_points(plot, named, panel, size=11, others=others, lines=lines, axes=(f"x{row}", f"y{row}"))
 
 
 def _bounds(summary: StudySummary, points: Mapping[str, str]) -> tuple[dict[str, Interval], dict[str, float]]:

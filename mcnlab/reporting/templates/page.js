@@ -1,6 +1,6 @@
 "use strict";
-// Draws every figure of the page from the JSON beside it: those in view first. Nothing is loaded: plotly.js lies
-// compressed in the page.
+// Draws every figure of the page from the JSON beside it: those near the window at once, the others while the reader
+// rests, all of them before printing. Nothing is loaded: plotly.js lies compressed in the page.
 (async () => {
   const read = (id) => { const node = document.getElementById(id); return node ? JSON.parse(node.textContent) : null; };
   const packed = document.getElementById("plotly-packed");
@@ -12,9 +12,9 @@
   };
   const bytes = decoded(packed.textContent.trim());
   const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = document.createElement("script");
-  script.textContent = await new Response(unpacked).text();
-  document.head.appendChild(script);
+  const plotly = document.createElement("script");
+  plotly.textContent = await new Response(unpacked).text();
+  const startPlotly = () => plotly.isConnected || document.head.appendChild(plotly);  // it runs here; that takes a while
 
   const PRINTED_PX = 860, PAPER_PX = 700, LONGEST_PX = 920;  // a figure on A4: drawn so wide, shown so wide, no longer
   const darkColors = read("dark-colors");
@@ -144,6 +144,7 @@
 
   const draw = async (plot) => {
     if (plot.told) return;
+    startPlotly();
     const figure = JSON.parse(plot.nextElementSibling.textContent);
     const clips = plot.dataset.clips === "yes";
     if (clips) figure.data.forEach((trace) => { delete trace.hovertemplate; trace.hoverinfo = "none"; });
@@ -183,14 +184,34 @@
     button.addEventListener("click", () => saveFigure(button.closest("figure").querySelector(".plot"), button.dataset.save));
   }
 
-  const pause = () => new Promise((done) => setTimeout(done));
-  const wanted = new Set();
-  const watch = new IntersectionObserver((seen) => seen.filter((one) => one.isIntersecting).forEach((one) => wanted.add(one.target)), { rootMargin: "400px" });
+  // Drawing holds the page up, so the figures that nobody sees wait until the reader does nothing.
+  const NEAR_PX = 500, RESTS_MS = 1000;
+  const idle = window.requestIdleCallback || ((then) => setTimeout(then, 50));
+  const pause = (ms = 0) => new Promise((done) => setTimeout(done, ms));
+  let touched = performance.now();
+  for (const kind of ["scroll", "wheel", "pointerdown", "pointermove", "keydown"]) {
+    window.addEventListener(kind, () => { touched = performance.now(); }, { passive: true, capture: true });
+  }
+  const near = new Set(), left = () => plots.filter((plot) => !plot.told);
+  let drawing = false;
+  const next = () => left().find((one) => near.has(one)) || (performance.now() < touched + RESTS_MS ? undefined : left()[0]);
+  const drawNext = async () => {
+    if (drawing || !next()) return;
+    drawing = true;
+    try {
+      startPlotly();
+      for (let plot; await pause(), (plot = next());) await draw(plot);  // the pause lets clicks and scrolling through
+    } finally { drawing = false; }
+  };
+  const watch = new IntersectionObserver((seen) => {
+    seen.forEach((one) => (one.isIntersecting ? near.add(one.target) : near.delete(one.target)));
+    drawNext();
+  }, { rootMargin: `${NEAR_PX}px` });
   plots.forEach((plot) => watch.observe(plot));
-  await pause();
-  for (let left = [...plots]; left.length; left = left.filter((plot) => !plot.told)) {
-    await draw(left.find((plot) => wanted.has(plot)) || left[0]);
-    await pause();
+  while (left().length) {
+    await pause(Math.max(50, touched + RESTS_MS - performance.now()));
+    await new Promise((done) => idle(done, { timeout: RESTS_MS }));
+    await drawNext();
   }
   watch.disconnect();
 })();
