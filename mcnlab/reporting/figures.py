@@ -142,15 +142,15 @@ def _crosses(
     """The whiskers of points that have two of them."""
     lines = []
     for name in names:
-        (x, y), (wide, tall) = (across[name].value, up[name].value), (_up(across[name]), _up(up[name]))
+        (x, y), (wide, tall) = (across[name].value, up[name].value), (_up(across[name]) or 0.0, _up(up[name]) or 0.0)
         lines += [(x - wide, y, x + wide, y), (x, y - tall, x, y + tall)]
     return lines
 
 
 def _range_of(intervals: Mapping[str, Interval], names: Sequence[str]) -> tuple[float, float]:
     """An axis that starts at 0, or below what is negative, and has room for all whiskers."""
-    low = min([0.0, *(intervals[name].value - _up(intervals[name]) for name in names)])
-    high = max(intervals[name].value + _up(intervals[name]) for name in names)
+    low = min([0.0, *(intervals[name].value - (_up(intervals[name]) or 0.0) for name in names)])
+    high = max(intervals[name].value + (_up(intervals[name]) or 0.0) for name in names)
     room = 0.08 * ((high - low) or 1.0)
     return low - room * (low < 0), high + room
 
