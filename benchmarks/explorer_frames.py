@@ -119,7 +119,7 @@ def measure(chosen: argparse.Namespace) -> Iterator[Row]:
             box = surface.bounding_box()
             middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
             for words, act in (("pan", pan), ("zoom", zoom)):
-                yield _row(
+                yield frames(
                     lab.page, f"{chosen.shown}: {words}, {chosen.clips:,} clips on each of two maps", act, middle
                 )
             if lab.errors:
@@ -144,7 +144,7 @@ def zoom(page: Any, middle: tuple[float, float]) -> None:
         page.wait_for_timeout(10)
 
 
-def _row(page: Any, part: str, act: Callable[[Any, tuple[float, float]], None], middle: tuple[float, float]) -> Row:
+def frames(page: Any, part: str, act: Callable[[Any, tuple[float, float]], None], middle: tuple[float, float]) -> Row:
     """Frames that were drawn while something was done."""
     page.evaluate("watchFrames()")
     act(page, middle)

@@ -1,6 +1,7 @@
 """The command line: one thin command per verb; heavy modules are loaded by the verb that needs them."""
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,10 +17,14 @@ from mcnlab.cli_first import doctor, init, lab
 from mcnlab.cli_import import importers, say_what_is_in, tell
 from mcnlab.cli_plan import plan
 from mcnlab.errors import EXIT_CODES, McnlabError, StorageError
-from mcnlab.processes import Terminated, sigterm_interrupts
+from mcnlab.processes import Terminated, stopping_interrupts
 
 INTERRUPTED, TERMINATED = 130, 143
-"""Exit codes after Ctrl-C and after SIGTERM."""
+"""Exit codes after Ctrl-C, and after SIGTERM or SIGUSR1."""
+GOING_ON = (["howto100m"], ["crosstask"], ["mining-youtube"])
+"""Imports that go on where they were stopped; others begin anew, and leave nothing half-made."""
+MEMORY_WORDS = ("out of memory", "allocate memory", "bad_alloc", "start new thread", "failed to map segment")
+"""What an error of torch, or of the loader of libraries, says where no memory is left and it is no MemoryError."""
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What a wrong command line raises: click's own class, or that of a typer which brings its own click."""
 
@@ -89,7 +94,11 @@ def study(
 ) -> None:
     """Run what is missing of a study, then write its report. Safe to repeat after any interruption."""
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
-    from mcnlab.study import run_study
+    from mcnlab.progress import loading
+
+    with loading(f"loading torch, then reading {path}"):
+        # takes seconds
+        from mcnlab.study import run_study
 
     index = run_study(
         path,
@@ -170,7 +179,11 @@ def report(
 ) -> None:
     """Write the HTML again from finished runs, without training."""
     # the verb's own modules, so that `mcnlab --help` does not wait for papermill and plotly
-    from mcnlab.study import report_again
+    from mcnlab.progress import loading
+
+    with loading(f"loading torch and plotly, then reading {folder}"):
+        # takes seconds
+        from mcnlab.study import report_again
 
     typer.echo(report_again(folder, out))
 
@@ -232,20 +245,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with sigterm_interrupts():
+        with stopping_interrupts():
             if app(words, prog_name="mcnlab", standalone_mode=False) == INTERRUPTED:
                 raise KeyboardInterrupt  # which typer turned into a number
     except (McnlabError, UsageError, OSError, KeyboardInterrupt, Terminated, typer.Abort) as error:
         if isinstance(error, BrokenPipeError):  # the reader of our output has gone, `mcnlab inspect | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return StorageError.exit_code
-        if "--debug" in words:
-            traceback.print_exception(error)
-        message, code = _line_and_code(error)
-        if message:
-            print("error: " + "".join(c if c.isprintable() else " " for c in message), file=sys.stderr)
-        return code
+        return _tell(error, words)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _tell(error, words)
     return 0
+
+
+def _tell(error: BaseException, words: Sequence[str]) -> int:
+    """Say what went wrong in one line; the exit code."""
+    if "--debug" in words:
+        traceback.print_exception(error)
+    message, code = _line_and_code(error, words)
+    if message:
+        print("error: " + "".join(c if c.isprintable() else " " for c in message), file=sys.stderr)
+    return code
 
 
 def _sentence(error: Exception) -> str:
@@ -265,12 +287,28 @@ def _what_to_type(error: Exception) -> str:
     return f"Type: {context.command_path if context else 'mcnlab'} --help"
 
 
-def _line_and_code(error: BaseException) -> tuple[str, int]:
-    """What to say of an error, and the exit code; nothing to say where help has been shown."""
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that no memory was left."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in MEMORY_WORDS)
+
+
+def _line_and_code(error: BaseException, words: Sequence[str]) -> tuple[str, int]:
+    """What to say of an error of a command, and the exit code; nothing to say where help has been shown."""
     if isinstance(error, McnlabError):
         return str(error), error.exit_code
     if isinstance(error, UsageError):
         return f"{_sentence(error)} {_what_to_type(error)}", 2
+    if isinstance(error, MemoryError | RuntimeError | ImportError) and _is_out_of_memory(error):
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        return f"out of memory: {said}; the same command goes on", StorageError.exit_code
     if isinstance(error, OSError):
         return f"{error.filename or 'system'}: {error.strerror or error}", StorageError.exit_code
-    return ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)
+    what, code = ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)
+    return what + _how_to_go_on(words), code
+
+
+def _how_to_go_on(words: Sequence[str]) -> str:
+    """The command that goes on with what a signal ended; nothing where it would begin anew."""
+    verbs = [word for word in words if not word.startswith("-")]
+    goes_on = verbs[:1] in (["study"], ["train"]) or (verbs[:1] == ["import"] and verbs[1:2] in GOING_ON)
+    return f"; what is done is kept. To go on, type: mcnlab {shlex.join(words)}" if goes_on else ""

@@ -36,17 +36,17 @@ def verify(
 
 
 def list_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of run folders.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Folder of one study's runs, or of several studies.")
+    ] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Say which runs a folder holds, and how far each has come."""
+    """Say which runs a folder holds, and how far each has come; the one that wrote last stands last."""
     # the verb's own modules, so that `mcnlab --help` does not wait for pandas
     from mcnlab.reporting.terminal import print_runs
-    from mcnlab.runs import list_runs
+    from mcnlab.runs import list_all_runs
 
-    runs = list_runs(folder)
-    if not len(runs):
-        raise DataError(f"{folder}: no runs directly inside; name the folder of one study, such as runs/NAME")
+    runs = list_all_runs(folder)
     if as_json:
         typer.echo(runs.to_json(orient="records", indent=1))
     else:

@@ -11,11 +11,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcnlab.errors import ConfigError, DataError
 
+_YAML_BREAKS = frozenset("\x85\u2028\u2029")
+
 
 class Settings(BaseModel):
     """A frozen group of settings; build it from outside input with `parse`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        ser_json_inf_nan="constants",
+        allow_inf_nan=False,  # where infinity means something, the field says so
+    )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str) -> Self:
@@ -60,6 +68,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
     return values
+
+
+def plain_yaml(values: Mapping[str, Any]) -> str:
+    """The YAML text that `read_yaml` reads as the very same values.
+
+    Args:
+        values: plain values by name, in the order in which they are to stand.
+
+    Returns:
+        The text; letters of all scripts as they are, unless some are line breaks to YAML, which are read as spaces.
+    """
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(values, sort_keys=False) if _YAML_BREAKS & set(text) else text
 
 
 def with_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
@@ -113,8 +134,9 @@ def _first_problem(error: ValidationError, settings: type[BaseModel]) -> str:
         told = [name] if name else []
         told.append(problem["msg"].removeprefix("Value error, "))
         own = problem["type"] == "value_error" and isinstance(problem["input"], Mapping)  # already says what is wrong
-        said = ": ".join(told) + ("" if own or problem["type"] == "missing" else f", got {problem['input']!r:.200}")
-        return said + nearest(str(problem["input"]), _choices(problem))
+        if meant := nearest(str(problem["input"]), _choices(problem)):  # in front of the choices, which may be many
+            return f"{name}: got {problem['input']!r:.200}{meant} {problem['msg']}"
+        return ": ".join(told) + ("" if own or problem["type"] == "missing" else f", got {problem['input']!r:.200}")
     known = _field_names(settings, place[:-1])
     return f"unknown setting {name!r}" + (nearest(place[-1], known) or f"; known here: {', '.join(known)}")
 

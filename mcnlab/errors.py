@@ -75,11 +75,11 @@ EXIT_CODES = {
     ConfigError.exit_code: "wrong usage or settings",
     DataError.exit_code: "bad input data",
     NonFiniteError.exit_code: "a loss that is not finite",
-    StorageError.exit_code: "input or output failed: disk full, permission, a place that is taken",
+    StorageError.exit_code: "input or output failed: disk full, permission, a place that is taken, out of memory",
     BusyError.exit_code: "held by another process",
     CheckpointError.exit_code: "no usable checkpoint",
     RankError.exit_code: "one of several processes failed",
     128 + 2: "interrupted (Ctrl-C)",
-    128 + 15: "terminated (SIGTERM), or asked to stop through the run folder",
+    128 + 15: "terminated (SIGTERM, SIGUSR1), or asked to stop through the run folder",
 }
 """Every exit code of the command, and what it says."""

@@ -2,15 +2,25 @@
 
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from mcnlab.errors import BusyError, StorageError
+
+OWNER = ".owner"
+"""Ending of the file that names the process which builds a folder; the lock beside it would be emptied by who asks."""
+
+
+def process_name() -> str:
+    """This process for a person who looks for it."""
+    return f"process {os.getpid()} on {platform.node()}"
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
@@ -67,6 +77,47 @@ def write_text_atomically(path: Path, text: str) -> None:
     write_bytes_atomically(path, text.encode("utf-8"))
 
 
+MOST_JSON_BYTES = 2**28
+"""A JSON file that is larger than this is none of ours."""
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, read strictly: what two readers could take for two things is refused.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Plain values.
+
+    Raises:
+        ValueError: it is no JSON or no UTF-8, is larger than `MOST_JSON_BYTES`, or see `parse_json`.
+        RecursionError: it is nested too deep.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(MOST_JSON_BYTES + 1)
+    if len(content) > MOST_JSON_BYTES:
+        raise ValueError(f"more than {MOST_JSON_BYTES} bytes")
+    return parse_json(content.decode("utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """The values of a JSON text.
+
+    Args:
+        text: all of it.
+
+    Returns:
+        Plain values.
+
+    Raises:
+        ValueError: it is no JSON, a key stands twice in one object, or a number is NaN or infinite.
+        RecursionError: it is nested too deep.
+    """
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_with_different_keys)
+
+
 def write_json_atomically(path: Path, value: Any) -> None:
     """Put a JSON file in place in one step; NaN and infinity are refused.
 
@@ -114,8 +165,7 @@ def new_folder_atomically(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        _unlock(lock)
 
 
 @contextmanager
@@ -143,8 +193,7 @@ def resumable_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        _unlock(lock)
 
 
 def remove_unfinished(path: Path) -> None:
@@ -200,8 +249,9 @@ def remove_partial_files(folder: Path, *, locks: bool = False) -> None:
         folder: nothing happens when there is none.
         locks: whether the locks of folders that were being built are removed too.
     """
-    for lock in sorted(folder.glob(".*.lock")) if locks else ():
-        lock.unlink(missing_ok=True)
+    for ending in (".lock", OWNER) if locks else ():
+        for lock in sorted(folder.glob(f".*{ending}")):
+            lock.unlink(missing_ok=True)
     for partial in sorted(folder.glob(".*.partial-*")):
         if partial.is_dir():
             shutil.rmtree(partial)
@@ -232,20 +282,61 @@ def refuse_occupied(path: Path) -> None:
         StorageError: a file is there, or a folder that holds something.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StorageError(f"{path}: exists already; remove it or choose another name")
+        what = f"`mcnlab inspect {quote(str(path))}` says what it is, " if (path / "store.json").is_file() else ""
+        removes = "rm -r" if path.is_dir() else "rm"
+        raise StorageError(
+            f"{path}: exists already; {what}`{removes} {quote(str(path))}` removes it, or choose another name"
+        )
+
+
+def _refuse_constant(constant: str) -> None:
+    """Called for NaN, Infinity and -Infinity, which are no JSON."""
+    raise ValueError(f"the number {constant}")
+
+
+def _with_different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, unless a key stands twice in it."""
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ValueError(f"the key {key!r:.80} stands twice in one object")
+        values[key] = value
+    return values
 
 
 def _locked_beside(path: Path) -> FileLock:
-    """The lock of whoever builds `path`, taken at once or not at all."""
+    """The lock of whoever builds `path`, taken at once or not at all; the name of who holds it lies beside it."""
+    owner = path.with_name(f".{path.name}{OWNER}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(f".{path.name}.lock"))
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise BusyError(f"{path}: another process is building it") from error
+        raise BusyError(f"{path}: held by {_holder(owner)}, which is building it") from error
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
+    try:
+        owner.write_text(process_name(), encoding="utf-8")
+    except OSError as error:
+        _unlock(lock)
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
     return lock
+
+
+def _unlock(lock: FileLock) -> None:
+    """Take away the name of this process, and the lock."""
+    path = Path(lock.lock_file)
+    path.with_suffix(OWNER).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    lock.release()
+
+
+def _holder(owner: Path) -> str:
+    """The process that wrote its name there; in its first moment it has not yet."""
+    try:
+        return owner.read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"
 
 
 def _sync_tree(folder: Path) -> None:

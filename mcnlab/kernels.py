@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 from weakref import WeakSet
@@ -48,8 +49,19 @@ def start_kernels_ready() -> None:
         return
     _limits_when_loaded.update(_limits(os.environ))
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(LOADED_AHEAD))
+    _start_server()
     factory.provisioners[PROVISIONER] = EntryPoint(PROVISIONER, f"{__name__}:ReadyKernel", factory.GROUP_NAME)
     factory.default_provisioner_name = PROVISIONER
+
+
+def _start_server() -> None:
+    """Start the process that forks kernels, deaf to SIGTERM, which SLURM sends to all: kernels could not save."""
+    resource_tracker.ensure_running()  # else starting it below would let the signal through again
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def terminate_kernels() -> None:
@@ -115,6 +127,7 @@ class ForkedKernel:
 def _serve(arguments: list[str], folder: str | None, environment: dict[str, str]) -> None:
     """What the forked process does: become a kernel with its own session, folder and environment."""
     threading.Thread(target=_end_with_owner, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # which the server has blocked
     os.setsid()  # Ctrl-C in the owner's terminal is the owner's affair
     os.environ.clear()
     os.environ.update(environment)

@@ -1,7 +1,9 @@
 """Starting JupyterLab in the notebooks folder: for this machine only, or for others by a password or a token."""
 
+import difflib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ LAB_SETTINGS = Path(__file__).parent / "lab_settings"
 SHORTEST_TOKEN = 16
 """Characters of a token that others may try to guess."""
 EXPLORER = "00_explore.ipynb"
+TRAINS = "01_train_a_combination"
 HOW_TO_BE_PUBLIC = (
     "set a password (jupyter lab password), or put a token of at least "
     f"{SHORTEST_TOKEN} characters into the variable JUPYTER_TOKEN, or its file into JUPYTER_TOKEN_FILE"
@@ -94,14 +97,33 @@ def _root_and_first(folder: Path | None) -> tuple[Path, str]:
     if folder is None:
         if Path("notebooks").is_dir():  # runs and reports lie beside it, and notebooks link to them
             return Path(), _first_notebook(Path()) if Path("study.yaml").is_file() else "notebooks"
-        folder = notebook_path("01_train_a_combination").parent
+        folder = notebook_path(TRAINS).parent
     if not folder.is_dir():
-        raise ConfigError(
-            f"{folder}: no such folder of notebooks; without a folder, `mcnlab lab` opens those of mcnlab"
-        )
+        raise ConfigError(f"{folder}: {_what_was_meant(folder)}")
     if (folder / "study.yaml").is_file() and (folder / "notebooks").is_dir():
         return folder, _first_notebook(folder)
     return folder, ""
+
+
+def _what_was_meant(folder: Path) -> str:
+    """Why a folder cannot be opened, with the nearest name and all that can be."""
+    without = "without a folder, `mcnlab lab` opens "
+    without += "`notebooks` here" if Path("notebooks").is_dir() else "the notebooks of mcnlab"
+    above = folder.parent if folder.parent.is_dir() else Path()
+    near = {str(path.parent): path.parent.name for path in sorted(above.glob("*/*.ipynb"))}
+    near |= {str(path.parent): path.parent.name for path in sorted(above.glob("*/study.yaml"))}
+    own = Path("notebooks") if Path("notebooks").is_dir() else notebook_path(TRAINS).parent
+    notebooks = {path.stem for path in own.glob("*.ipynb")}
+    if folder.is_file() or folder.stem in notebooks:
+        return f"is a notebook, expected a folder; {without} with {folder.stem} in it"
+    if meant := difflib.get_close_matches(folder.name, list(near.values()), n=1):
+        where = next(path for path, name in near.items() if name == meant[0])
+        return f"no such folder of notebooks, did you mean {where!r}? Type: mcnlab lab {shlex.quote(where)}"
+    meant = difflib.get_close_matches(folder.stem, sorted(notebooks), n=1)
+    if meant:
+        return f"no such folder of notebooks; {without} with {meant[0]} in it"
+    there = f"; folders of notebooks: {', '.join(near)}" if near else ""
+    return f"no such folder of notebooks{there}; {without}: {', '.join(sorted(notebooks))}"
 
 
 def _first_notebook(study: Path) -> str:

@@ -18,8 +18,12 @@ def own_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+STOPPING = (signal.SIGTERM, signal.SIGUSR1) if hasattr(signal, "SIGUSR1") else (signal.SIGTERM,)
+"""Signals that ask a process to end: that of the system, and the one that SLURM jobs choose for a warning."""
+
+
 class Terminated(BaseException):
-    """SIGTERM arrived; as with Ctrl-C, no handler of ordinary errors swallows it."""
+    """SIGTERM or SIGUSR1 arrived; as with Ctrl-C, no handler of ordinary errors swallows it."""
 
 
 def die_with_parent() -> None:
@@ -40,8 +44,8 @@ def _owner_lives() -> bool:
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM inside raises `Terminated`; does nothing in a thread, where Python delivers no signals."""
+def stopping_interrupts() -> Iterator[None]:
+    """SIGTERM or SIGUSR1 inside raises `Terminated`; does nothing in a thread, where Python delivers no signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -49,8 +53,9 @@ def sigterm_interrupts() -> Iterator[None]:
     def raise_it(number: int, frame: object) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, raise_it)
+    before = {number: signal.signal(number, raise_it) for number in STOPPING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,11 +1,13 @@
 """What a person sees in the terminal while something takes longer than a second."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 console = Console(stderr=True)
 MEGABYTE = 10**6
+LOADING_S = 2.0
+"""Seconds of loading after which a log has to say so."""
 
 
 def bar() -> Progress:
@@ -48,6 +52,55 @@ def say(line: str) -> None:
         line: plain text; what cannot be printed becomes a space.
     """
     console.print(_printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def duration_text(seconds: float) -> str:
+    """A time in the units in which one would say it.
+
+    Args:
+        seconds: not negative.
+
+    Returns:
+        Two digits below ten seconds, else two units at most.
+
+    Example:
+        >>> [duration_text(seconds) for seconds in (0.42, 38.2, 754.0, 11560.0)]
+        ['0.42 s', '38 s', '12 min 34 s', '3 h 13 min']
+    """
+    if seconds < 59.5:
+        return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    if seconds < 3599.5:
+        return f"{round(seconds) // 60} min {round(seconds) % 60:02} s"
+    return f"{round(seconds / 60) // 60} h {round(seconds / 60) % 60:02} min"
+
+
+@contextmanager
+def at_work(what: str) -> Iterator[None]:
+    """Tell what is being done that cannot be counted: a line that moves in a terminal, once in a log.
+
+    Args:
+        what: plain text.
+    """
+    say_in_log(what)
+    with console.status(escape(_printable(what))):
+        yield
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """As `at_work`, for libraries that are there at once or take many seconds: a log has a line when they take long.
+
+    Args:
+        what: plain text.
+    """
+    timer = threading.Timer(LOADING_S, say_in_log, [what])
+    timer.daemon = True
+    timer.start()
+    try:
+        with console.status(escape(_printable(what))):
+            yield
+    finally:
+        timer.cancel()
 
 
 class Counted:

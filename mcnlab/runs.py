@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from mcnlab.errors import DataError, RunError
-from mcnlab.files import write_text_atomically
+from mcnlab.files import read_json, write_text_atomically
 
 RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "low", "high")
 """The eight columns that every table of results has, in this order."""
@@ -197,15 +198,15 @@ class RunFolder:
 
     def clips(self) -> pd.DataFrame:
         """The evaluated clips, in the row order of the embeddings: id, caption, label, start_s, end_s, thumbnail, …"""
-        return _read_parquet(self.path / "clips.parquet")
+        return read_parquet(self.path / "clips.parquet")
 
     def clip_ids(self) -> list[str]:
         """Ids of the evaluated clips, in the same order, without reading their pictures."""
-        return list(_read_parquet(self.path / "clips.parquet", columns=["id"])["id"])
+        return list(read_parquet(self.path / "clips.parquet", columns=["id"])["id"])
 
     def ranks(self) -> pd.DataFrame:
         """Rank of the true match (1 is best), a row per clip and a column per direction; null where there is none."""
-        return _read_parquet(self.path / "ranks.parquet")
+        return read_parquet(self.path / "ranks.parquet")
 
 
 def run_folders(folder: str | Path) -> list[RunFolder]:
@@ -226,7 +227,7 @@ def run_folders(folder: str | Path) -> list[RunFolder]:
         known = f"; in {folder.parent} there are {', '.join(beside)}" if beside else ""
         raise DataError(f"{folder}: no such folder of runs{known}")
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [RunFolder(path) for path in inside if (path / "settings.yaml").exists() or (path / "status.json").exists()]
+    return [RunFolder(path) for path in inside if _is_run(path)]
 
 
 def no_runs(folder: Path) -> DataError:
@@ -250,12 +251,12 @@ def newest_run(folder: str | Path) -> RunFolder:
         DataError: there is no run.
     """
     folder = Path(folder)
-    if (folder / "settings.yaml").exists() or (folder / "status.json").exists():
+    if _is_run(folder):
         return RunFolder(folder)
     found = run_folders(folder) if folder.is_dir() else []
     if not found:
         raise no_runs(folder)
-    return max(found, key=lambda run: max(path.stat().st_mtime for path in run.path.iterdir()))
+    return max(found, key=lambda run: _written_s(run.path))
 
 
 def list_runs(folder: str | Path, *, metrics: Sequence[str] = ()) -> pd.DataFrame:
@@ -279,6 +280,48 @@ def list_runs(folder: str | Path, *, metrics: Sequence[str] = ()) -> pd.DataFram
     if absent:
         raise DataError(f"{folder}: no run has {absent[0]!r}; metrics are TASK SUBJECT METRIC, as results() lists them")
     return table.sort_values(["experiment", "seed"], kind="stable", ignore_index=True)
+
+
+def list_all_runs(folder: str | Path) -> pd.DataFrame:
+    """One row per run of a folder and of the studies inside it, in the order in which they wrote last.
+
+    Args:
+        folder: holds run folders, or folders of run folders.
+
+    Returns:
+        Columns study and those of `list_runs`, and `written`: when a run last wrote something, ISO 8601 in the
+        machine's time. The newest run stands last.
+
+    Raises:
+        DataError: there is no such folder, or no run in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir() and folder == Path("runs"):
+        raise DataError(
+            "runs: no such folder here; `mcnlab study STUDY.yaml` makes it, or name another: mcnlab list DIR"
+        )
+    if folder.is_dir() and _is_run(folder):
+        raise DataError(f"{folder}: is one run; type: mcnlab list {quote(str(folder.parent))}")
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+    holders = [folder, *(one for one in inside if run_folders(one))]
+    tables = [list_runs(one).assign(study=one.resolve().name) for one in holders]
+    runs = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+    if not len(runs):
+        raise no_runs(folder)
+    moments = [datetime.datetime.fromtimestamp(_written_s(Path(path))).astimezone() for path in runs["path"]]
+    runs["written"] = [moment.isoformat(timespec="seconds") for moment in moments]
+    runs = runs.iloc[sorted(range(len(runs)), key=lambda row: moments[row])]
+    return runs[["study", *(column for column in runs.columns if column != "study")]].reset_index(drop=True)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / "settings.yaml").exists() or (folder / "status.json").exists()
+
+
+def _written_s(run: Path) -> float:
+    """When a run folder last got a file, in seconds of the clock."""
+    return max((path.stat().st_mtime for path in run.iterdir()), default=run.stat().st_mtime)
 
 
 def ask_to_stop(path: str | Path) -> None:
@@ -328,8 +371,7 @@ def holder(path: str | Path) -> str | None:
 def _read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a JSON or YAML file; empty when there is no such file."""
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        values = read_json(path) if path.suffix == ".json" else yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -339,8 +381,16 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     return values
 
 
-def _read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFrame:
-    """A Parquet table, or a DataError that names the file."""
+def read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFrame:
+    """A table of a run, which may come from others.
+
+    Args:
+        path: a Parquet file.
+        columns: those to read; all when None.
+
+    Raises:
+        DataError: there is no such file, it cannot be read, or it unpacks to far more than its bytes.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such file; has the run been evaluated?")
     try:

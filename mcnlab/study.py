@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mcnlab.cluster import check_workers, cluster_client, in_common, tasks_at_once
+from mcnlab.config import plain_yaml
 from mcnlab.data.store import Store
 from mcnlab.errors import ConfigError, DataError, RunError
 from mcnlab.experiment.build import code_fingerprint
 from mcnlab.experiment.checks import check_data
-from mcnlab.experiment.folder import held, same_data, same_run
+from mcnlab.experiment.folder import forget_holder, held, same_data, same_run
 from mcnlab.experiment.run import prepared_store
 from mcnlab.files import (
     make_folder,
@@ -25,7 +24,7 @@ from mcnlab.files import (
     write_text_atomically,
 )
 from mcnlab.processes import own_cores
-from mcnlab.progress import bar, console, counted, say, say_in_log
+from mcnlab.progress import at_work, bar, console, counted, duration_text, say, say_in_log
 from mcnlab.reporting.executed import run_notebook_problems, study_notebook_problems
 from mcnlab.reporting.export import export_html
 from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
@@ -106,9 +105,13 @@ def run_study(
         with held(folders.runs):
             for folder in (folders.runs, folders.runs / PREFIXES, folders.runs / "notebooks"):
                 remove_partial_files(folder)
-            ended = run_missing(planned, folders, stores, place)
-            seconds = {name: done.seconds for name, done in ended.items()}
-            write_study_record(study, folders, asked=asked, began=began, run_s=seconds, workers=place.workers)
+            ended: dict[str, Done] = {}
+            worked = True
+            try:
+                worked = run_missing(planned, folders, stores, place, ended)
+            finally:  # also when asked to stop: what was spent counts
+                spent_s = time.monotonic() - began if worked else 0.0
+                write_study_record(study, folders, asked=asked, spent_s=spent_s, ended=ended, workers=place.workers)
             index, problems = write_study_report(folders)
     problems = [*(failure(run, ended) for run in planned if not run.finished), *problems]
     if problems:
@@ -202,32 +205,45 @@ def prepare_stores(planned: Sequence[PlannedRun], folders: StudyFolders, *, work
 
 
 def run_missing(
-    planned: Sequence[PlannedRun], folders: StudyFolders, stores: Mapping[Path, Store], place: Place
-) -> dict[str, Done]:
+    planned: Sequence[PlannedRun],
+    folders: StudyFolders,
+    stores: Mapping[Path, Store],
+    place: Place,
+    ended: dict[str, Done],
+) -> bool:
     """Execute the notebook of every run that is not finished.
 
+    Args:
+        planned: all runs.
+        folders: where they lie.
+        stores: by run folder.
+        place: where they are executed.
+        ended: takes how each executed notebook ended, by run folder name, as soon as it has; of those that were at work
+            when the study was asked to stop, the time until then.
+
     Returns:
-        How each executed notebook ended, by run folder name.
+        Whether there was anything to execute.
     """
     for run in planned:
         set_aside_other_run(run, folders, stores[run.folder])
         if run.trained:
+            forget_holder(run.folder)
             keep_damaged_notebook(run.folder, folders)
     missing = [run for run in planned if not run.finished]
     say_where_runs_stand(planned, missing)
-    ended: dict[str, Done] = {}
     with bar() as progress:
         task = progress.add_task("runs", total=len(planned), completed=len(planned) - len(missing), note="")
 
         def on_done(job: Job, done: Done) -> None:
             ended[job.folder.name] = done
-            note = f"failed: {done.reason}" if done.reason else f"{done.seconds:.0f} s"
+            note = f"failed: {done.reason}" if done.reason else duration_text(done.seconds)
+            note = f"stopped after {duration_text(done.seconds)}" if done.stopped else note
             progress.update(task, advance=1, note=f"{job.folder.name} {note}"[:80])
             if done.reason or not console.is_terminal:  # a log has no bar
                 console.print(f"{job.folder.name}: {note}", markup=False, highlight=False)
 
         place.run([run_job(run, folders, stores[run.folder]) for run in missing], on_done)
-    return ended
+    return bool(missing)
 
 
 def say_where_runs_stand(planned: Sequence[PlannedRun], missing: Sequence[PlannedRun]) -> None:
@@ -271,7 +287,7 @@ def run_job(run: PlannedRun, folders: StudyFolders, store: Store) -> Job:
     make_folder(run.folder)
     settings = run.folder / "experiment.yaml"
     plain = run.settings.model_dump(mode="json")
-    write_text_atomically(settings, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    write_text_atomically(settings, plain_yaml(plain))
     if not run.trained:
         write_json_atomically(run.folder / "status.json", {"state": "pending"})
     parameters: dict[str, str | int] = {
@@ -289,8 +305,8 @@ def write_study_record(
     folders: StudyFolders,
     *,
     asked: Mapping[str, Any],
-    began: float,
-    run_s: Mapping[str, float],
+    spent_s: float,
+    ended: Mapping[str, Done],
     workers: int,
 ) -> None:
     """Leave beside the runs what the report says of the study as a whole; seconds of several calls add up.
@@ -299,13 +315,16 @@ def write_study_record(
         study: its settings.
         folders: where it lies.
         asked: `file` and `overrides` of the call.
-        began: when, on the monotonic clock.
-        run_s: seconds of the runs of this call, by folder name.
+        spent_s: of this call; 0 where all runs were there.
+        ended: how the runs of this call ended, by folder name.
         workers: runs at the same time.
     """
     path = folders.runs / "study.json"
     before = RunFolder(folders.runs).read_json(path.name)
-    spent = time.monotonic() - began if run_s else 0.0
+    earlier_s, in_part = before.get("run_s", {}), set(before.get("in_part", ()))
+    so_far_s = {name: earlier_s.get(name, 0.0) for name in in_part}
+    run_s = {name: done.seconds + so_far_s.get(name, 0.0) for name, done in ended.items()}
+    in_part = (in_part - set(ended)) | {name for name, done in ended.items() if done.stopped}
     record = {
         "study": study.study,
         "title": study.title,
@@ -313,8 +332,9 @@ def write_study_record(
         "order": [own["experiment"] for own in study.experiments],
         **asked,
         "workers": workers if run_s else before.get("workers", workers),
-        "wall_s": before.get("wall_s", 0.0) + spent,
-        "run_s": {**before.get("run_s", {}), **run_s},
+        "wall_s": before.get("wall_s", 0.0) + spent_s,
+        "run_s": {**earlier_s, **run_s},
+        "in_part": sorted(in_part),
     }
     write_json_atomically(path, record)
 
@@ -329,6 +349,7 @@ def write_study_report(folders: StudyFolders) -> tuple[Path, list[str]]:
     problems = []
     with counted("comparing the runs") as progress:
         names = notebooks_of(folders.runs)
+        progress(0, len(names))
         for done, name in enumerate(names):
             out = folders.runs / "notebooks" / f"{name}.ipynb"
             began, how = time.monotonic(), ""
@@ -338,7 +359,7 @@ def write_study_report(folders: StudyFolders) -> tuple[Path, list[str]]:
             except RunError as error:
                 problems.append(str(error))
                 how = "failed, "
-            say_in_log(f"{name}: {how}{time.monotonic() - began:.0f} s")
+            say_in_log(f"{name}: {how}{duration_text(time.monotonic() - began)}")
             progress(done + 1, len(names))
     return report_of(folders.runs, folders.report), problems
 
@@ -365,8 +386,7 @@ def report_of(runs: Path, target: Path) -> Path:
     record = RunFolder(runs).read_json("study.json")
     for problem in study_notebook_problems(runs):
         say(f"{problem}; `mcnlab study` executes it again")
-    say_in_log("writing the report")
-    with console.status("writing the report"):
+    with at_work("writing the report"):
         return write_report(
             runs,
             target,

@@ -18,7 +18,7 @@ import psutil
 from mcnlab.errors import BusyError, McnlabError, RunError
 from mcnlab.files import write_json_atomically
 from mcnlab.kernels import THREAD_LIMITS, start_kernels_ready, terminate_kernels
-from mcnlab.processes import die_with_parent, own_cores
+from mcnlab.processes import STOPPING, die_with_parent, own_cores
 from mcnlab.reporting.notebooks import KernelLostError, execute, notebook_path
 from mcnlab.runs import RunFolder
 
@@ -30,11 +30,13 @@ STOPPING_S = 30.0
 LOOKING_S = 0.5
 """Seconds between two looks at what sends no message: files, and the state of a cluster."""
 WORKER_PROGRAM = """import signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+for name in ("SIGINT", "SIGUSR1"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
 sys.path[:] = {path!r}
 from mcnlab.workers import work
 work({line})"""
-"""What a worker process runs: Ctrl-C is its owner's affair from the first moment."""
+"""What a worker process runs: Ctrl-C and a warning of SLURM's are its owner's affair from the first moment."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Done:
     """Whether a process was killed from outside, so that another attempt may help."""
     refused: bool = False
     """Whether it never began, because another process holds the run folder or something is missing there."""
+    stopped: bool = False
+    """Whether the owner was asked to stop while it was at work; the run left a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Attempt:
     refusals: int = 0
     not_before: float = 0.0
     """On the monotonic clock."""
+    began: float = 0.0
+    """When it was given to a worker, on the same clock."""
 
 
 class JobQueue:
@@ -169,7 +175,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, on_done: Callable[[Job, Done]
     Args:
         jobs: the runs.
         workers: processes at the same time, at least 1.
-        on_done: called after every job.
+        on_done: called after every job, also after one that was at work when the signal came.
     """
     queue, workers = JobQueue(jobs), min(workers, len(jobs))
     idle = [Worker() for _ in range(workers)]
@@ -178,7 +184,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, on_done: Callable[[Job, Done]
         while queue or busy:
             while idle and (attempt := queue.take()) is not None:
                 worker = idle.pop()
-                busy[worker] = attempt
+                busy[worker] = replace(attempt, began=time.monotonic())
                 worker.give(with_share_of_cores(attempt.job, own_cores(), workers))
             for worker in _ready(busy, timeout_s=LOOKING_S if idle and queue else None):
                 attempt, done = busy.pop(worker), worker.result()
@@ -193,6 +199,8 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, on_done: Callable[[Job, Done]
                 on_done(attempt.job, done)
     except BaseException:
         stop(list(busy))
+        for attempt in busy.values():
+            on_done(attempt.job, Done(time.monotonic() - attempt.began, "the study was stopped", stopped=True))
         raise
     finally:
         for worker in idle:
@@ -301,13 +309,14 @@ def leave_interrupted(folder: Path) -> None:
 
 
 def _pass_signals_on() -> list[int]:
-    """SIGTERM goes on to the notebook's kernel, which saves; Ctrl-C is the owner's affair. Returns what arrived."""
+    """What asks to stop goes on to the notebook's kernel, which saves; Ctrl-C is the owner's. Returns what arrived."""
     arrived: list[int] = []
 
     def pass_on(number: int, frame: object) -> None:
         arrived.append(number)
         terminate_kernels()
 
-    signal.signal(signal.SIGTERM, pass_on)
+    for number in STOPPING:
+        signal.signal(number, pass_on)
     signal.signal(signal.SIGINT, lambda number, frame: None)
     return arrived

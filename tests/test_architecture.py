@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,19 @@ def inner_imports(path):
     return sorted({node.lineno for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)})
 
 
+def given_twice(path):
+    """Names that a module gives twice at its top level, as a merge leaves them."""
+    given = Counter()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            given[node.name] += 1
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        given.update(target.id for target in targets if isinstance(target, ast.Name))
+    return [name for name, times in given.items() if times > 1]
+
+
 def dotted(path):
     """Name of a module."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -128,6 +142,10 @@ def test_an_import_inside_a_function_says_why():
                 before -= 1
             block = [line for line in lines[before:number] if "#" in line]
             assert block or lines[before - 1].lstrip().startswith("#"), f"{path}:{number}"
+
+
+def test_no_module_gives_a_name_twice():
+    assert {str(path): names for path in modules() if (names := given_twice(path))} == {}
 
 
 def test_the_science_never_asks_which_rank_it_is_on():

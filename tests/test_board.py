@@ -44,7 +44,7 @@ def test_runs_are_marked_by_their_own_interval(made):
     rows = run_rows(made.study, made.columns)
     assert len(rows) == 2 * len(SMALL)
     for column in made.columns[:2]:
-        cells = [row["cells"][column.title] for row in rows if row["cells"]]
+        cells = [row["cells"][column.title] for row in rows if column.title in row["cells"]]
         top = max(cell["v"] for cell in cells)
         for cell in cells:
             tied = cell["v"] < top and cell["high"] is not None and cell["high"] >= top
@@ -169,9 +169,9 @@ def test_the_page_is_answered_also_when_something_is_wrong(study_dir, monkeypatc
 def test_figures_stay_on_a_page(made):
     lines = parallel_figure(made.study, made.columns)
     assert [trace.name for trace in lines.plot.data] == list(made.study.experiments)
-    points = differences_figure(made.study, made.columns[0], baseline="V+A")
+    points = differences_figure(made.study, made.columns[0], baseline="V+A+T")
     assert points.title.startswith(("0 of", "1 of", "2 of", "3 of"))
-    assert len(points.numbers) == len(differences(made.study, made.columns[:1], "V+A"))
+    assert len(points.numbers) == len(differences(made.study, made.columns[:1], "V+A+T"))
     assert parallel_figure(made.study, made.columns[:1]) is None
 
 

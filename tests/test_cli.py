@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import soundfile
 import yaml
 
 import mcnlab.cli
+import mcnlab.study  # or the first study here would tell that it is loading
 from mcnlab.cli import INTERRUPTED, TERMINATED, main
 from mcnlab.cli_import import _study_of
 from mcnlab.data.store import Clip, Recording, StoreWriter, Track, open_store
@@ -25,6 +27,7 @@ from tests.small_store import make_store
 VERBS = ["study", "train", "evaluate", "report", "extract", "inspect", "lab"]
 VERBS += ["import world", "import media", "import howto100m", "import youcook2", "import msrvtt"]
 VERBS += ["import crosstask", "import mining-youtube", "import protocol", "plan", "doctor", "init", "verify", "list"]
+MADE = "`mcnlab import --help` lists what makes one"
 HEAVY = ("torch", "pandas", "numpy", "plotly", "papermill", "pydantic", "sklearn", "umap")
 TINY = {
     "experiment": "tiny",
@@ -197,7 +200,7 @@ def test_a_file_that_is_no_experiment_is_named(text, said, tmp_path, mcnlab_says
         (["inspect", "none"], 3, "none: no such store"),
         (["import", "media", "none.csv", "--out", "store"], 3, "none.csv: no such manifest"),
         (["lab", "none"], 2, "none: no such folder of notebooks"),
-        (["lab", "none"], 2, "without a folder, `mcnlab lab` opens those of mcnlab"),
+        (["lab", "none"], 2, "without a folder, `mcnlab lab` opens the notebooks of mcnlab"),
         (["study", "none.yaml"], 2, "`mcnlab init my_study` makes a study of your own"),
         (["study", "modality_combination.yaml"], 2, "did you mean 'modality_combinations'?"),
         (["evaluate", "none"], 3, "`mcnlab train EXPERIMENT.yaml --run DIR` makes one"),
@@ -408,7 +411,14 @@ def test_a_mistyped_folder_is_answered_with_those_that_are_there(mcnlab_says, tm
     for file in ("stores/mine/store.json", "runs/first/V-A-s0/settings.yaml", "clips.csv"):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text("", encoding="utf-8")
-    assert "no such store, did you mean 'mine'?" in one_line(mcnlab_says("inspect", "stores/mien")[2])
+    assert "no such store, did you mean 'stores/mine'?" in one_line(mcnlab_says("inspect", "stores/mien")[2])
+    assert one_line(mcnlab_says("inspect", "x")[2]).endswith(
+        f"x: no such store; there is {Path('stores/mine')}; {MADE}"
+    )
+    said = mcnlab_says("inspect", "stores/other")[2]
+    assert "type: mcnlab import media clips.csv --out stores/other" in one_line(said)
+    said = one_line(mcnlab_says("import", "media", "clips.csv", "--out", "stores/mine")[2])
+    assert "exists already; `mcnlab inspect stores/mine` says what it is, `rm -r stores/mine` removes it" in said
     assert "in runs there are first" in one_line(mcnlab_says("list", "runs/frist")[2])
     assert "no such folder" in one_line(mcnlab_says("verify", "runs/frist")[2])
     code, _, err = mcnlab_says("import", "media", "clip.csv", "--out", "x")
@@ -436,6 +446,12 @@ def test_control_characters_do_not_reach_the_terminal(mcnlab_says):
         (KeyboardInterrupt(), 130, "interrupted"),
         (Terminated(), 143, "terminated"),
         (OSError(28, "No space"), 5, "No s"),
+        (MemoryError(), 5, "error: out of memory: MemoryError;"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory:\nyou tried"),
+            5,
+            "can't allocate memory: you tried;",
+        ),
     ],
 )
 def test_signals_and_the_disk_have_codes_of_their_own(error, code, said, mcnlab_says, monkeypatch):
@@ -466,6 +482,48 @@ def test_sigterm_ends_a_command_with_143(monkeypatch, mcnlab_says):
     code, _, err = mcnlab_says("inspect", "x")
     assert (code, err) == (143, "error: terminated\n")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [
+        ("study 'my study.yaml' --workers 2", True),
+        ("--debug train e.yaml --run r", True),
+        ("import howto100m l.csv --features f --captions c --text w --out s", True),
+        ("import media clips.csv --out s", False),
+        ("report runs/x", False),
+    ],
+)
+@pytest.mark.parametrize(("error", "said"), [(Terminated(), "terminated"), (KeyboardInterrupt(), "interrupted")])
+def test_a_command_that_goes_on_says_so_with_what_to_type(words, goes_on, error, said, mcnlab_says, monkeypatch):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(mcnlab.cli, "app", fails)
+    _, _, err = mcnlab_says(*shlex.split(words))
+    more = f"; what is done is kept. To go on, type: mcnlab {words}" if goes_on else ""
+    assert err.splitlines()[-1] == f"error: {said}{more}"
+
+
+def test_runs_are_listed_by_when_they_wrote_last(tmp_path, mcnlab_says, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "runs: no such folder here; `mcnlab study" in one_line(mcnlab_says("list")[2])
+    for place, (name, elapsed_s) in enumerate({"first/b-s0": 0.42, "second/c-s0": 95.0, "first/a-s0": 8000.0}.items()):
+        run = Path("runs") / name
+        run.mkdir(parents=True)
+        (run / "status.json").write_text('{"state": "finished"}', encoding="utf-8")
+        (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "elapsed_s": elapsed_s}), encoding="utf-8")
+        for file in run.iterdir():
+            os.utime(file, (10_000.0 * place, 10_000.0 * place))
+    code, out, _ = mcnlab_says("list")
+    lines = [line.split() for line in out.splitlines() if "finished" in line]
+    assert code == 0
+    assert [line[:2] for line in lines] == [["first", "b"], ["second", "c"], ["first", "a"]]
+    assert [" ".join(line[5:-2]) for line in lines] == ["0.42 s", "1 min 35 s", "2 h 13 min"]
+    assert "the run that wrote last stands last" in out
+    found = json.loads(mcnlab_says("list", "runs/first", "--json")[1])
+    assert [(one["study"], one["experiment"]) for one in found] == [("first", "b"), ("first", "a")]
+    assert f"is one run; type: mcnlab list {Path('runs/first')}" in one_line(mcnlab_says("list", "runs/first/a-s0")[2])
 
 
 def test_a_reader_that_goes_away_is_no_error(store):

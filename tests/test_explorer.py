@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from mcnlab.errors import CancelledError, DataError
+from mcnlab.experiment.course import checkpoint_embeddings
+from mcnlab.experiment.explorer import clip_media
 from mcnlab.reporting.explorer import Explorer
 from mcnlab.reporting.explorer.ask import SENTENCE
 from mcnlab.reporting.explorer.colors import CLUSTER, MODALITY, NONE, RANK, point_colors
@@ -214,6 +216,15 @@ def test_what_fails_behind_the_card_is_one_line(study, cache):
     assert explorer.card.card["frames"]  # the thumbnail
 
 
+def test_a_run_that_does_not_name_its_store_says_so_in_one_sentence(study, cache):
+    explorer = explorer_of(study, cache, media=clip_media, checkpoints=checkpoint_embeddings)
+    explorer.look_at(2)
+    assert explorer.media_jobs.words.startswith(str(study))
+    assert "provenance.json: data.path is missing, so the run's store is not known" in explorer.media_jobs.words
+    assert "KeyError" not in explorer.media_jobs.words
+    assert explorer.card.card["frames"]  # the thumbnail
+
+
 def test_a_sentence_finds_the_clip_whose_text_it_is(study, cache):
     class Asks:
         def __init__(self, run):
@@ -232,6 +243,12 @@ def test_a_sentence_finds_the_clip_whose_text_it_is(study, cache):
     explorer.query.gallery.value = "video"
     explorer.query.answer()
     assert len(explorer.query.table.rows) == 20
+    assert explorer.maps.marks == [row["clip"] for row in explorer.query.table.rows[:5]]
+    assert explorer.query.table.title.endswith("; ringed: the first 5")
+    assert set(np.frombuffer(explorer.maps.chosen, dtype=np.int32)) == {
+        row["clip"] for row in explorer.query.table.rows
+    }
+    assert explorer.maps.filtered
 
 
 def test_without_a_model_a_sentence_is_refused_and_a_clip_can_ask(explorer):
@@ -253,9 +270,13 @@ def test_the_slider_moves_the_left_map_through_the_training(study, cache):
         return {9: last, 0: {name: random.normal(size=one.shape) for name, one in last.items()}}
 
     explorer = explorer_of(study, cache, checkpoints=checkpoints)
+    row, hint = explorer.course.children[2], explorer.course.hint
+    assert (row.layout.display, hint.layout.display) == ("none", None)
+    assert "training.keep_every" in hint.value
     trained, right = explorer.maps.places_left, explorer.maps.places_right
     explorer.course.load_steps()
     assert [words.split(" ")[0] for words, _ in explorer.course.slider.options] == ["0", "9"]
+    assert (row.layout.display, hint.layout.display) == (None, "none")
     first = explorer.maps.places_left
     explorer.course.slider.value = 1
     assert len({trained, first, explorer.maps.places_left}) == 3
@@ -264,6 +285,7 @@ def test_the_slider_moves_the_left_map_through_the_training(study, cache):
     explorer.lay_out()
     assert explorer.maps.places_left == trained
     assert explorer.course.slider.disabled
+    assert (row.layout.display, hint.layout.display) == ("none", None)
 
 
 def test_without_checkpoints_the_slider_says_why_it_is_off(explorer):

@@ -1,8 +1,10 @@
 """Files and folders that are there whole or not at all."""
 
+import os
+
 import pytest
 
-from mcnlab.errors import StorageError
+from mcnlab.errors import BusyError, StorageError
 from mcnlab.files import new_folder_atomically, write_bytes_atomically, write_json_atomically
 
 
@@ -62,3 +64,12 @@ def test_a_folder_that_holds_something_is_not_touched(tmp_path):
     with pytest.raises(StorageError, match="exists already"), new_folder_atomically(tmp_path / "store"):
         pass
     assert [file.name for file in tmp_path.iterdir()] == ["store"]
+
+
+def test_who_builds_a_folder_is_named_to_the_second_and_leaves_no_name(tmp_path):
+    with new_folder_atomically(tmp_path / "a.b") as building:
+        (building / "file").write_text("whole")
+        said = rf"a\.b: held by process {os.getpid()} on .*, which is building it"
+        with pytest.raises(BusyError, match=said), new_folder_atomically(tmp_path / "a.b"):
+            pass
+    assert [file.name for file in tmp_path.iterdir()] == ["a.b"]

@@ -223,7 +223,7 @@ def test_killed_again_a_run_has_failed_and_the_report_is_written(wanted, said, r
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGINT, 130)])
 def test_a_study_that_is_asked_to_stop_saves_and_says_so(number, code, running_study):
     process, run = running_study
     began = time.monotonic()
@@ -232,6 +232,9 @@ def test_a_study_that_is_asked_to_stop_saves_and_says_so(number, code, running_s
     assert time.monotonic() - began < 30
     assert RunFolder(run).status == {"state": "interrupted", "reason": "the study was stopped"}
     assert (run / "checkpoints" / f"step_{steps(run):08d}").is_dir()
+    record = json.loads((run.parent / "study.json").read_text())
+    assert record["in_part"] == [run.name]
+    assert 0 < record["run_s"][run.name] < record["wall_s"]
 
 
 @pytest.mark.slow

@@ -37,6 +37,26 @@ def test_in_a_folder_made_by_init_it_shows_the_study_and_opens_the_explorer(star
         assert "--ServerApp.ip=127.0.0.1" in words
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("own/notebookz", "did you mean 'own/notebooks'? Type: mcnlab lab own/notebooks"),
+        ("onw", "did you mean 'own'? Type: mcnlab lab own"),
+        (
+            "00_explore",
+            "is a notebook, expected a folder; without a folder, `mcnlab lab` opens the notebooks of mcnlab",
+        ),
+        ("00_explroe", "opens the notebooks of mcnlab with 00_explore in it"),
+        ("xyz", "folders of notebooks: own; without a folder, `mcnlab lab` opens the notebooks of mcnlab: 00_board, "),
+    ],
+)
+def test_a_mistyped_folder_of_notebooks_is_answered_with_what_is_there(typed, said, started, tmp_path, capsys):
+    start_study(tmp_path / "own")
+    assert main(["lab", typed]) == 2
+    assert said in capsys.readouterr().err
+    assert started == []
+
+
 def test_it_asks_nothing_about_news(started, monkeypatch):
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/elsewhere")
     assert main(["lab"]) == 0

@@ -469,8 +469,28 @@ def test_lines_in_front_of_the_header_are_comments_and_count_as_rows(tmp_path):
 
 def test_where_a_missing_file_was_looked_for_is_said(tmp_path):
     path = tmp_path / "clips.csv"
+    soundfile.write(tmp_path / "b.wav", np.zeros(8000), 16_000)
     path.write_text("id,audio,caption\n1,sounds/a.wav,red ball\n2,b.wav,blue cube\n", encoding="utf-8")
     report = import_media(path, tmp_path / "store")
     assert any(str(tmp_path / "sounds" / "a.wav") in note for note in report.notes)
     path.write_text("id,caption\n1,red ball\n2,blue cube\n", encoding="utf-8")
     assert not any("no such file" in note for note in import_media(path, tmp_path / "another").notes)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("id,audio,caption\n1,a.wav,red ball\n", r"row 2: audio: no such file: 'a\.wav', .*it is the only one"),
+        ("# one\nid,video,caption\n1,,red\n2,x.mp4,blue\n3,y.npz#f[0],red\n", "row 4: video: .* none of the 2 files"),
+        ("id,video,audio\n1,,b.wav\n2,x.mp4,b.wav\n3,y.mp4,b.wav\n", "row 3: video: no such file: 'x.mp4'"),
+    ],
+)
+def test_a_manifest_of_which_no_file_is_there_is_refused_however_small(table, said, tmp_path):
+    soundfile.write(tmp_path / "b.wav", np.zeros(8000), 16_000)
+    path = tmp_path / "clips.csv"
+    path.write_text(table, encoding="utf-8")
+    with pytest.raises(DataError, match=rf"clips\.csv: {said}.* type the same command again"):
+        import_media(path, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    path.write_text("id,video,audio\n1,,b.wav\n2,x.mp4,b.wav\n", encoding="utf-8")  # one of its own, beside sounds
+    assert import_media(path, tmp_path / "store").lost == {"video: no such file": ["2"]}

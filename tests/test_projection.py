@@ -87,6 +87,16 @@ def test_a_sample_of_points_judges_nearly_as_all_do(monkeypatch):
     np.testing.assert_allclose(sampled, exact, atol=0.02)  # three standard errors of a mean over 200 points
 
 
+def test_what_a_map_cannot_keep_is_told_as_chance():
+    """Round noise in 32 dimensions has no two to show: of 10 neighbors 10 in 2,999 are so by chance."""
+    random = np.random.default_rng(0)
+    noise, places = unit_rows(random.normal(size=(3_000, 32))), random.normal(size=(3_000, 2))
+    assert trust_and_overlap(noise, places, count=10)[1] == pytest.approx(10 / 2_999, abs=0.0012)  # three errors
+    angles = np.sort(random.uniform(0, np.pi / 2, size=3_000))
+    arc = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # a map may keep all of it
+    assert trust_and_overlap(unit_rows(arc), arc, count=10)[1] > 0.95  # rounding puts near ones in another order
+
+
 def test_a_map_shows_neighbors_as_neighbors():
     maps = aligned_maps({"a": cloud()}, settings=MapSettings(neighbors=10, epochs=50))
     assert maps.trust["a"] > 0.9

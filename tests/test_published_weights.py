@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -172,7 +173,8 @@ def test_a_file_that_wants_to_run_something_is_refused_by_name(tmp_path, zipped)
     path = saved(tmp_path / "armed.pth", state, _use_new_zipfile_serialization=zipped)
     with pytest.raises(DataError, match=r"armed\.pth: refused, .*'posix\.system'") as refusal:
         load_published_weights(path, golden_model())
-    assert "weights_only" not in str(refusal.value)
+    said_in_full = "".join(traceback.format_exception(refusal.value))
+    assert "trusted source" not in said_in_full  # torch's own text says how to switch safety off
     assert not marker.exists()
     torch.load(path, weights_only=False)
     assert marker.exists()

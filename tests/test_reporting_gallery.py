@@ -110,8 +110,8 @@ def test_a_player_holds_the_sound_of_the_run_folder(study):
     noise = keep_sounds(study)
     page = index_page(summarize(study))
     players = re.findall(r'<audio controls [^>]*src="data:audio/wav;base64,([^"]+)" aria-label="Sound of', page)
-    # each of the six directions has three queries; the two that ask for sounds have players for three answers each
-    assert len(players) == 6 * 3 + 2 * 3 * 3
+    # each of the six directions has three queries; the two that ask for sounds have players for four answers each
+    assert len(players) == 6 * 3 + 2 * 3 * 4
     assert {len(one) for one in players} == {4 * -(-len(noise) // 3)}
     assert "No sound was kept" not in page
 

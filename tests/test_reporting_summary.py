@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mcnlab.errors import DataError
 from mcnlab.reporting.answer import answer
 from mcnlab.reporting.comparison import as_good_as_best, differences_from
+from mcnlab.reporting.figures import recall_figure
 from mcnlab.reporting.recipe import CONTROL, MORE_TERMS, ONE_PAIR, STAGED, Recipe, recipe_of
 from mcnlab.reporting.summary import Column, carriers, factor_groups, key_columns, retention_columns, summarize
 from mcnlab.reporting.tables import comparison_view, outcome_table
@@ -124,6 +126,32 @@ def test_the_comparison_marks_one_best_per_column(summary):
     view = comparison_view(summary, key_columns(summary), lead="", recipes=True)
     for place in range(len(view.columns)):
         assert [row.cells[place].mark for row in view.rows].count("best") == 1
+
+
+def test_directions_that_an_experiment_did_not_train_are_left_out(summary):
+    asked = {column.subjects[0]: set(summary.intervals(column)) for column in key_columns(summary)}
+    assert "V+A" not in asked["text->video"]
+    assert "V+A" in asked["video->audio"]
+    assert "V+T" not in asked["text->video+audio"]
+    assert "V+A+T" in asked["text->video+audio"]
+    points = [point for part in answer(summary) for point in part.points if point.startswith("T→V recall at 1")]
+    assert points
+    assert not any("V+A 0" in point for point in points)
+    bars = recall_figure(summary)
+    assert bars.numbers["T→V"].isna()["V+A"]
+    assert not bars.numbers["T→V"].isna()["V+T"]
+
+
+def test_nobody_below_chance_is_the_best(summary):
+    rows = summary.results.copy()
+    below = (rows.task == "retention") & (rows.subject.str.endswith(":va")) & (rows.metric == "score")
+    rows.loc[below, ["value", "low", "high"]] = -0.25
+    low = replace(summary, results=rows)
+    [column] = [one for one in retention_columns(low) if one.title == "va"]
+    assert as_good_as_best(low, column) == (None, set())
+    rows.loc[below & (rows.experiment == "V+A"), "value"] = 0.5
+    assert as_good_as_best(replace(summary, results=rows), column) == ("V+A", set())
+    assert low.chance(RECALL) == low.level("retrieval", "text->video", "chance_at_1") > 0
 
 
 def test_the_answer_has_both_parts_and_the_control(summary):

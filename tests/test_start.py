@@ -14,6 +14,8 @@ from mcnlab.reporting.notebooks import declared_parameters, notebook_path
 from mcnlab.start import NAMES, PLACEHOLDER, start_study, study_name
 from mcnlab.study_plan import StudyFolders, plan_runs, read_study
 
+CLIP = "kitchen-1,kitchen,media/kitchen.mp4,media/kitchen.mp4,0,4,cut the onion,cut,train,0.2"
+"""First row of the example of clips."""
 NOTEBOOKS = sorted(path.name for path in notebook_path("01_train_a_combination").parent.glob("*.ipynb"))
 
 
@@ -68,6 +70,16 @@ def test_the_example_of_clips_is_a_manifest_that_explains_its_columns(tmp_path):
     header = next(csv.reader(line for line in lines if not line.startswith("#")))
     assert {name.partition(":")[0] for name in header} <= explained
     assert set(COLUMNS) - {"fps"} <= explained
+
+
+def test_the_example_of_clips_is_never_taken_for_own_media(tmp_path, capsys):
+    start_study(tmp_path / "own", template="media")
+    path = tmp_path / "own" / "clips.csv"
+    assert main(["import", "media", str(path), "--out", str(tmp_path / "store")]) == 3
+    said = capsys.readouterr().err
+    assert "no such file: 'media/kitchen.mp4'" in said
+    assert f"row {path.read_text(encoding='utf-8').splitlines().index(CLIP) + 1}: " in said
+    assert not (tmp_path / "store").exists()
 
 
 def test_notebooks_about_any_study_read_this_one(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import threading
 
 import pytest
@@ -12,6 +13,7 @@ from mcnlab.cli import main
 from mcnlab.errors import DataError, RunError, StoppedError
 from mcnlab.experiment import run_experiment
 from mcnlab.experiment.folder import held
+from mcnlab.processes import Terminated
 from mcnlab.runs import STOP_FILE, RunFolder, ask_to_stop, holder, newest_run
 from tests.mini_study import BASE, EXPERIMENTS, write_study
 from tests.test_kill import PATIENCE_S, comparable, start, steps, wait_until
@@ -47,6 +49,33 @@ def test_a_run_of_another_process_stops_after_its_checkpoint_and_goes_on_to_the_
     assert not (run / STOP_FILE).exists()
     assert steps(run) == total
     assert comparable(run) == comparable(run_experiment(experiment, tmp_path / "undisturbed", seed=3).path)
+
+
+def test_a_signal_of_the_scheduler_saves_even_when_the_launcher_passes_it_on(tmp_path):
+    experiment, run = write_experiment(tmp_path, epochs=2000), tmp_path / "run"
+    process = start(["-m", "mcnlab"], "train", experiment, "--run", run)
+    wait_until(lambda: steps(run) >= 5, process)
+    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    done = steps(run)
+    assert process.returncode == 143
+    assert err.splitlines()[-1] == f"error: {run}: stopped after step {done}, goes on from there when called again"
+    assert (run / "checkpoints" / f"step_{done:08d}").is_dir()
+
+
+def test_a_second_request_ends_a_run_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("mcnlab.experiment.stopping.TOGETHER_S", 0.0)
+    experiment, run = write_experiment(tmp_path, epochs=2000), tmp_path / "run"
+
+    def ask_twice(record):
+        if record.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    with pytest.raises(Terminated):
+        run_experiment(experiment, run, on_step=ask_twice)
+    assert RunFolder(run).status["state"] == "interrupted"
 
 
 def test_a_run_in_a_thread_is_stopped_too(tmp_path):

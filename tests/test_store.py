@@ -128,6 +128,11 @@ def test_a_store_travels_to_another_process_by_its_path(path):
     assert store[0].id == "rec 0"
 
 
+def test_a_store_can_be_read_by_whom_the_umask_allows(path):
+    plain = (path / "store.json").stat().st_mode
+    assert {file.name for file in path.rglob("*") if file.is_file() and file.stat().st_mode != plain} == set()
+
+
 def test_the_fingerprint_is_that_of_the_content(path, tmp_path):
     again = write(tmp_path / "again", [recording(k, video=k != 1) for k in range(5)], shard_bytes=30_000)
     other = write(tmp_path / "other", [recording(k, video=k != 1, duration_s=3.0) for k in range(5)])

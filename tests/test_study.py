@@ -18,7 +18,7 @@ from mcnlab.experiment.folder import held
 from mcnlab.runs import RunFolder
 from mcnlab.study import run_study
 from mcnlab.study_plan import StudyFolders, laid_over, plan_runs, prefix_folders, read_study, slug
-from mcnlab.workers import Attempt, Job, JobQueue, with_share_of_cores
+from mcnlab.workers import Attempt, Done, Job, JobQueue, with_share_of_cores
 from tests.fake_study import write_fake_study
 from tests.mini_study import BASE, EXPERIMENTS, MCN, write_study
 
@@ -353,6 +353,22 @@ def test_the_number_of_workers_and_the_load_change_no_number(tmp_path, monkeypat
     pd.testing.assert_frame_equal(*tables)
 
 
+def test_what_a_stopped_call_spent_is_added_to_by_the_next(tmp_path):
+    folders = StudyFolders(tmp_path, "mini")
+    folders.runs.mkdir(parents=True)
+    study = read_study(write_study(tmp_path))
+
+    def record(spent_s, **ended):
+        mcnlab.study.write_study_record(study, folders, asked={}, spent_s=spent_s, ended=ended, workers=1)
+        return json.loads((folders.runs / "study.json").read_text())
+
+    stopped = record(9.0, a=Done(5.0), b=Done(3.0, "the study was stopped", stopped=True))
+    assert (stopped["wall_s"], stopped["run_s"], stopped["in_part"]) == (9.0, {"a": 5.0, "b": 3.0}, ["b"])
+    ended = record(6.0, b=Done(4.0))
+    assert (ended["wall_s"], ended["run_s"], ended["in_part"]) == (15.0, {"a": 5.0, "b": 7.0}, [])
+    assert record(2.0, b=Done(1.0))["run_s"] == {"a": 5.0, "b": 1.0}  # made anew
+
+
 @pytest.mark.slow
 @pytest.mark.notebook
 def test_a_log_says_which_notebook_runs_and_how_long_it_took(tmp_path, monkeypatch, capsys):
@@ -368,7 +384,7 @@ def test_a_log_says_which_notebook_runs_and_how_long_it_took(tmp_path, monkeypat
     monkeypatch.setattr("mcnlab.reporting.pages.study_maps", lambda *_, **__: None)
     _, problems = mcnlab.study.write_study_report(folders)
     assert "ZeroDivisionError" in problems[0]
-    lines = [re.sub(r"\d+ s$", "N s", line) for line in capsys.readouterr().err.splitlines()]
+    lines = [re.sub(r"[\d.]+ s$", "N s", line) for line in capsys.readouterr().err.splitlines()]
     assert lines == [
         "one: running, 0 of 2 notebooks done",
         "one: N s",

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from mcnlab.batch import Batch, Outputs
 from mcnlab.data.loading import ClipWindow, epoch_order, mel_frames, rows_between
 from mcnlab.data.store import open_store
 from mcnlab.errors import CheckpointError, ConfigError, DataError, NonFiniteError, StoppedError
@@ -19,7 +18,6 @@ from mcnlab.training.checkpoint import list_checkpoints
 from mcnlab.training.loop import Trainer
 from mcnlab.training.schedule import warmup_then_cosine
 from mcnlab.training.stages import PrefixCache
-from mcnlab.training.watch import check_finite
 from tests.faults.numbers import change_shards, not_a_number
 from tests.small_store import make_store
 
@@ -228,18 +226,6 @@ def test_a_term_that_is_not_finite_is_named_with_stage_step_and_clips(store, tmp
     ) as error:
         made.train()
     assert error.value.exit_code == 4
-
-
-def test_the_watch_names_the_clips_whose_embedding_is_not_finite():
-    x = torch.ones(3, 2)
-    x[1] = float("inf")
-    present = {"video": torch.ones(3, dtype=torch.bool)}
-    batch = Batch({}, {}, present, torch.tensor([7, 8, 9]))
-    values = {"cluster": 0.0, "cluster.video": float("nan")}
-    with pytest.raises(NonFiniteError, match=r"term cluster of video is nan in stage 1:VA, step 3, clips c8$"):
-        check_finite(
-            values, batch, Outputs({}, {("video", "joint"): x}, present), stage="1:VA", step=3, clip_name="c{}".format
-        )
 
 
 def test_a_gradient_that_overflows_stops_the_run_before_it_reaches_the_weights(store, tmp_path):

@@ -120,6 +120,22 @@ def test_what_cannot_be_read_is_told_instead_of_raised(tmp_path):
     assert set(view) == set(RunWatch(tmp_path / "later").refresh())  # the page finds every part
 
 
+def test_a_view_that_began_before_the_run_turns_to_it(tmp_path):
+    study = tmp_path / "runs"
+    study.mkdir()
+    for place in (study, tmp_path / "later"):
+        assert RunWatch(place).refresh()["reason"] == f"no run has begun in {place}; this view starts when one does"
+    followed = RunWatch(study)
+    assert followed.waiting
+    assert followed.refresh()["step"] == 0
+    begin(study / "first-s0", steps=20)
+    with held(study / "first-s0"):
+        view = followed.refresh()
+    assert (view["path"], view["step"], followed.waiting) == (str(study / "first-s0"), 20, "")
+    begin(study / "second-s0")
+    assert followed.refresh()["path"] == str(study / "first-s0")  # it stays with its run
+
+
 def test_watching_waits_for_the_end_where_nobody_looks(tmp_path):
     study = write_fake_study(tmp_path / "runs", experiments=DEFAULT[:1], seeds=(0,))
     assert watch(study / "v-a-s0").refresh()["state"] == "finished"

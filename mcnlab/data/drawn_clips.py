@@ -11,12 +11,21 @@ import torch
 from mcnlab.batch import Batch
 from mcnlab.data import cutting
 from mcnlab.data.cutting import NewArray
-from mcnlab.data.loading import DEALT, ClipCutter, ClipWindow, batch_of, epoch_order, picked_rows, word_table
+from mcnlab.data.loading import (
+    DEALT,
+    ClipCutter,
+    ClipWindow,
+    batch_of,
+    epoch_order,
+    non_finite_clip,
+    picked_rows,
+    word_table,
+)
 from mcnlab.data.sampling import captions_inside, joined_words, merged_captions, window_starts, windows_in
 from mcnlab.data.store import Store
 from mcnlab.data.text import tokens
 from mcnlab.errors import DataError
-from mcnlab.numerics import key_generator
+from mcnlab.numerics import first_non_finite_row, key_generator
 
 _DRAWS_KEPT = 4096
 """Recordings whose draws are remembered within an epoch."""
@@ -235,6 +244,9 @@ class DrawnClips:
             else:
                 cutter = self._cutters[modality]
                 inputs[modality], counts = cutter.cut(clips.recordings, clips.start_s, clips.end_s, new=new)
+                if (row := first_non_finite_row(inputs[modality])) is not None:
+                    dealt = self._dealt[modality][places] if modality in self._dealt else places
+                    raise non_finite_clip(self.store, self.clip_name(int(dealt[row])), modality)
             lengths[modality] = np.where(clips.has[modality], counts, 0)
         return batch_of(inputs, lengths, places)
 

@@ -17,7 +17,7 @@ from mcnlab.data.store import Store
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
 from mcnlab.modalities import in_order
-from mcnlab.numerics import key_generator
+from mcnlab.numerics import first_non_finite_row, key_generator
 
 SILENCE_DB = -80.0
 """Padding of a log-mel in sound mode: the quietest level."""
@@ -174,12 +174,8 @@ class ClipSource:
 
     def _refuse_non_finite(self, modality: str) -> None:
         """Raise when a clip holds NaN or infinity: an import lets none in, so the store was changed since."""
-        for place, values in enumerate(self._arrays[modality]):
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise DataError(
-                    f"{self.store.path}: clip {self.clip_name(place)}: {modality} holds values that are not finite; "
-                    "the store has changed since its import"
-                )
+        if (place := first_non_finite_row(self._arrays[modality])) is not None:
+            raise non_finite_clip(self.store, self.clip_name(place), modality)
 
     def _word_ids(self, caption: str) -> tuple[np.ndarray, int]:
         """Rows of a caption's known words in the word table; the last row is all zeros."""
@@ -197,6 +193,20 @@ class ClipSource:
                 self._lengths[modality] = self._lengths[modality][dealt]
                 if modality == "text" and self._near is not None:
                     self._near = self._near.dealt(dealt)
+
+
+def non_finite_clip(store: Store, clip: str, modality: str) -> DataError:
+    """The error of a clip whose features hold NaN or infinity.
+
+    Args:
+        store: where it lies.
+        clip: what errors call it.
+        modality: whose features.
+    """
+    return DataError(
+        f"{store.path}: clip {clip}: {modality} holds values that are not finite; "
+        "the store has changed since its import"
+    )
 
 
 class ClipCutter:

@@ -51,6 +51,20 @@ def is_array(source: str) -> bool:
     return source.endswith(".npy") or _MEMBER.match(source) is not None
 
 
+def file_of(folder: Path, source: str) -> Path:
+    """The file that a manifest's entry points to, or into.
+
+    Args:
+        folder: what a relative entry is relative to.
+        source: the entry.
+
+    Returns:
+        Its path, whether it is there or not.
+    """
+    member = _MEMBER.match(source)
+    return folder / (source if member is None else member["file"])
+
+
 def is_image(source: str) -> bool:
     """Whether a manifest's entry is a still picture by its name.
 

@@ -1,7 +1,6 @@
 """Who is trained on and who is tested, split by split, as a data set's official files say; kept beside a store."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from jaxtyping import Bool, Shaped
 from mcnlab.data.shards import file_checksum
 from mcnlab.data.store import Store
 from mcnlab.errors import DataError
-from mcnlab.files import write_json_atomically
+from mcnlab.files import read_json, write_json_atomically
 
 FILE = "protocol.json"
 ROLES = ("train", "val", "test")
@@ -120,7 +119,7 @@ def add_protocol(folder: Path, protocol: Protocol, *, report: Mapping[str, Any] 
         "multi_label": protocol.multi_label,
         "members": members,
     }
-    info = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    info = read_json(folder / "store.json")
     for name, content in ((FILE, plain), ("import_report.json", report)):
         if content is not None:
             write_json_atomically(folder / name, content)
@@ -147,7 +146,7 @@ def read_protocol(store: Store) -> Protocol | None:
     if FILE not in store.info["files"]:
         return None
     try:
-        plain = json.loads(file.read_text(encoding="utf-8"))
+        plain = read_json(file)
         protocol = _from_plain(plain, {store.recording_id(row) for row in range(len(store))})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file}: not a readable protocol ({error})") from error

@@ -18,6 +18,7 @@ from mcnlab.data.store_checks import check_rows, read_info
 from mcnlab.data.store_writer import StoreWriter
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
+from mcnlab.files import read_json
 from mcnlab.modalities import MODALITIES, in_order
 
 __all__ = ["Clip", "Recording", "Store", "StoreWriter", "Track", "describe", "open_store"]
@@ -156,7 +157,7 @@ class Store:
         """The mapping in a JSON file of the store."""
         path = self.path / name
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
         if not isinstance(values, dict):

@@ -1,20 +1,21 @@
 """Checks that stand between a folder on disk and a `Store`: files, columns, widths and row ranges."""
 
-import json
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
 
-from mcnlab.config import nearest
 from mcnlab.data.manifest import Manifest
 from mcnlab.data.shards import shard_file, tensor_shapes
 from mcnlab.data.store_writer import FORMAT
 from mcnlab.errors import DataError
+from mcnlab.files import read_json
 
-HOW_TO_GET_ONE = "`mcnlab import --help` lists what makes one, and --set data.store=DIR names another"
-"""What to do where there is no store."""
+MOST_NAMED = 5
+"""Stores that an error names."""
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -30,15 +31,14 @@ def read_info(path: Path) -> dict[str, Any]:
         DataError: there is no store, or its `store.json` is damaged, of another format, or lacks a field.
     """
     if not path.is_dir():
-        beside = [file.parent.name for file in path.parent.glob("*/store.json")]
-        raise DataError(f"{path}: no such store{nearest(path.name, beside)}; {HOW_TO_GET_ONE}")
+        raise DataError(f"{path}: no such store{how_to_get_one(path)}")
     file = path / "store.json"
     try:
-        info = json.loads(file.read_text(encoding="utf-8"))
+        info = read_json(file)
     except FileNotFoundError as error:
         inside = sorted([*path.glob("*/store.json"), *path.glob("stores/*/store.json")])
-        next_step = f"there is one in {inside[0].parent}" if inside else HOW_TO_GET_ONE
-        raise DataError(f"{path}: not a store (it has no store.json); {next_step}") from error
+        next_step = f"; there is one in {inside[0].parent}" if inside else how_to_get_one(path)
+        raise DataError(f"{path}: not a store (it has no store.json){next_step}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: not readable JSON ({error})") from error
     if not isinstance(info, dict) or info.get("format") != FORMAT:
@@ -48,6 +48,35 @@ def read_info(path: Path) -> dict[str, Any]:
     if absent:
         raise DataError(f"{file}: the field {absent[0]!r} is missing")
     return info
+
+
+def how_to_get_one(path: Path) -> str:
+    """What to do where there is no store, for the end of an error: the name that was meant, others, how to make one.
+
+    Args:
+        path: where a store was expected.
+    """
+    near = {shown(file.parent): file.parent.name for file in (*path.parent.glob("*/store.json"), *_stores_here())}
+    meant = difflib.get_close_matches(path.name, list(near.values()), n=1)
+    if meant:
+        return f", did you mean {next(where for where, name in near.items() if name == meant[0])!r}?"
+    more = f" and {len(near) - MOST_NAMED} more" if len(near) > MOST_NAMED else ""
+    said = f"; there {'are' if len(near) > 1 else 'is'} {', '.join(sorted(near)[:MOST_NAMED])}{more}" if near else ""
+    table = path.parent.parent / "clips.csv"  # as `mcnlab init --template media` lays it out
+    if table.is_file() and path.parent.name == "stores":
+        return f"{said}; type: mcnlab import media {quote(shown(table))} --out {quote(shown(path))}"
+    return f"{said}; `mcnlab import --help` lists what makes one"
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)
+
+
+def _stores_here() -> list[Path]:
+    """The stores in the folder `stores` here."""
+    return sorted(Path("stores").glob("*/store.json"))
 
 
 def check_rows(path: Path, info: Mapping[str, Any], manifest: Manifest) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ def check_values(recording: Recording) -> None:
     Raises:
         DataError: naming the recording and what is wrong.
     """
+    for name, text in _texts(recording):
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise DataError(f"{recording.id!a}: {name} {text!a:.80} is a text that is no Unicode")
     if not recording.id:
         raise DataError(f"{recording.id!r}: the id of a recording must be unique and not empty")
     if not recording.split:
@@ -43,6 +46,16 @@ def check_values(recording: Recording) -> None:
         if not 0 <= clip.start_s < clip.end_s <= recording.duration_s + 1e-6:
             window = f"{clip.start_s} to {clip.end_s} s"
             raise DataError(f"{recording.id}: a clip from {window} in {recording.duration_s} s")
+
+
+def _texts(recording: Recording) -> Iterator[tuple[str, str]]:
+    """All texts that a recording brings along, by what they are."""
+    yield from (("the id", recording.id), ("the split", recording.split))
+    for clip in recording.clips:
+        yield from (("the caption", clip.caption), ("the label", clip.label or ""))
+        for name, value in clip.factors.items():
+            yield from (("the name of a factor", name), (f"factor {name!a}", str(value)))
+    yield from (("the label of a box", box.label or "") for box in recording.boxes)
 
 
 def stored_tracks(recording: Recording, tracks: Mapping[str, Track]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from mcnlab.data.boxes import BOXES_FILE, box_rows, check_boxes, write_boxes
 from mcnlab.data.records import Recording, Track
@@ -29,7 +29,7 @@ from mcnlab.data.store_rows import (
 )
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
-from mcnlab.files import new_folder_atomically, write_json_atomically
+from mcnlab.files import new_folder_atomically, write_bytes_atomically, write_json_atomically
 from mcnlab.modalities import NAME
 
 FORMAT = 1
@@ -172,13 +172,14 @@ class StoreWriter:
             self._pack_rows()
         schema = joined_schema([table.schema for table in self._tables])
         join_manifest(self._tables, schema, self._folder / "manifest.parquet")
-        save_file({"vectors": np.ascontiguousarray(self.words.vectors)}, self._folder / "words.safetensors")
+        vectors = save({"vectors": np.ascontiguousarray(self.words.vectors)})
+        write_bytes_atomically(self._folder / "words.safetensors", vectors)  # save_file lets nobody else read it
         words = {"words": list(self.words.words), "source": self.words.source}
         write_json_atomically(self._folder / "words.json", words)
         if self._boxes:
             write_boxes(self._folder / BOXES_FILE, self._boxes)
         if self.calibration:
-            save_file(self.calibration, self._folder / "calibration.safetensors")
+            write_bytes_atomically(self._folder / "calibration.safetensors", save(self.calibration))
         write_json_atomically(self._folder / "import_report.json", self.report)
         write_json_atomically(self._folder / "store.json", self._info())
 

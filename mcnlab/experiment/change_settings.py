@@ -23,7 +23,7 @@ class SoundChangeSettings(Settings):
 
     roll: bool = False
     """The clip begins anywhere, and what stood before comes after its end."""
-    gain_db: NonNegativeFloat = Field(default=0.0, allow_inf_nan=False)
+    gain_db: NonNegativeFloat = 0.0
     """It becomes louder or quieter by up to this."""
     masked_frames: NonNegativeInt = 0
     """Up to so many frames that follow each other fall silent."""

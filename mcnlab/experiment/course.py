@@ -1,6 +1,5 @@
 """The course of training: the evaluated clips as a run embeds them at every step whose weights are on disk."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from mcnlab.experiment.build import build_model, build_source, short_hash
 from mcnlab.experiment.checks import evaluation_split
 from mcnlab.experiment.loaded import Run, opened_run
 from mcnlab.experiment.measure import subjects
-from mcnlab.files import make_folder, write_bytes_atomically
+from mcnlab.files import make_folder, read_json, write_bytes_atomically
 from mcnlab.numerics import limited_threads
 from mcnlab.runs import RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
@@ -108,9 +107,8 @@ class _Watched:
 
 def _place(run: Run, step: int, weights: Path | None) -> Path:
     """The file that keeps a step: named by all that its numbers depend on."""
-    facts = run.folder.provenance
-    sums = None if weights is None else json.loads((weights / "state.json").read_text(encoding="utf-8"))["files"]
-    origin = {"run": facts["key"], "data": facts["data"]["fingerprint"], "clips": run.folder.clip_ids()}
+    sums = None if weights is None else read_json(weights / "state.json")["files"]
+    origin = {"run": run.folder.provenance["key"], "data": run.data_fact("fingerprint"), "clips": run.folder.clip_ids()}
     key = short_hash({**origin, "weights": None if sums is None else sums["model"]["sha256"]})
     return run.folder.path / COURSE / f"step_{step:08d}-{key[:16]}.safetensors"
 

@@ -66,9 +66,9 @@ class DataSettings(Settings):
     scenes composed anew every epoch, as many as the store of scenes has to train on."""
     clips_per_video: PositiveInt = 32
     """Published sampling: clips of each recording in every epoch."""
-    min_time_s: PositiveFloat = Field(default=10.0, allow_inf_nan=False)
+    min_time_s: PositiveFloat = 10.0
     """Published sampling: captions are widened until they last this long."""
-    window_s: PositiveFloat = Field(default=10.0, allow_inf_nan=False)
+    window_s: PositiveFloat = 10.0
     """Windows: length of each; they do not overlap."""
     candidates: PositiveInt = 1
     """Captions of each clip, its own and the nearest in time, for the losses that take several; 1 is its own alone."""

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mcnlab.batch import Batch
-from mcnlab.config import read_yaml
+from mcnlab.config import plain_yaml, read_yaml
 from mcnlab.data.loading import input_dim
 from mcnlab.data.raw_frames import frame_shape
 from mcnlab.errors import ConfigError, DataError
@@ -94,7 +93,7 @@ def export_student(run: Run | str | Path, out: str | Path, *, modality: str | No
     own = {name: x.contiguous() for name, x in model.state_dict().items() if _owner(name) == found[0][0]}
     with new_folder_atomically(Path(out)) as folder:
         write_bytes_atomically(folder / WEIGHTS, save(own))
-        write_text_atomically(folder / FACTS, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+        write_text_atomically(folder / FACTS, plain_yaml(facts))
     return Path(out)
 
 

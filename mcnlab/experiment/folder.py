@@ -1,15 +1,13 @@
 """The run folder while it is written: who holds it, whose run it holds, how the run began and ended."""
 
-import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
+from mcnlab.config import plain_yaml
 from mcnlab.data.store import Store
 from mcnlab.distributed import world_size
 from mcnlab.errors import (
@@ -26,7 +24,7 @@ from mcnlab.experiment.mixed import data_fingerprint, mixture_facts
 from mcnlab.experiment.provenance import provenance
 from mcnlab.experiment.recipes import with_recipes
 from mcnlab.experiment.settings import ExperimentSettings
-from mcnlab.files import write_json_atomically, write_text_atomically
+from mcnlab.files import process_name, write_json_atomically, write_text_atomically
 from mcnlab.processes import Terminated
 from mcnlab.runs import STOP_FILE, RunFolder
 
@@ -39,9 +37,7 @@ def write_start(
 ) -> None:
     """Settings, provenance and status of a run that is about to train; an earlier request to stop is void."""
     (folder / STOP_FILE).unlink(missing_ok=True)
-    write_text_atomically(
-        folder / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    )
+    write_text_atomically(folder / "settings.yaml", plain_yaml(settings.model_dump(mode="json")))
     mixed = mixture_facts(settings)
     origin = provenance(
         seed=seed,
@@ -108,11 +104,6 @@ def forget_holder(folder: Path) -> None:
     if (folder / ".owner").exists():
         with suppress(BusyError, StorageError), held(folder):
             pass  # which takes the name away at its end
-
-
-def process_name() -> str:
-    """This process for a person who looks for it."""
-    return f"process {os.getpid()} on {platform.node()}"
 
 
 ADDED_LATER: dict[tuple[str, ...], object] = {

@@ -52,9 +52,23 @@ class Run:
         """The store that the run was trained on.
 
         Raises:
-            DataError: it is no longer there.
+            DataError: it is no longer there, or the run does not name it.
         """
-        return open_store(Path(self.folder.provenance["data"]["path"]))
+        return open_store(Path(self.data_fact("path")))
+
+    def data_fact(self, name: str) -> str:
+        """What the run noted about its data: `path` or `fingerprint` of its store.
+
+        Raises:
+            DataError: it noted nothing.
+        """
+        noted = self.folder.provenance.get("data")
+        if not isinstance(noted, dict) or not noted.get(name):
+            raise DataError(
+                f"{self.folder.path / 'provenance.json'}: data.{name} is missing, so the run's store is not known; "
+                "its clips can be neither seen nor heard here, nor embedded again"
+            )
+        return str(noted[name])
 
     def model(self, store: Store | None = None) -> MultimodalModel:
         """The trained model, on the CPU, in evaluation mode.

@@ -134,6 +134,7 @@ def build_terms(
             temperature=contrast.temperature,
             several=takes_several_captions(settings),
             pair_weights=contrast.pair_weights,
+            scales=score_scales(contrast, faithful=faithful),
             peaks=similarity_loss(contrast) if contrast.scorer == "maximum" else None,
         )
     if (cluster := settings.terms.cluster) is not None:
@@ -214,6 +215,12 @@ def pair_loss(contrast: ContrastSettings, *, faithful: bool) -> PairLoss:
     return lambda x, y, temperature, present: masked_margin_softmax(
         x @ y.T / (1.0 if faithful else temperature), margin=margin
     )
+
+
+def score_scales(contrast: ContrastSettings, *, faithful: bool) -> dict[str, float]:
+    """What the contrastive loss takes off scores or divides them by, by name."""
+    margin = {"margin": contrast.margin} if contrast.loss == "masked_margin_softmax" else {}
+    return margin | ({} if faithful and contrast.loss != "info_nce" else {"temperature": contrast.temperature})
 
 
 def similarity_loss(contrast: ContrastSettings) -> SimilarityLoss:

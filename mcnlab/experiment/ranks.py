@@ -17,7 +17,7 @@ from mcnlab.distributed import process_group
 from mcnlab.errors import ConfigError, McnlabError, RankError, StoppedError
 from mcnlab.experiment.run import run_experiment
 from mcnlab.numerics import limited_threads
-from mcnlab.processes import Terminated, die_with_parent, sigterm_interrupts
+from mcnlab.processes import Terminated, die_with_parent, stopping_interrupts
 from mcnlab.progress import TrainingProgress
 from mcnlab.runs import RunFolder
 
@@ -153,7 +153,7 @@ def _rank_process(
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all ranks are on this machine
     try:
-        with sigterm_interrupts(), limited_threads(max(1, (os.cpu_count() or 1) // processes)):
+        with stopping_interrupts(), limited_threads(max(1, (os.cpu_count() or 1) // processes)):
             _train_as(number, processes, order, meet=meet, timeout_s=timeout_s)
     except McnlabError as error:
         connection.send((type(error).__name__, str(error), error.exit_code))

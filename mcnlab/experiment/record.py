@@ -1,12 +1,11 @@
 """The list of a finished run's files with their checksums, which `mcnlab verify` compares with the disk."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mcnlab.data.shards import file_checksum
 from mcnlab.errors import DataError
-from mcnlab.files import write_json_atomically
+from mcnlab.files import read_json, write_json_atomically
 
 RECORD = "files.json"
 """Name of the list, beside the files."""
@@ -49,7 +48,7 @@ def compare_with_record(folder: Path) -> list[str] | None:
     if not path.exists():
         return None
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))["files"]
+        known = read_json(path)["files"]
         return [line for name, facts in known.items() if (line := _difference(folder / name, facts))]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not a list of files ({' '.join(str(error).split())})") from error

@@ -1,7 +1,6 @@
 """One run: from settings and a seed to a finished run folder."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 from mcnlab.data.kinds import build_kinds, kinds_fingerprint
 from mcnlab.data.scenes import build_scenes, scenes_fingerprint
 from mcnlab.data.store import Store, open_store
+from mcnlab.data.store_checks import how_to_get_one
 from mcnlab.data.world import WorldSettings, build_world, world_fingerprint
 from mcnlab.distributed import rank, wait_for_all, world_size
 from mcnlab.errors import ConfigError, DataError, NonFiniteError
@@ -178,7 +178,7 @@ def evaluate_run(
             model = run.model(own)
             rows = measure_elsewhere(settings, model, own, other, name=ending[1:], tasks=wanted, seed=run.seed)
         measured = {f"{task}{ending}" for task in settings.evaluation.tasks}
-        old = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
+        old = run.folder.read_json("results.json")
         kept = [row for row in old.get("rows", []) if row["task"] not in measured]
         write_results(folder, settings.experiment, run.seed, [*rows, *kept], old.get("outcome", {}))
         write_record(folder)
@@ -207,6 +207,10 @@ def prepared_store(
         DataError: it is missing or broken.
     """
     if settings.data.store is not None:
+        if not settings.data.store.exists():
+            said = how_to_get_one(settings.data.store)
+            another = f"{'' if said.endswith('?') else ';'} --set data.store=DIR names another"
+            raise DataError(f"data.store: {settings.data.store}: no such store{said}{another}")
         return open_store(settings.data.store)
     if settings.data.stores is not None:
         return main_store(settings)

@@ -8,19 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mcnlab.distributed import rank
-from mcnlab.processes import Terminated
+from mcnlab.processes import STOPPING, Terminated
 from mcnlab.runs import STOP_FILE
 from mcnlab.training.loop import Trainer
 
 LOOK_EVERY_S = 1.0
 """Seconds between two looks for a request to stop."""
+TOGETHER_S = 2.0
+"""SLURM signals every process of a job, and a launcher passes it on to its own: within so many seconds that is one
+request, not an impatient second one."""
 
 
 @contextmanager
 def stop_on_signal(trainer: Trainer) -> Iterator[None]:
-    """SIGTERM, SIGINT and a request in the run folder end the run at its next step, after a checkpoint.
+    """SIGTERM, SIGUSR1, SIGINT and a request in the run folder end the run at its next step, after a checkpoint.
 
-    A second signal ends it at once.
+    A second signal ends it at once, unless it is a second SIGTERM or SIGUSR1 of the same moment.
     """
     requested = stop_request(trainer.folder) if rank() == 0 else lambda: None
     trainer.stop_signal = requested
@@ -28,13 +31,19 @@ def stop_on_signal(trainer: Trainer) -> Iterator[None]:
         yield
         return
     asked: list[int] = []
+    impatient_s = float("inf")
 
     def ask(number: int, frame: object) -> None:
-        if asked:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-        asked.append(number)
+        nonlocal impatient_s
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if asked and time.monotonic() > impatient_s:
+            raise Terminated
+        if not asked:
+            asked.append(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+            impatient_s = time.monotonic() + TOGETHER_S
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, ask) for number in (*STOPPING, signal.SIGINT)}
     trainer.stop_signal = lambda: asked[0] if asked else requested()
     try:
         yield

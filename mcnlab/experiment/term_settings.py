@@ -79,7 +79,7 @@ class ContrastSettings(Settings):
     mode."""
     margin: NonNegativeFloat = 0.001
     """Margin of the masked margin softmax."""
-    temperature: PositiveFloat = Field(default=0.07, allow_inf_nan=False)
+    temperature: PositiveFloat = 0.07
     """Divides cosines in sound mode; faithful mode compares raw dot products."""
     learn_temperature: bool = False
     """Train the temperature, from `temperature` on, down to 0.01 at most."""
@@ -164,7 +164,7 @@ class DetectSettings(Settings):
     """Inner channels of the detector."""
     queue_rows: PositiveInt = 1024
     """Past clips that are assigned in balance with those of the batch."""
-    sharpness: PositiveFloat = Field(default=10.0, allow_inf_nan=False)
+    sharpness: PositiveFloat = 10.0
     """Power of the balanced assignment (SeLaVi's λ / 2); cosines are assigned."""
     refit_every: PositiveInt = 20
     """Steps between two fits of the clusters."""
@@ -222,9 +222,9 @@ class GuideSettings(Settings):
     """Folder of a text network (transformers); relative to the settings file. The store's words when not given."""
     sentence: str = Field(default="a photo of a {}", pattern=r"\{\}")
     """What a text network reads, with `{}` for the name."""
-    temperature: PositiveFloat = Field(default=1.0, allow_inf_nan=False)
+    temperature: PositiveFloat = 1.0
     """Divides the similarities of both sides."""
-    shift: float = Field(default=1.0, allow_inf_nan=False)
+    shift: float = 1.0
     """Added to the similarities of language."""
     direction: Literal["backward", "forward"] = "backward"
     """Which distribution of the divergence comes first: that of the embeddings, or that of language."""
@@ -258,7 +258,7 @@ class DistillSettings(Settings):
     """Modalities that learn; all that are trained when none is given."""
     factor: PositiveInt = 2
     """How much narrower than the teacher's features a projector is inside."""
-    temperature: PositiveFloat = Field(default=4.0, allow_inf_nan=False)
+    temperature: PositiveFloat = 4.0
     """Divides scores, with method `logits`."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import (
+    Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -63,7 +64,7 @@ class TrainingSettings(Settings):
     """Highest learning rate of Adam."""
     warmup_steps: NonNegativeInt = 20
     """Steps of linear warm-up at the start of each stage; published 5000."""
-    max_grad_norm: PositiveFloat = float("inf")
+    max_grad_norm: PositiveFloat = Field(default=float("inf"), allow_inf_nan=True)
     """Gradients are shortened to this; published none."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Compute type; the weights stay float32."""

@@ -1,6 +1,5 @@
 """Whether a finished run still is what it was: its files, settings, log, checkpoints, tables, and its numbers again."""
 
-import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -211,7 +210,7 @@ def _numbers_again(run: Run) -> list[str] | str:
 
 def _other_numbers(run: Run, rows: list[dict[str, Any]]) -> list[str]:
     """Rows of results that differ when they are computed again."""
-    stored = json.loads((run.folder.path / "results.json").read_text(encoding="utf-8"))["rows"]
+    stored = run.folder.read_json("results.json")["rows"]
     known = {(row["task"], row["subject"], row["metric"]): row["value"] for row in stored}
     problems = []
     for row in rows:

@@ -202,10 +202,10 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except pickle.UnpicklingError as error:  # torch's text tells how to switch safety off
+    except pickle.UnpicklingError as error:  # torch's text tells how to switch safety off: not in a traceback either
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         named = f"it wants {wanted.group(1)!r}" if wanted else "it is no torch file"
-        raise DataError(f"{path}: refused, since it is more than plain tensors: {named}") from error
+        raise DataError(f"{path}: refused, since it is more than plain tensors: {named}") from None
     except (RuntimeError, ValueError, EOFError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: not a readable torch file ({type(error).__name__})") from error
 

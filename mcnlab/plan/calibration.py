@@ -1,6 +1,5 @@
 """The measured rates of one machine: what they are, where they are kept, and how a rate is read between two sizes."""
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from mcnlab.config import Settings
 from mcnlab.errors import ConfigError, DataError
-from mcnlab.files import make_folder, write_json_atomically
+from mcnlab.files import make_folder, read_json, write_json_atomically
 
 Points = tuple[tuple[PositiveFloat, PositiveFloat], ...]
 """Measured (size, rate) pairs, sizes rising."""
@@ -153,7 +152,7 @@ def read_calibration(path: Path | None = None) -> Calibration:
     own = path is None
     path = path or calibration_path()
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except FileNotFoundError as error:
         advice = "this machine was not measured yet; " if own else "no such file; "
         raise ConfigError(f"{path}: {advice}run mcnlab plan --calibrate") from error

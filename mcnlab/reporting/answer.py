@@ -17,7 +17,7 @@ from mcnlab.reporting.students import nearest_student
 from mcnlab.reporting.summary import Column, StudySummary, carriers, factor_groups, retention_columns, short_direction
 from mcnlab.reporting.views import view_lines
 
-RECALL = ("retrieval", ("text->video",), "recall_at_1")
+RECALL = Column("T→V recall at 1", "retrieval", ("text->video",), "recall_at_1", trained_only=True)
 PRIVATE = {"v": "video", "a": "audio", "t": "text"}
 """Factor groups of the world that one modality alone carries."""
 GROUP_WORDS = {
@@ -119,7 +119,7 @@ def _retained(summary: StudySummary) -> Part | None:
     """What each combination retained by contrast alone."""
     alone = [name for name in summary.experiments if _recipe(summary, name).family in (ONE_PAIR, ALL_PAIRS)]
     alone = [name for name in alone if _usual(_recipe(summary, name))]
-    recall = _means(summary, Column("", *RECALL), alone)
+    recall = _means(summary, RECALL, alone)
     if len(alone) < 2:
         return None
     points = [*_recall_points(summary, recall), *_pair_points(summary, alone), *_private_points(summary, alone)]
@@ -129,20 +129,19 @@ def _retained(summary: StudySummary) -> Part | None:
 
 def _cost_of_one_space(summary: StudySummary, names: Sequence[str]) -> list[str]:
     """What one space for all modalities costs text to video retrieval, and whether a space per pair helps."""
-    column = Column("", *RECALL)
     wanted = (("vt", "shared"), ("", "shared"), ("", "disjoint"))
     alone, shared, apart = (_first(summary, names, pair, graph) for pair, graph in wanted)
-    found = summary.intervals(column)
+    found = summary.intervals(RECALL)
     if alone not in found or shared not in found:
         return []
-    tested = [one for one in differences_from(summary, [column], alone) if one.experiment == shared and one.clear]
+    tested = [one for one in differences_from(summary, [RECALL], alone) if one.experiment == shared and one.clear]
     verb = "makes no clear difference to" if not tested else "costs" if tested[0].test.difference < 0 else "helps"
     sentence = (
         f"By contrast alone, pulling all three modalities into one space {verb} finding the video of a caption: "
-        f"T→V recall at 1 is {_with_interval(summary, column, alone)} for {alone} and "
-        f"{_with_interval(summary, column, shared)} for {shared}"
+        f"T→V recall at 1 is {_with_interval(summary, RECALL, alone)} for {alone} and "
+        f"{_with_interval(summary, RECALL, shared)} for {shared}"
     )
-    apart_too = f"; with a space for each pair it is {_with_interval(summary, column, apart)}" if apart in found else ""
+    apart_too = f"; with a space for each pair it is {_with_interval(summary, RECALL, apart)}" if apart in found else ""
     return [f"{sentence}{apart_too}."]
 
 
@@ -174,8 +173,8 @@ def _recall_points(summary: StudySummary, recall: Mapping[str, float]) -> list[s
     ordered = sorted(recall, key=lambda name: -recall[name])
     chance = summary.level("retrieval", "text->video", "chance_at_1")
     ceiling = summary.level("retrieval", "text->video", "ceiling_at_1")
-    beside = f" (chance {_n(chance, 3)}" + (f", ceiling {_n(ceiling)})" if ceiling is not None else ")")
-    listed = ", ".join(f"{name} {_with_interval(summary, Column('', *RECALL), name)}" for name in ordered)
+    beside = f" (chance {_n(chance, _digits(chance))}" + (f", ceiling {_n(ceiling)})" if ceiling is not None else ")")
+    listed = ", ".join(f"{name} {_with_interval(summary, RECALL, name)}" for name in ordered)
     return [f"T→V recall at 1: {listed}{beside}."]
 
 
@@ -248,7 +247,7 @@ def _elsewhere(summary: StudySummary) -> Part | None:
 def _change(summary: StudySummary, name: str, base: str) -> str:
     """What the terms of one experiment change."""
     extra = [term for term in _recipe(summary, name).terms if term not in _recipe(summary, base).terms]
-    words = [_moved(summary, Column("T→V recall at 1", *RECALL), name, base)]
+    words = [_moved(summary, RECALL, name, base)]
     words.append(_moved(summary, Column("video purity", "clusters", ("video",), "purity"), name, base))
     for group, modality in PRIVATE.items():
         column = Column(f"{group} in {modality}", "retention", (f"{modality}:{group}",), "score")
@@ -259,9 +258,8 @@ def _change(summary: StudySummary, name: str, base: str) -> str:
 
 def _stage_points(summary: StudySummary, staged: Sequence[str], joint: str) -> list[str]:
     """Recall and retention of each order of stages beside training all at once."""
-    column = Column("", *RECALL)
-    means = _means(summary, column, [joint, *staged])
-    words = ", ".join(f"{name} {_with_interval(summary, column, name)}" for name in [joint, *staged] if name in means)
+    means = _means(summary, RECALL, [joint, *staged])
+    words = ", ".join(f"{name} {_with_interval(summary, RECALL, name)}" for name in [joint, *staged] if name in means)
     points = [f"The order of stages, T→V recall at 1: {words}."] if means else []
     for group in retention_columns(summary):
         values = _means(summary, group, [joint, *staged])
@@ -356,6 +354,11 @@ def _range(values: Sequence[float]) -> str:
     """One number, or the smallest and the largest."""
     low, high = min(values), max(values)
     return _n(low) if high - low < NOTICEABLE else f"{_n(low)} to {_n(high)}"
+
+
+def _digits(chance: float | None) -> int:
+    """Digits of chance: those of the scores beside it, one more where it is too small for them."""
+    return 3 if chance is not None and chance < 0.1 else 2
 
 
 def _n(value: float | None, digits: int = 2) -> str:

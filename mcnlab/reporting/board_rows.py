@@ -116,9 +116,11 @@ def run_rows(summary: StudySummary, columns: Sequence[Column]) -> list[dict[str,
 
     Returns:
         Plain values; a mark is `best`, or `tied` where the run's own 95 % interval over clips reaches the best value.
+        What is not above chance has none.
     """
     values = {column.title: summary.run_values(column) for column in columns}
     own = _own_intervals(summary, columns)
+    chance = {column.title: summary.chance(column) for column in columns}
     best = {
         title: max((v for by_seed in found.values() for v in by_seed.values()), default=None)
         for title, found in values.items()
@@ -132,6 +134,8 @@ def run_rows(summary: StudySummary, columns: Sequence[Column]) -> list[dict[str,
                 continue
             low, high = own.get((title, run.experiment, run.seed), (None, None))
             mark = "best" if value == top else "tied" if high is not None and high >= top else ""
+            least = chance[title]
+            mark = mark if least is None or value > least else ""
             cells[title] = _cell(value, low, high, mark)
         rows.append(
             {

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 from PIL import Image
 
-from mcnlab.runs import RunFolder
+from mcnlab.runs import RunFolder, read_parquet
 
 HEAT_FILE = "heat.parquet"
 """Beside the results of a run: some recordings with their heat maps."""
@@ -35,7 +34,7 @@ def recordings_with_heat(run: RunFolder) -> list[dict[str, Any]]:
         Plain values of each; none where the task localization was not measured.
     """
     path = Path(run.path) / HEAT_FILE
-    return pd.read_parquet(path).to_dict("records") if path.exists() else []
+    return read_parquet(path).to_dict("records") if path.exists() else []
 
 
 def player(recording: Mapping[str, Any], *, title: str = "") -> str:

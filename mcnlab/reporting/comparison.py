@@ -51,10 +51,12 @@ def as_good_as_best(summary: StudySummary, column: Column) -> tuple[str | None, 
         column: what is compared.
 
     Returns:
-        Name of the best by its mean (None when nobody has the column), and those that no test tells from it, also where
-        none could be made, as of a single run each.
+        Name of the best by its mean (None when nobody is above chance), and those that no test tells from it, also
+        where none could be made, as of a single run each. What is not above chance is neither.
     """
+    chance = summary.chance(column)
     means = {experiment: interval.value for experiment, interval in summary.intervals(column).items()}
+    means = {experiment: value for experiment, value in means.items() if chance is None or value > chance}
     if not means:
         return None, set()
     best = max(summary.experiments, key=lambda experiment: means.get(experiment, -np.inf))

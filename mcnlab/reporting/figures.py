@@ -27,6 +27,8 @@ PANELS_PER_ROW = 3
 ROW_PX, HEAD_PX, FOOT_PX, GAP_PX = 22, 40, 48, 62
 FRAME_PX = 80
 """Height of a figure that its panel does not have."""
+BAR = 0.75
+"""Width of a bar, of the distance between two; also where some have none."""
 BAR_DIRECTIONS = ("text->video", "text->audio", "text->video+audio", "video->audio", "video->text", "audio->text")
 TRADEOFF_PX = 440
 PANEL_PX = (600.0, 780.0, 1100.0)
@@ -46,7 +48,9 @@ def recall_figure(summary: StudySummary, *, k: int = 1) -> Figure | None:
     """
     has = summary.subjects("retrieval")
     directions = [subject for subject in BAR_DIRECTIONS if subject in has] or list(has)[:6]
-    columns = [Column(short_direction(one), "retrieval", (one,), f"recall_at_{k}") for one in directions]
+    columns = [
+        Column(short_direction(one), "retrieval", (one,), f"recall_at_{k}", trained_only=True) for one in directions
+    ]
     if not columns:
         return None
     return Figure(
@@ -54,7 +58,7 @@ def recall_figure(summary: StudySummary, *, k: int = 1) -> Figure | None:
         title="How often the right clip comes first" if k == 1 else f"How often the right clip is among the first {k}",
         caption=f"Recall at {k}: share of queries, larger is better. Bars: mean over seeds; whiskers: 95 % interval. "
         "Dashed line: chance. Dotted line: ceiling, what an oracle that knows the shared factors could reach. "
-        "Diamond: the same model before training.",
+        "Diamond: the same model before training. No bar: a side of the direction was not trained.",
         alt=bars_in_words(summary, columns),
         plot=bars(summary, columns, unit=f"recall at {k} (share of queries)", suffix=f"_at_{k}"),
         numbers=interval_table(summary, columns),
@@ -138,15 +142,15 @@ def _crosses(
     """The whiskers of points that have two of them."""
     lines = []
     for name in names:
-        (x, y), (wide, tall) = (across[name].value, up[name].value), (_up(across[name]), _up(up[name]))
+        (x, y), (wide, tall) = (across[name].value, up[name].value), (_up(across[name]) or 0.0, _up(up[name]) or 0.0)
         lines += [(x - wide, y, x + wide, y), (x, y - tall, x, y + tall)]
     return lines
 
 
 def _range_of(intervals: Mapping[str, Interval], names: Sequence[str]) -> tuple[float, float]:
     """An axis that starts at 0, or below what is negative, and has room for all whiskers."""
-    low = min([0.0, *(intervals[name].value - _up(intervals[name]) for name in names)])
-    high = max(intervals[name].value + _up(intervals[name]) for name in names)
+    ends = [(intervals[name].value, _up(intervals[name]) or 0.0) for name in names]
+    low, high = min([0.0, *(value - up for value, up in ends)]), max([0.0, *(value + up for value, up in ends)])
     room = 0.08 * ((high - low) or 1.0)
     return low - room * (low < 0), high + room
 
@@ -216,9 +220,9 @@ def bars(summary: StudySummary, columns: Sequence[Column], *, unit: str, suffix:
         if place["row"] == down or number + across >= len(columns):
             plot.update_xaxes(title_text=unit, title_font_size=11, title_font_color=QUIET, **place)
     names = [safe(shortened(name, longest=40)) for name in summary.experiments]
-    plot.update_yaxes(autorange="reversed", tickvals=list(range(len(names))), ticktext=names, showgrid=False)
+    plot.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))), ticktext=names, showgrid=False)
     plot.update_xaxes(rangemode="tozero", range=[0, _reach(summary, columns, suffix)], tickformat=".2~f")
-    return styled(plot, height=height).update_layout(bargap=0.25, showlegend=False)
+    return styled(plot, height=height).update_layout(showlegend=False)
 
 
 def _bar_traces(summary: StudySummary, column: Column) -> list[go.Bar]:
@@ -230,6 +234,7 @@ def _bar_traces(summary: StudySummary, column: Column) -> list[go.Bar]:
             orientation="h",
             y=[place for place, _, _ in shown],
             x=[interval.value for _, _, interval in shown],
+            width=BAR,
             marker_color=[FAMILY_COLORS.get(family(summary, name), QUIET) for _, name, _ in shown],
             error_x={
                 "type": "data",
@@ -287,14 +292,14 @@ def half_width_text(interval: Interval, *, sign: str = "") -> str:
     return f"{interval.value:{sign}.3f}{spread}".replace("-", "−")
 
 
-def _up(interval: Interval) -> float:
-    """Length of the upper whisker."""
-    return 0.0 if interval.high is None else interval.high - interval.value
+def _up(interval: Interval) -> float | None:
+    """Length of the upper whisker; None draws none."""
+    return None if interval.high is None else interval.high - interval.value
 
 
-def _down(interval: Interval) -> float:
+def _down(interval: Interval) -> float | None:
     """Length of the lower whisker; recall and purity do not go below 0."""
-    return 0.0 if interval.low is None else interval.value - max(0.0, interval.low)
+    return None if interval.low is None else interval.value - max(0.0, interval.low)
 
 
 def _reach(summary: StudySummary, columns: Sequence[Column], suffix: str) -> float:

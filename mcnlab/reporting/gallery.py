@@ -15,7 +15,7 @@ from mcnlab.reporting.examples import meeting_space
 from mcnlab.reporting.overview import best_run
 from mcnlab.reporting.style import shortened
 from mcnlab.reporting.summary import KEY_DIRECTIONS, StudySummary, short_direction
-from mcnlab.runs import RunFolder
+from mcnlab.runs import RunFolder, read_parquet
 
 SOUNDS_FILE = "sounds.parquet"
 """Beside the results of a run: id, wav, and whether it was cut, of the clips that its gallery shows."""
@@ -23,8 +23,6 @@ MOST_ASKED = 2_000
 """Queries among which the best, the median and the worst are looked for."""
 SHOWN = 4
 """Clips that came first, of each query."""
-HEARD = 3
-"""So many of them have a player where sounds were asked for."""
 MOST_BYTES = 3_000_000
 """Of sound on one page; base64 makes a third more of it."""
 IN_WORDS = {"video": "video", "audio": "sound", "text": "caption"}
@@ -112,11 +110,11 @@ def galleries(summary: StudySummary, *, most_bytes: int = MOST_BYTES) -> list[Ga
         if not chosen:
             continue
         wanted = {str(clips["id"].iloc[place]) for place in heard_places(told, direction, chosen)}
-        shown_sounds = HEARD if direction.endswith("->audio") else 0
+        found_heard = direction.endswith("->audio")
         heard = {name: sounds[name] for name in sorted(wanted & set(sounds))}
         loud = sum(len(wav) for wav, _ in heard.values())
         heard, left = (heard, left - loud) if loud <= left else ({}, left)
-        shown = _Shown(clips, heard, shown_sounds)
+        shown = _Shown(clips, heard, found_heard)
         examples = tuple(_example(told, kind, row, shown) for kind, row in chosen.items())
         asked_with, asked_for = (IN_WORDS[one] for one in direction.split("->"))
         found.append(
@@ -146,7 +144,7 @@ def kept_sounds(run: RunFolder) -> dict[str, tuple[bytes, bool]]:
     path = Path(run.path) / SOUNDS_FILE
     if not path.exists():
         return {}
-    table = pd.read_parquet(path)
+    table = read_parquet(path)
     return {str(name): (wav, bool(cut)) for name, wav, cut in zip(table["id"], table["wav"], table["cut"], strict=True)}
 
 
@@ -173,7 +171,7 @@ def clips_to_hear(run: RunFolder, modalities: Sequence[str]) -> list[int]:
 def heard_places(told: Asked, direction: str, chosen: Mapping[str, int]) -> set[int]:
     """The queries of some examples, and what came first where sounds were asked for."""
     rows = list(chosen.values())
-    found = [told.found(row, shown=HEARD) for row in rows] if direction.endswith("->audio") else []
+    found = [told.found(row, shown=SHOWN) for row in rows] if direction.endswith("->audio") else []
     return {int(told.places[row]) for row in rows} | {int(place) for places in found for place in places}
 
 
@@ -190,8 +188,8 @@ class _Shown:
 
     clips: pd.DataFrame
     heard: Mapping[str, tuple[bytes, bool]]
-    found_heard: int
-    """So many of what came first have a player."""
+    found_heard: bool
+    """Whether what came first has players, because sounds were asked for."""
 
     def clip(self, place: int, *, right: bool, score: float, silent: bool = False) -> ShownClip:
         """One of them, ready for the page."""
@@ -216,9 +214,9 @@ def _example(told: Asked, kind: str, row: int, shown: _Shown) -> Example:
             int(other),
             right=int(other) == place,
             score=float(scores[other]),
-            silent=number >= shown.found_heard,
+            silent=not shown.found_heard,
         )
-        for number, other in enumerate(told.found(row, shown=SHOWN))
+        for other in told.found(row, shown=SHOWN)
     )
     return Example(kind, int(told.ranks[row]), shown.clip(place, right=True, score=1.0), found)
 

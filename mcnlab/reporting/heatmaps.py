@@ -17,6 +17,8 @@ from mcnlab.reporting.summary import WORLD_GROUPS, Column, StudySummary, carrier
 CELLS_ABREAST = 24
 """Cells of heat maps that fit beside each other on a page."""
 ROW_PX, FRAME_PX, GAP_PX = 28, 98, 80
+SHORTEST_BAR_PX = 64
+"""Length of a color bar on which three numbers do not touch."""
 UNTRAINED = "before training"
 Words = dict[str, Any]
 Quiet = Callable[[str, str], bool]
@@ -48,7 +50,7 @@ def retention_figure(summary: StudySummary) -> Figure | None:
         name="retention",
         title="What each combination retained",
         caption="Score of a linear probe on frozen embeddings: R² or balanced accuracy above chance; 0 is chance, 1 is "
-        f"perfect, larger is better. Columns are factor groups{_named_by_carriers(summary)}. Mean over seeds. Empty "
+        f"perfect, larger is better. Columns are {_columns_in_words(summary)}. Mean over seeds. Empty "
         "cells: a modality that the experiment did not train. Last row: the same towers before training.",
         alt=_retention_in_words(summary, scores),
         plot=plot,
@@ -118,7 +120,7 @@ def additions_figure(summary: StudySummary) -> Figure | None:
     widest = max(0.05, *(float(np.nanmax(np.abs(table.to_numpy()))) for table in away.values()))
     plot = _heat_maps(
         away,
-        bar={},
+        bar={"tickvals": [-widest, 0, widest], "tickformat": "+.2~f"},
         colors={"colorscale": DIVERGING, "cmin": -widest, "cmax": widest},
         quiet=lambda experiment, modality: False,
         signed=True,
@@ -172,10 +174,11 @@ def factors_figure(summary: StudySummary) -> Figure | None:
     )
 
 
-def _named_by_carriers(summary: StudySummary) -> str:
-    """What the letters of the world's factor groups mean; nothing for factors of own media."""
-    known = any(group in WORLD_GROUPS for group in factor_groups(summary.subjects("retention")))
-    return ", named by the modalities that carry them (v: video alone, va: video and audio, …)" if known else ""
+def _columns_in_words(summary: StudySummary) -> str:
+    """What the columns are, and what the letters of the world's factor groups mean."""
+    if not any(group in WORLD_GROUPS for group in factor_groups(summary.subjects("retention"))):
+        return "factors"
+    return "factor groups, named by the modalities that carry them (v: video alone, va: video and audio, …)"
 
 
 def _holds(modality: str, group: str) -> bool:
@@ -239,6 +242,7 @@ def _heat_maps(
         horizontal_spacing=0.025,
         column_widths=[table.shape[1] for table in tables.values()] if abreast else None,
     )
+    grouped = any(group in WORLD_GROUPS for table in tables.values() for group in table.columns)
     for number, (modality, table) in enumerate(tables.items()):
         place = {"row": 1, "col": number + 1} if abreast else {"row": number + 1, "col": 1}
         plot.add_trace(_heat_map(modality, table, quiet, signed), **place)
@@ -250,12 +254,12 @@ def _heat_maps(
         showgrid=False,
         zeroline=False,
         ticks="",
-        title_text="factor" if stacked else "factor group",
+        title_text="factor group" if grouped and not stacked else "factor",
         title_font_size=11,
         title_font_color=QUIET,
     )
     plot.update_yaxes(showgrid=False, zeroline=False, ticks="")
-    size = {"lenmode": "pixels", "len": min(300, height - FRAME_PX), "y": 1, "yanchor": "top"}
+    size = {"lenmode": "pixels", "len": min(300, max(SHORTEST_BAR_PX, height - FRAME_PX)), "y": 1, "yanchor": "top"}
     shown_bar = {"thickness": 12, "outlinewidth": 0, **size, **bar}
     plot.update_layout(coloraxis={**colors, "colorbar": shown_bar})
     return styled(plot, height=height)

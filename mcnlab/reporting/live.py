@@ -12,7 +12,7 @@ from mcnlab.errors import DataError, McnlabError
 from mcnlab.reporting.followed import MOST_DRAWN, FollowedLog, thinned
 from mcnlab.reporting.style import CLASS_COLORS, INK, TERM_COLORS
 from mcnlab.reporting.summary import short_direction
-from mcnlab.runs import RunFolder, ask_to_stop, holder
+from mcnlab.runs import RunFolder, ask_to_stop, holder, newest_run
 
 MOST_LINES = 8
 """Curves of one panel that LiveCurves draws."""
@@ -99,7 +99,7 @@ class RunWatch:
     """A run that is followed from its folder, whoever trains it: curves, pace, time left, state, and how to stop it.
 
     Args:
-        run_dir: the run folder; the run may begin later.
+        run_dir: the run folder, or a folder of them for the newest; the run may begin later.
 
     Example:
         >>> RunWatch("nowhere").refresh()["state"]
@@ -124,12 +124,29 @@ class RunWatch:
         """
         with self._reading:
             try:
+                self._look_for_run()
                 fresh, problem = self.log.read(), self.problem
                 run = RunFolder(self.path)
                 view = self._told(run, fresh)
             except (DataError, OSError) as error:
                 return {**self._told_of_nothing(), "problem": str(error)}
         return {**view, "problem": problem}
+
+    @property
+    def waiting(self) -> str:
+        """What is said before a run began; empty afterwards."""
+        begun = any((self.path / name).exists() for name in ("settings.yaml", "status.json", "metrics.jsonl"))
+        return "" if begun else f"no run has begun in {self.path}; this view starts when one does"
+
+    def _look_for_run(self) -> None:
+        """Turn to the newest run inside of the folder where the folder itself holds none."""
+        if not self.waiting or not self.path.is_dir():
+            return
+        try:
+            found = newest_run(self.path).path.absolute()
+        except DataError:
+            return
+        self.path, self.log = found, FollowedLog(found / "metrics.jsonl")
 
     @property
     def running(self) -> bool:
@@ -189,7 +206,7 @@ class RunWatch:
             "path": str(self.path),
             "state": state,
             "state_words": "measuring" if measuring else state,
-            "reason": reason.removeprefix(f"{self.path}: "),
+            "reason": self.waiting or reason.removeprefix(f"{self.path}: "),
             "holder": self._holder if state == "running" else None,
             "can_stop": state == "running" and not measuring,
             "stop_asked": self._asked,

@@ -13,7 +13,7 @@ from mcnlab.modalities import MODALITIES
 from mcnlab.reporting.coloring import SCALE_PX, Coloring, clusters_of, colorings_of, known
 from mcnlab.reporting.maps import STACK, StudyMaps, map_name, trust_table
 from mcnlab.reporting.projection import Maps
-from mcnlab.reporting.style import CLASS_COLORS, GRID, INK, Figure, class_scale, safe, shortened, styled
+from mcnlab.reporting.style import CLASS_COLORS, GRID, INK, QUIET, Figure, class_scale, safe, shortened, styled
 
 MAPS_PER_ROW, PANEL_PX = 5, 225
 FURTHER_SYMBOLS = ("square", "cross", "x", "star", "pentagon", "hourglass")
@@ -138,14 +138,15 @@ def _once(maps: Maps) -> str:
 
 
 def _shown_experiments(maps: StudyMaps, modalities: Sequence[str]) -> list[str]:
-    """Experiments that have a map of one of the modalities."""
-    return list(dict.fromkeys(name for m in modalities for name in maps.panels[m]))
+    """Experiments that have a map of one of the modalities, in the order of the study."""
+    ordered = dict.fromkeys(name for names in sorted(maps.panels.values(), key=len, reverse=True) for name in names)
+    return [name for name in ordered if any(name in maps.panels[m] for m in modalities)]
 
 
 def _owners(maps: StudyMaps, modalities: Sequence[str]) -> list[str]:
     """Modality of each trace of a grid; the traces that keep a panel in place come last, one per panel."""
-    anchors = [ANCHOR for _ in _shown_experiments(maps, modalities)]
-    return [m for m in modalities for _ in maps.panels[m]] + anchors
+    experiments = _shown_experiments(maps, modalities)
+    return [m for m in modalities for _ in experiments] + [ANCHOR for _ in experiments]
 
 
 def _grid(maps: StudyMaps, modalities: Sequence[str], coloring: Callable[[str], Coloring]) -> go.Figure:
@@ -153,9 +154,10 @@ def _grid(maps: StudyMaps, modalities: Sequence[str], coloring: Callable[[str], 
     experiments = _shown_experiments(maps, modalities)
     plot, places = _empty_panels(experiments)
     for m in modalities:
-        for experiment in maps.panels[m]:
-            trace = _points(maps, m, experiment, coloring(map_name(m, experiment)), shown=m == modalities[0])
-            plot.add_trace(trace, **places[experiment])
+        for experiment in experiments:
+            drawn = experiment in maps.panels[m]
+            trace = _points(maps, m, experiment, coloring(map_name(m, experiment))) if drawn else _nothing(m)
+            plot.add_trace(trace.update(visible=m == modalities[0]), **places[experiment])
     for place in places.values():  # an axis without any visible trace is drawn at NaN, which the browser reports
         plot.add_trace(go.Scatter(x=[0], y=[0], mode="markers", marker={"opacity": 0}, hoverinfo="skip"), **place)
     return plot
@@ -198,7 +200,13 @@ def _modality_points(
     )
 
 
-def _points(maps: StudyMaps, modality: str, experiment: str, coloring: Coloring, *, shown: bool) -> go.Scatter:
+def _nothing(modality: str) -> go.Scatter:
+    """What stands in the panel of an experiment without an embedding of the modality."""
+    words = f"no {safe(shortened(modality))} embedding"
+    return go.Scatter(x=[0], y=[0], mode="text", text=[words], textfont={"color": QUIET}, hoverinfo="skip")
+
+
+def _points(maps: StudyMaps, modality: str, experiment: str, coloring: Coloring) -> go.Scatter:
     """One map as points; the caption stands in `customdata` alone."""
     places = maps.maps.positions[map_name(modality, experiment)]
     captions = [safe(shortened(str(caption or "(no caption)"))) for caption in maps.clips["caption"]]
@@ -210,7 +218,6 @@ def _points(maps: StudyMaps, modality: str, experiment: str, coloring: Coloring,
         marker={"color": colors, "coloraxis": "coloraxis", "size": 4.5, "opacity": 0.85},
         customdata=[[number, caption] for number, caption in enumerate(captions)],
         hovertemplate="%{customdata[1]}<extra></extra>",
-        visible=shown,
         name=safe(experiment),
     )
 

@@ -12,7 +12,7 @@ SHARED_GROUPS = ("vat", "va", "vt", "at")
 """Factor groups of the world that several modalities carry."""
 PRIVATE_GROUPS = ("v", "a", "t")
 """Factor groups of the world that one modality has for itself."""
-RECALL = Column("", "retrieval", ("text->video",), "recall_at_1")
+RECALL = Column("", "retrieval", ("text->video",), "recall_at_1", trained_only=True)
 
 
 @dataclass(frozen=True)

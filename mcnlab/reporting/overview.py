@@ -93,8 +93,7 @@ def main_direction(summary: StudySummary) -> str:
 
 def _trained_in(summary: StudySummary, direction: str) -> list[str]:
     """The experiments that trained all modalities of both sides."""
-    modalities = direction.replace("->", "+").split("+")
-    return [name for name in summary.experiments if all(summary.trains(name, one) for one in modalities)]
+    return [name for name in summary.experiments if summary.trains(name, direction)]
 
 
 def best_run(summary: StudySummary, direction: str) -> RunFolder:

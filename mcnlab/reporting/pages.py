@@ -56,7 +56,8 @@ from mcnlab.reporting.views import growth_figure
 
 RECALL_LEAD = (
     "R@1: share of queries whose right clip comes first; T→V asks for a video by its caption. Purity: share of clips "
-    "in the majority class of their cluster. Larger is better everywhere."
+    "in the majority class of their cluster; joint: of all trained modalities together. –: a modality of it was "
+    "not trained. Larger is better everywhere."
 )
 STILLS_LEAD = (
     "Single pictures: share of the clips whose class a linear probe names from the video network's features of the "

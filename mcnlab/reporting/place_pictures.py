@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 from mcnlab.reporting.places import DETECTION, EXPLANATION, measured
 from mcnlab.reporting.style import CLASS_COLORS, QUIET, Figure, safe, styled
 from mcnlab.reporting.summary import StudySummary
+from mcnlab.runs import read_parquet
 
 HEAT: Sequence[Sequence[float | str]] = [
     [0.0, "rgba(255,255,255,0)"],
@@ -132,7 +133,7 @@ def _pictures(summary: StudySummary, task: str) -> tuple[pd.DataFrame | None, st
     for row in summary.finished():
         path = Path(row.folder) / f"{task}.parquet"
         if row.experiment in measured(summary, task) and path.exists():
-            return pd.read_parquet(path), f"{row.experiment}, seed {row.seed}"
+            return read_parquet(path), f"{row.experiment}, seed {row.seed}"
     return None, ""
 
 

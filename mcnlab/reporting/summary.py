@@ -108,14 +108,25 @@ class StudySummary:
         return found
 
     def trains(self, experiment: str, subject: str) -> bool:
-        """Whether an experiment trained the tower of a subject's modality; `joint` counts as trained."""
-        modality = subject.split(":")[0].split("@")[0]
-        return modality not in self.modalities or modality in self.recipes[experiment].modalities
+        """Whether an experiment trained the towers of a subject's modalities, of a direction those of both sides.
+
+        `joint` counts as trained, and so does anything of an experiment whose settings cannot be read.
+        """
+        named = {part.split("@")[0] for part in subject.split(":")[0].replace("->", "+").split("+")}
+        recipe = self.recipes.get(experiment)
+        return recipe is None or set(recipe.modalities) >= named & set(self.modalities)
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Video, audio, text, and any further views that some experiment trains."""
         return in_order([*MODALITIES, *(m for recipe in self.recipes.values() for m in recipe.modalities)])
+
+    def chance(self, column: Column) -> float | None:
+        """What a column has by chance; None where that is not known."""
+        if column.task == "retention" and column.metric == "score":
+            return 0.0  # the score is defined so
+        named = {"purity": "chance_purity"}.get(column.metric, column.metric.replace("recall_at", "chance_at"))
+        return None if named == column.metric else self.level(column.task, column.subjects[0], named)
 
     def level(self, task: str, subject: str, metric: str) -> float | None:
         """A number that all experiments share, such as chance or the ceiling: the mean over all runs that have it."""
@@ -187,7 +198,7 @@ def key_columns(summary: StudySummary) -> list[Column]:
     """Retrieval and cluster columns of the comparison table, as far as the study has them."""
     has = set(summary.subjects("retrieval"))
     found = [
-        Column(short_direction(subject) + " R@1", "retrieval", (subject,), "recall_at_1")
+        Column(short_direction(subject) + " R@1", "retrieval", (subject,), "recall_at_1", trained_only=True)
         for subject in KEY_DIRECTIONS
         if subject in has
     ]

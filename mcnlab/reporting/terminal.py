@@ -10,6 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mcnlab.progress import duration_text
+
 MOST_LABELS, MOST_LINES = 5, 24
 """Labels that are named, and lines that a table may have."""
 LOG_WIDTH = 120
@@ -211,14 +213,22 @@ def print_runs(runs: pd.DataFrame) -> None:
     """Print a table of runs on standard output.
 
     Args:
-        runs: as `mcnlab.list_runs` gives them.
+        runs: as `mcnlab.runs.list_all_runs` gives them.
     """
-    table = Table("experiment", "seed", "state", "steps", "train", "reason", box=box.SIMPLE_HEAD)
+    names = ["experiment", "seed", "state", "steps", "trained", "last written"]
+    studies = runs["study"].nunique() > 1
+    reasons = runs["reason"].notna().any()
+    table = Table(
+        *(["study"] if studies else []), *names, *(["reason"] if reasons else []), box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    table.caption, table.caption_justify = "the run that wrote last stands last", "left"
     for row in runs.itertuples():
         color = {"finished": GOOD, "failed": BAD}.get(row.state, QUIET)
-        seconds = "" if row.train_s is None or row.train_s != row.train_s else f"{row.train_s:.0f} s"
+        seconds = "" if row.train_s is None or row.train_s != row.train_s else duration_text(row.train_s)
         reason = "" if row.reason is None or row.reason != row.reason else clean(row.reason)
         state = Text(str(row.state), style=color)
-        table.add_row(clean(row.experiment), str(row.seed), state, str(row.steps), seconds, reason)
+        written = row.written[:16].replace("T", " ")
+        cells = [clean(row.experiment), str(row.seed), state, str(row.steps), seconds, written]
+        table.add_row(*([clean(row.study)] if studies else []), *cells, *([reason] if reasons else []))
     console = Console()
     (console if console.is_terminal else Console(width=LOG_WIDTH)).print(table)

@@ -1,6 +1,5 @@
 """Figures, table and words of classes that were not trained on: are they found, and do classes lie as language says?"""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from plotly.subplots import make_subplots
 from mcnlab.reporting.figures import bars, bars_in_words, half_width_text, interval_table
 from mcnlab.reporting.style import DIVERGING, Figure, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
+from mcnlab.runs import RunFolder
 
 TASK = "unseen"
 MEASURES = {
@@ -177,11 +177,8 @@ def _first_tables(summary: StudySummary) -> dict[str, dict[str, Any]]:
     """By experiment: what `unseen.json` of its first finished run holds."""
     found: dict[str, dict[str, Any]] = {}
     for run in summary.finished():
-        path = run.folder / "unseen.json"
-        if run.experiment not in found and path.is_file():
-            known = json.loads(path.read_text(encoding="utf-8"))
-            if known:
-                found[run.experiment] = known
+        if run.experiment not in found and (known := RunFolder(run.folder).read_json("unseen.json")):
+            found[run.experiment] = known
     return {name: found[name] for name in summary.experiments if name in found}
 
 

@@ -87,6 +87,7 @@ class BankTerm(nn.Module):
     ) -> None:
         super().__init__()
         self.weight, self.rules, self.temperature, self.seed = weight, rules, temperature, seed
+        self.scales = {"temperature": temperature}
         self.pair_weights = dict(pair_weights or {})
         for pair, space in graph.space_of_pair.items():
             for modality in pair_modalities(pair):

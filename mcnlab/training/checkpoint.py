@@ -1,12 +1,14 @@
 """Checkpoints: safetensors and JSON, whole or absent, checked before they are trusted."""
 
 import hashlib
-import json
+import math
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,11 +16,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from mcnlab.errors import CheckpointError, NonFiniteError
-from mcnlab.files import new_folder_atomically, write_bytes_atomically, write_json_atomically
+from mcnlab.errors import CheckpointError, NonFiniteError, StorageError
+from mcnlab.files import (
+    make_folder,
+    new_folder_atomically,
+    read_json,
+    write_bytes_atomically,
+    write_json_atomically,
+)
 
 KEPT = 2
 """Newest checkpoints that stay on disk."""
+MOST_STEPS = 10**8 - 1
+"""As many as the name of a checkpoint has digits for."""
+_FILE = re.compile(r"[A-Za-z0-9_]{1,60}")
+"""Names of the files of a checkpoint, without their ending."""
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 """What damaged checkpoints raise; RuntimeError is also what deep nesting raises."""
 
@@ -59,25 +71,58 @@ def save_checkpoint(folder: Path, state: TrainState, position: Position) -> Path
         The new checkpoint's folder.
 
     Raises:
-        NonFiniteError: a parameter is not finite; nothing is written.
-        StorageError: the disk does not allow it; older checkpoints stay.
+        NonFiniteError: a number of it is not finite; nothing is written.
+        StorageError: the disk does not allow it, or gives back something else; older checkpoints stay.
     """
     check_parameters(state.model, step=position.step)
+    files = _tensors_of(state)
+    _check_finite(files, step=position.step)
+    further = {name: tensors for name, tensors in files.items() if name != "model"}
+    about = {"scaler": state.scaler.state_dict()}
+    target = write_weights(folder, state.model, position, further=further, about=about)
+    if problem := check_checkpoint(target):
+        raise StorageError(f"{folder}: what was just written cannot be read back ({problem}); older checkpoints stay")
+    for old in list_checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def write_weights(
+    folder: Path,
+    model: nn.Module,
+    position: Position,
+    *,
+    further: Mapping[str, Mapping[str, Tensor]] = MappingProxyType({}),
+    about: Mapping[str, object] = MappingProxyType({}),
+) -> Path:
+    """Write `folder/step_*` with the weights of a model and what else there is; one that lies there is replaced.
+
+    Args:
+        folder: where the checkpoints of a kind lie; made where it is missing.
+        model: what to write as `model.safetensors`.
+        position: where the run is.
+        further: by the name of a file: its tensors by name.
+        about: plain values for `state.json`, beside the position and the sizes and sums of the files.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        NonFiniteError: a parameter is not finite; nothing is written.
+        StorageError: the disk does not allow it.
+    """
+    check_parameters(model, step=position.step)
     target = checkpoint_at(folder, position.step)
+    make_folder(folder)
     if target.exists():  # left by a run that was cut back to an older step
         shutil.rmtree(target)
     with new_folder_atomically(target) as building:
-        files = {"model": _plain(state.model.state_dict()), "optimizer": _optimizer_tensors(state.optimizer)}
-        files |= {f"term_{name}": _plain(term.state_dict()) for name, term in state.terms.items()}
         sizes = {}
-        for name, tensors in files.items():
-            content = save(tensors)
+        for name, tensors in {"model": model.state_dict(), **further}.items():
+            content = save(_plain(tensors))
             write_bytes_atomically(building / f"{name}.safetensors", content)
             sizes[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        about = {"position": asdict(position), "scaler": state.scaler.state_dict(), "files": sizes}
-        write_json_atomically(building / "state.json", about)
-    for old in list_checkpoints(folder)[:-KEPT]:
-        shutil.rmtree(old)
+        write_json_atomically(building / "state.json", {"position": asdict(position), **about, "files": sizes})
     return target
 
 
@@ -94,6 +139,20 @@ def check_parameters(model: nn.Module, *, step: int) -> None:
     for name, parameter in model.named_parameters():
         if not bool(parameter.isfinite().all()):
             raise NonFiniteError(f"{name}: not finite after step {step}, so it is not saved")
+
+
+def check_state(state: TrainState, *, step: int) -> None:
+    """Refuse whatever `save_checkpoint` would refuse, without writing anything: for processes that do not write.
+
+    Args:
+        state: what another process saves.
+        step: steps of the run that are done.
+
+    Raises:
+        NonFiniteError: a number of it is not finite; it is named.
+    """
+    check_parameters(state.model, step=step)
+    _check_finite(_tensors_of(state), step=step)
 
 
 def checkpoint_at(folder: Path, step: int) -> Path:
@@ -145,9 +204,9 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> Position:
         CheckpointError: a file is missing, changed, not finite, or does not fit.
     """
     try:
-        about = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        tensors = {name: _checked(checkpoint / f"{name}.safetensors", facts) for name, facts in about["files"].items()}
-        position = Position(**about["position"])
+        about = read_json(checkpoint / "state.json")
+        tensors = {name: _checked(checkpoint, name, facts) for name, facts in about["files"].items()}
+        position = _position(about["position"])
         state.model.load_state_dict(tensors["model"])
         for name, term in state.terms.items():
             term.load_state_dict(tensors[f"term_{name}"])
@@ -156,6 +215,16 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> Position:
     except _UNREADABLE as error:
         raise CheckpointError(f"{checkpoint}: {' '.join(str(error).split())[:300]}") from error
     return position
+
+
+def _position(plain: Mapping[str, Any]) -> Position:
+    """A position whose numbers can be one."""
+    counts, train_s = [plain[name] for name in ("stage", "stage_step", "step")], plain["train_s"]
+    if not all(type(count) is int and 0 <= count <= MOST_STEPS for count in counts):
+        raise ValueError(f"state.json: no position in a run: stage, stage_step, step = {counts!r:.100}")
+    if type(train_s) not in (int, float) or not 0 <= train_s < math.inf:
+        raise ValueError(f"state.json: train_s must be seconds, got {train_s!r:.100}")
+    return Position(**plain)
 
 
 def check_checkpoint(checkpoint: Path) -> str | None:
@@ -168,9 +237,9 @@ def check_checkpoint(checkpoint: Path) -> str | None:
         A line that names the checkpoint and the file; None when sizes, sums and values are right.
     """
     try:
-        about = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        about = read_json(checkpoint / "state.json")
         for name, facts in about["files"].items():
-            _checked(checkpoint / f"{name}.safetensors", facts)
+            _checked(checkpoint, name, facts)
     except _UNREADABLE as error:
         return f"{checkpoint.name}: {' '.join(str(error).split())[:300]}"
     return None
@@ -192,22 +261,39 @@ def load_model_weights(checkpoint: Path, model: nn.Module) -> None:
         CheckpointError: the file is missing, changed, or does not fit.
     """
     try:
-        about = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        model.load_state_dict(_checked(checkpoint / "model.safetensors", about["files"]["model"]))
+        about = read_json(checkpoint / "state.json")
+        model.load_state_dict(_checked(checkpoint, "model", about["files"]["model"]))
     except _UNREADABLE as error:
         raise CheckpointError(f"{checkpoint}: {' '.join(str(error).split())[:300]}") from error
 
 
-def _checked(path: Path, facts: Mapping[str, Any]) -> dict[str, Tensor]:
+def _checked(checkpoint: Path, name: str, facts: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of a file whose size and sum are as written down and whose floats are finite."""
+    if not _FILE.fullmatch(name):  # which state.json says, and others may have written that
+        raise ValueError(f"state.json: {name!r:.100} is no file of a checkpoint")
+    path = checkpoint / f"{name}.safetensors"
     content = path.read_bytes()
     if len(content) != facts["bytes"] or hashlib.sha256(content).hexdigest() != facts["sha256"]:
         raise ValueError(f"{path.name}: {len(content)} bytes do not match the recorded size and sum")
     tensors = load(content)
-    for name, tensor in tensors.items():
+    for key, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise ValueError(f"{path.name}: {name} is not finite")
+            raise ValueError(f"{path.name}: {key} is not finite")
     return tensors
+
+
+def _tensors_of(state: TrainState) -> dict[str, dict[str, Tensor]]:
+    """All tensors of a checkpoint, by file and name."""
+    files = {"model": _plain(state.model.state_dict()), "optimizer": _optimizer_tensors(state.optimizer)}
+    return files | {f"term_{name}": _plain(term.state_dict()) for name, term in state.terms.items()}
+
+
+def _check_finite(files: Mapping[str, Mapping[str, Tensor]], *, step: int) -> None:
+    """Raise when a checkpoint would hold a number that no run could go on from, such as one of a queue."""
+    for file, tensors in files.items():
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise NonFiniteError(f"{file}: {name} is not finite after step {step}, so it is not saved")
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The contrast term: what each clip has in two modalities is pulled together, and apart from other clips'."""
 
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ class ContrastTerm(nn.Module):
         several: whether the loss takes several captions per clip and says which are there. A clip without the second
             modality of a pair then still serves as a negative of the first; otherwise it is left out of the pair.
         pair_weights: see `total_of_pairs`.
+        scales: what the loss takes off scores or divides them by, by name, for errors.
         peaks: loss of similarities, each the maximum over the places of a map, for pairs of which one modality has a
             map and the other a vector; None compares vectors everywhere.
     """
@@ -45,12 +47,13 @@ class ContrastTerm(nn.Module):
         temperature: float,
         several: bool = False,
         pair_weights: Mapping[str, float] | None = None,
+        scales: Mapping[str, float] = MappingProxyType({}),
         peaks: SimilarityLoss | None = None,
     ) -> None:
         super().__init__()
         self.weight, self.loss, self.temperature, self.several = weight, loss, temperature, several
         self.pair_weights = dict(pair_weights or {})
-        self.peaks = peaks
+        self.scales, self.peaks = scales, peaks
 
     def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:
         """Loss of every active pair that clips enough have."""

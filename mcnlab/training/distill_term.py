@@ -42,6 +42,7 @@ class DistillTerm(nn.Module):
     ) -> None:
         super().__init__()
         self.weight, self.method, self.temperature = weight, method, temperature
+        self.scales = {"temperature": temperature}
         self.keys: tuple[Key, ...] = tuple(taught)
         for number, x in enumerate(taught.values()):
             self.register_buffer(f"taught_{number}", x, persistent=False)

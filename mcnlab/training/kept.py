@@ -3,16 +3,13 @@
 They lie apart from the checkpoints that a run goes on from, hold no optimizer, and are never taken for those.
 """
 
-import hashlib
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
-from safetensors.torch import save
 from torch import nn
 
-from mcnlab.files import new_folder_atomically, write_bytes_atomically, write_json_atomically
-from mcnlab.training.checkpoint import Position, check_parameters, checkpoint_at, list_checkpoints
+from mcnlab.files import new_folder_atomically
+from mcnlab.training.checkpoint import Position, checkpoint_at, list_checkpoints, write_weights
 
 FOLDER = "kept"
 """Where they lie in a run folder, and beside a shared first stage."""
@@ -33,17 +30,7 @@ def keep_weights(folder: Path, model: nn.Module, position: Position) -> Path:
         NonFiniteError: a parameter is not finite; nothing is written.
         StorageError: the disk does not allow it.
     """
-    check_parameters(model, step=position.step)
-    target = checkpoint_at(folder, position.step)
-    folder.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        shutil.rmtree(target)
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
-    with new_folder_atomically(target) as building:
-        write_bytes_atomically(building / "model.safetensors", content)
-        facts = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        write_json_atomically(building / "state.json", {"position": asdict(position), "files": {"model": facts}})
-    return target
+    return write_weights(folder, model, position)
 
 
 def forget_after(folder: Path, *, step: int) -> None:

@@ -19,6 +19,7 @@ from mcnlab.training.checkpoint import (
     Position,
     TrainState,
     check_parameters,
+    check_state,
     checkpoint_at,
     load_checkpoint,
     load_newest,
@@ -225,7 +226,7 @@ class Trainer:
             log.sync()
             save_checkpoint(self._checkpoints, self._state(), position)
         else:
-            check_parameters(self.model, step=position.step)
+            check_state(self._state(), step=position.step)
         wait_for_all()
         return checkpoint_at(self._checkpoints, position.step)
 

@@ -68,6 +68,7 @@ class GuideTerm(nn.Module):
         super().__init__()
         self.weight, self.by_clip, self.modalities = weight, by_clip, tuple(modalities)
         self.shift, self.temperature, self.direction = shift, temperature, direction
+        self.scales = {"temperature": temperature}
         self.register_buffer("language", language, persistent=False)
 
     def forward(self, model: MultimodalModel, batch: Batch, outputs: Outputs, active: Active) -> TermValue:

@@ -15,7 +15,7 @@ from mcnlab.training.averaging import averaged_backward
 from mcnlab.training.chunks import Forward, chunked_forward, whole_forward
 from mcnlab.training.predict_term import mean_inputs, reads_means
 from mcnlab.training.terms import Active, Term, TermValue
-from mcnlab.training.watch import check_finite, check_gradient
+from mcnlab.training.watch import Moment, check_finite, check_gradient, may_not_be_skipped
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Compute types by name; anything but float32 runs under autocast."""
@@ -82,7 +82,7 @@ def train_step(
         Loss, norm of the gradient before clipping, and the unweighted values by term and part.
 
     Raises:
-        NonFiniteError: a term or the gradient is NaN or infinite; nothing was updated.
+        NonFiniteError: a term, their sum, or the gradient is NaN or infinite; nothing was updated.
     """
     own = forward(model, batch, active, settings)
     with autocast(settings.precision, batch.clips.device.type):
@@ -98,8 +98,8 @@ def train_step(
         grad_norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     numbers = on_host({"loss": loss, "grad_norm": grad_norm, **flat_values(values)})  # one transfer
     loss_now, norm_now = numbers.pop("loss", 0.0), numbers.pop("grad_norm")
-    check_finite(numbers, everyone, outputs, stage=stage, step=active.step, clip_name=clip_name)
-    if not scaler.is_enabled():  # which leaves out such a step, with a smaller scale for the next
+    check_finite(numbers, loss_now, Moment(model, batch, everyone, outputs, terms, stage, active.step, clip_name))
+    if not math.isfinite(norm_now) and may_not_be_skipped(scaler):
         check_gradient(norm_now, model, stage=stage, step=active.step)
     if loss is not None:
         if math.isfinite(settings.max_grad_norm):

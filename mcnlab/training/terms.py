@@ -35,7 +35,7 @@ class TermValue:
 
 @runtime_checkable
 class Term(Protocol):
-    """One summand of the objective."""
+    """One summand of the objective; it may have `scales`, numbers by name that are told when it is not finite."""
 
     name: str
     weight: float
@@ -169,6 +169,7 @@ class ClusterTerm(nn.Module):
         self.weight, self.sizes, self.seed = weight, sizes, seed
         self.faithful, self.divide, self.margin = faithful, divide, margin
         self.temperature = None if faithful else temperature
+        self.scales = {"margin": margin} | ({} if faithful else {"temperature": temperature})
         self.progress = {space: RingProgress() for space in spaces}
         for space, dim in spaces.items():
             self.register_buffer(f"queue_{space}", torch.zeros(sizes.queue_rows, dim))
@@ -206,12 +207,12 @@ class ClusterTerm(nn.Module):
             seen = torch.stack([flags[m] for m in members]).any(dim=0)
             finite = fused.isfinite().all(dim=1, keepdim=True)
             clean = torch.where(finite, fused, 0)  # what is not finite must not reach queue or centroids
+            overflow = torch.where(finite.all() | ~_all_finite(members.values()), 0.0, torch.nan)
             if self._due(space, step) and not bool(finite.all()):
-                return {m: x.float().sum() for m, x in members.items()}
+                return {m: x.float().sum() + overflow for m, x in members.items()}
             labels = self._labels(space, clean, seen, step)
         if labels is None:
             return {}
-        overflow = torch.where(finite.all() | ~_all_finite(members.values()), 0.0, torch.nan)
         return {m: self._contrast(space, x, labels, flags[m]) + overflow for m, x in members.items() if flags[m].any()}
 
     def _contrast(self, space: str, embeddings: Tensor, labels: Tensor, flags: Tensor) -> Tensor:

@@ -10,10 +10,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before any library is loaded: f
 
 from tests.faults import (  # noqa: F401  they register their faults
     armed,
+    around,
     audit,
     calls,
     clocks,
     code_like,
+    disks,
     half_run,
     mutated,
     names,
@@ -23,6 +25,7 @@ from tests.faults import (  # noqa: F401  they register their faults
     stores,
     studies,
     training,
+    writers,
 )
 from tests.faults.registry import FAULTS, try_fault
 from tests.faults.table import keep, table

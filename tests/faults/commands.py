@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +58,14 @@ class Command:
         return self.log.read_text(errors="replace")[-600:]
 
 
-def start(words: list[object], log: Path, *, held: bool = False) -> Command:
+def start(words: list[object], log: Path, *, held: bool = False, first: Callable[[], None] | None = None) -> Command:
     """Start `mcnlab` with these words.
 
     Args:
         words: after the name of the command.
         log: takes what it says.
         held: whether it waits, before it does anything, for a signal to continue.
+        first: what its process does before the command, such as taking memory or rights from itself.
 
     Returns:
         The running command, leader of a process group of its own.
@@ -85,6 +87,8 @@ def start(words: list[object], log: Path, *, held: bool = False) -> Command:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if held:
             os.kill(os.getpid(), signal.SIGSTOP)
+        if first is not None:
+            first()
         code = main([str(word) for word in words])
         sys.stdout.flush()
         sys.stderr.flush()

@@ -18,8 +18,12 @@ from tests.faults.registry import Trial, fault
 from tests.mini_study import BASE, EXPERIMENTS
 from tests.small_store import make_store
 
-NAMED = r"(term \w+ of \S+ is \S+ in stage|norm of the gradient is not finite|\S+: not finite after) .*step \d+"
-"""What the watch says: term and modality, or the gradient, or a parameter; and the step."""
+WEIGHTS = (
+    r"term \w+ of \S+ is \S+ in stage .*step \d+, clips .*: "
+    r"the \w+ of \w+ overflow float32, .*its weights reach \S+e\+\d\d "
+)
+"""What the watch says when weights have grown beyond all bounds."""
+GRADIENT = r"norm of the gradient is not finite .*step \d+"
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,18 @@ CAUSES: dict[str, tuple[Case, ...]] = {
         ),
     ),
     "learning rate 1e6": (
-        Case(settings={"training.lr": 1e6, "training.warmup_steps": 0}, ends={0: "", 4: NAMED}),
-        Case(settings={"training.lr": 1e30, "training.warmup_steps": 0}, ends={4: NAMED}),
+        Case(settings={"training.lr": 1e6, "training.warmup_steps": 0}, ends={0: "", 4: f"{WEIGHTS}|{GRADIENT}"}),
+        Case(settings={"training.lr": 1e30, "training.warmup_steps": 0}, ends={4: WEIGHTS}),
+        Case(settings={"training.lr": "inf"}, ends={2: r"training\.lr: .*finite"}),
     ),
     "float16 with raw dot products": (
         Case(
-            settings=RAW_HALVES, ends={4: r"term (contrast of va|cluster of (video|audio)) is \S+ in stage 1:AV, step"}
+            settings=RAW_HALVES,
+            ends={4: r"term (contrast of va|cluster of (video|audio)) is \S+ in stage 1:AV, step .*float16"},
         ),
         Case(
             settings={**RAW_HALVES, "terms": {"contrast": {}}, "training.lr": 100.0},
-            ends={4: r"term contrast of \w\w is \S+ in stage .*step"},
+            ends={4: r"term contrast of \w\w is \S+ in stage .*step .*float16"},
         ),
     ),
     "temperature 0": (
@@ -99,6 +105,17 @@ CAUSES: dict[str, tuple[Case, ...]] = {
     "empty captions": (
         Case(store={"missing_text": 1.0}, ends={3: r"needs text; the store has video, audio"}),
         Case(store={"missing_text": 0.7}),
+    ),
+    "margin too large": (
+        Case(settings={"terms.contrast.margin": "inf"}, ends={2: r"terms\.contrast\.margin: .*finite"}),
+        Case(
+            settings={"terms.contrast.margin": 3e38},
+            ends={4: r"term contrast of va is inf in stage 1:AV, step 0, clips .*margin 3e\+38"},
+        ),
+    ),
+    "empty clusters": (
+        Case(change=identical, settings={"terms.cluster.refit_every": 1}),
+        Case(change=identical, settings={"terms.cluster.refit_every": 1, "mode": "faithful"}),
     ),
     "queue longer than the data": (
         Case(settings={"terms.cluster.queue_batches": 200}),
@@ -143,7 +160,7 @@ def planted(case: Case, folder: Path) -> Path:
 
 @fault(
     "nonfinite-causes",
-    "the twelve causes of a loss that is not finite",
+    "causes of a loss that is not finite",
     "refused at the start with file, field and value; or exit 4 with term, modality, stage and step; or all is finite",
     trials=len(CAUSES),
     few=3,

@@ -153,7 +153,7 @@ PLANTS: Mapping[str, Plant] = {
     "metrics-appended-twice": Plant(metrics_appended_twice, "kill-training", 20),
     "finished-written-early": Plant(finished_written_early, "kill-training", 20),
     "swallowed-error": Plant(swallowed_error, "full-disk", 10),
-    "unwatched-numbers": Plant(unwatched_numbers, "nonfinite-causes", 12),
+    "unwatched-numbers": Plant(unwatched_numbers, "nonfinite-causes", 14),
     "no-lock": Plant(no_lock, "two-writers", 2),
     "no-fsync": Plant(no_fsync, "audit", 1),
 }

@@ -13,7 +13,7 @@ from tests.faults.training import experiment, fingerprint
 TIMEOUT_S = 8
 GONE_S, STOPPED_GONE_S = 30.0, TIMEOUT_S + 35.0
 PATIENCE_S = 240.0
-KINDS = ("rank 1 killed", "rank 1 stopped", "launcher killed", "rank 0 killed", "rank 0 stopped")
+KINDS = ("other rank killed", "other rank stopped", "launcher killed", "rank 0 killed", "rank 0 stopped")
 PROCESSES = (2, 4)
 
 
@@ -46,7 +46,7 @@ def ranks_at_step(command: Command, folder: Path, step: int) -> list[psutil.Proc
 
 @fault(
     "ranks",
-    "a rank killed or stopped, or the launcher killed, at a random step of a run by 2 or 4 processes",
+    "rank 0 or another one killed or stopped, or the launcher killed, at a random step of a run by 2 or 4 processes",
     "all processes gone in 30 s (stopped: timeout + 35 s), no second writer while one is stopped, the lost rank named "
     "(exit 8), and the same command ends bit-identical to the undisturbed run",
     trials=len(KINDS) * 5 * len(PROCESSES),
@@ -62,7 +62,8 @@ def lose_rank(trial: Trial) -> str:
     ranks = ranks_at_step(command, folder, trial.random.randint(1, 30))
     assert len(ranks) == processes, f"{len(ranks)} ranks: {command.said()}"
     began, stopped = time.monotonic(), kind.endswith("stopped")
-    lost = None if kind.startswith("launcher") else ranks[int(kind.split()[1])]
+    number = 0 if kind.startswith("rank 0") else trial.random.randrange(1, processes)
+    lost = None if kind.startswith("launcher") else ranks[number]
     if lost is None:
         command.kill_alone()
     else:
@@ -70,12 +71,13 @@ def lose_rank(trial: Trial) -> str:
     if stopped:
         second = run(asked[:-4], trial.folder / "second.log", expected=None)
         assert second.code == 6, f"a second writer ended with {second.code}: {second.said()}"
+        assert f"held by process {ranks[0].pid} on" in second.said(), second.said()
     limit_s = STOPPED_GONE_S if stopped else GONE_S
     alive = psutil.wait_procs(ranks, timeout=limit_s - (time.monotonic() - began))[1]
     assert not alive, f"{kind}: {len(alive)} ranks are left after {limit_s:.0f} s"
     if lost is not None:
         assert command.wait(limit_s) == 8, f"ended with {command.code}: {command.said()}"
-        assert f"rank {kind.split()[1]} (process {lost.pid})" in command.said(), command.said()
+        assert f"rank {number} (process {lost.pid})" in command.said(), command.said()
     run(asked, log)
     found, wanted = fingerprint(folder), fingerprint(known)
     different = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import signal
-import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -17,7 +15,6 @@ from tests.small_store import make_store
 
 TIMES = {"clips_per_s", "elapsed_s"}
 TIMED = {"train_s", "evaluate_s", "overhead_s"}
-DISK_MB = 3
 
 
 def experiment(shared: Path, *, epochs: int = 8) -> Path:
@@ -123,78 +120,3 @@ def stop_training(trial: Trial) -> str:
     run(words(trial.shared, folder), trial.folder / "log")
     same_as_undisturbed(trial, folder)
     return "stopped" if code == 128 + number else "had not begun" if code == -number else "had ended"
-
-
-@fault(
-    "full-disk",
-    "disk full (small tmpfs) at a random moment of training",
-    "exit 5 with a clear error; the old state is intact; goes on when there is space again",
-    trials=30,
-    few=1,
-)
-def full_disk(trial: Trial) -> str:
-    """Train on a small disk beside a file that takes all but a random rest of it."""
-    disk = trial.folder / "disk"
-    disk.mkdir()
-    undisturbed(trial.shared)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(disk)], capture_output=True
-    )
-    if mounted.returncode:
-        return "not tried: no right to mount"
-    try:
-        rest = trial.random.randint(0, 700_000)
-        fill(disk / "ballast", leave=rest)
-        command = run(words(trial.shared, disk / "run"), trial.folder / "log", expected=None)
-        if command.code != 0:
-            assert command.code == 5, f"ended with {command.code}: {command.said()}"
-            line = command.said().strip().splitlines()[-1]
-            assert line.startswith("error: "), line
-            assert "No space left" in line, line
-        else:
-            same_as_undisturbed(trial, disk / "run")  # it said that all went well
-        (disk / "ballast").unlink()
-        run(words(trial.shared, disk / "run"), trial.folder / "log")
-        same_as_undisturbed(trial, disk / "run")
-        return "disk was full" if command.code else "there was space enough"
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def fill(ballast: Path, *, leave: int) -> None:
-    """Fill a disk up to so many bytes."""
-    with ballast.open("wb", buffering=0) as file:
-        with suppress(OSError):  # the disk is full
-            while True:
-                file.write(b"\0" * 4096)
-        file.truncate(max(0, ballast.stat().st_size - leave))
-
-
-@fault(
-    "two-writers",
-    "a second command on a run that is being trained",
-    "exit 6, and it is told who holds the run; the first one ends undisturbed",
-    trials=10,
-    few=1,
-)
-def two_writers(trial: Trial) -> str:
-    """Stop the first one in its tracks, call the second, let the first go on."""
-    folder = trial.folder / "run"
-    _, seconds = undisturbed(trial.shared)
-    first = start(words(trial.shared, folder), trial.folder / "first.log")
-    while not (folder / ".owner").exists():
-        assert first.poll() is None, first.said()
-        time.sleep(0.002)
-    time.sleep(trial.random.uniform(0, seconds / 3))
-    first.kill(signal.SIGSTOP)
-    if not (folder / ".owner").exists():
-        first.kill(signal.SIGCONT)
-        first.wait()
-        return "the first had ended"
-    second = run(words(trial.shared, folder), trial.folder / "second.log", expected=None)
-    first.kill(signal.SIGCONT)
-    assert second.code == 6, f"ended with {second.code}: {second.said()}"
-    assert f"held by process {first.pid} on" in second.said(), second.said()
-    assert first.wait() == 0, first.said()
-    same_as_undisturbed(trial, folder)
-    return "refused"

@@ -1,7 +1,6 @@
 """Boxes of what sounds in real media: from a CSV of one's own, VGG-SS's JSON, or SoundNet-Flickr's XML files."""
 
 import csv
-import json
 import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from mcnlab.data.boxes import Box
 from mcnlab.errors import DataError
+from mcnlab.files import read_json
 
 SIDES = ("left", "top", "right", "bottom")
 COLUMNS = ("id", *SIDES, "start", "end", "label", "sounding", "thing", "annotator")
@@ -103,7 +103,7 @@ def _own_row(place: str, row: Mapping[str, str | None]) -> RowBox:
 def _vgg_ss(path: Path) -> dict[str, list[RowBox]]:
     """VGG-SS's list of files: the union of a file's boxes is where it sounds."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable JSON ({error})") from error
     if not isinstance(entries, list) or not all(isinstance(one, dict) and "file" in one for one in entries):

@@ -1,7 +1,6 @@
 """The annotation files of CrossTask: list of videos, tasks, steps, cooking tasks, and steps of one video."""
 
 import csv
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from mcnlab.data.arrays import read_npy
 from mcnlab.data.importers.steps import Step, checked_steps, clean_text, steps_of_matrix
 from mcnlab.errors import DataError
+from mcnlab.files import parse_json
 
 LARGEST_TEXT_BYTES = 2**28
 
@@ -127,7 +127,7 @@ def read_steps_json(path: Path) -> dict[str, tuple[str, ...]]:
         DataError: it is no JSON, or holds something else.
     """
     try:
-        values = json.loads(read_text(path), object_pairs_hook=_without_doubles)
+        values = parse_json(read_text(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable JSON ({error})") from error
     whole = isinstance(values, dict) and all(
@@ -222,11 +222,3 @@ def _is_block(lines: Sequence[str]) -> bool:
 def _steps(line: str) -> tuple[str, ...]:
     """The steps of a line with commas between them."""
     return tuple(clean_text(step) for step in line.split(",") if step.strip())
-
-
-def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A mapping whose keys differ."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands in it twice")
-    return found

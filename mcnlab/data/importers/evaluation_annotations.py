@@ -11,6 +11,7 @@ import pandas as pd
 
 from mcnlab.data.text import tokens
 from mcnlab.errors import DataError
+from mcnlab.files import parse_json
 
 _MOST_BYTES = 2**30
 MSRVTT_CATEGORIES = (
@@ -164,20 +165,11 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 def _read_json(path: Path) -> Any:
     """Content of a JSON file of reasonable size, without NaN and without keys that stand twice."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"the number {constant}")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("a key stands twice in one object")
-        return dict(pairs)
-
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"more than {_MOST_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+        content = parse_json(text)
         json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate could not be stored
         return content
     except (OSError, ValueError, RecursionError) as error:

@@ -174,8 +174,8 @@ def _read_tensor(path: Path) -> np.ndarray:
 
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise DataError(f"{path}: not a file of plain tensors") from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+        raise DataError(f"{path}: not a file of plain tensors") from None
     value = value.get("features") if isinstance(value, dict) else value
     if not isinstance(value, torch.Tensor) or value.is_sparse or value.is_quantized:
         raise DataError(f"{path}: no tensor in it, alone or under 'features'")

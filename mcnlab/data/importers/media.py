@@ -22,6 +22,7 @@ from mcnlab.data.importers.media_features import (
     word_vectors,
 )
 from mcnlab.data.importers.media_manifest import MediaManifest, MediaRow, read_media_manifest
+from mcnlab.data.importers.media_there import refuse_absent_files
 from mcnlab.data.importers.report import ImportReport
 from mcnlab.data.media_files import Picture
 from mcnlab.data.raw_frames import RawFrames
@@ -88,14 +89,16 @@ def import_media(
         What became of every row; the same is in the store's `import_report.json`.
 
     Raises:
-        DataError: the manifest is wrong, or nothing in it can be used; or all of many files of a column are refused for
-            the same reason; or frames without a size, or a size without frames.
+        DataError: the manifest is wrong, or nothing in it can be used; or no file of it, or of a column, is there; or
+            all of many files of a column are refused for the same reason; or frames without a size, or a size without
+            frames.
         StorageError: the store cannot be written, or exists.
     """
     began_s = time.monotonic()
     refuse_occupied(Path(out))
     frames = _frames(video, frame_size, frames_per_s, color=color)
     table = read_media_manifest(Path(manifest), categorical=categorical)
+    refuse_absent_files(table)
     boxes_of = read_box_files(boxes) if boxes is not None else {}
     report = ImportReport(Path(out), notes=list(table.notes))
     table = _with_cut_captions(table, report)

@@ -35,6 +35,8 @@ class MediaRow:
     label: str | None = None
     split: str = "train"
     factors: Mapping[str, float | str] = field(default_factory=dict)
+    line: int = 0
+    """Its row in the file, comments and header counted."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def read_media_manifest(path: Path, *, categorical: Sequence[str] = ()) -> Media
     notes = [] if "split" in table else [f"no split column: about {_VAL_SHARE:.0%} of the recordings became val"]
     factors = _factor_values(table, categorical)
     rows = tuple(
-        _row(f"{path}: row {first + number}", number, values, factors)
+        replace(_row(f"{path}: row {first + number}", number, values, factors), line=first + number)
         for number, values in enumerate(table.to_dict("records"))
     )
     _check_ids(path, rows, first)

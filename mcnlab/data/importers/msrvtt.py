@@ -140,8 +140,8 @@ def _read_tensors(path: Path) -> dict[str, Mapping[str, Any]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: not a torch file of plain tensors, or a damaged one") from error
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError):
+        raise DataError(f"{path}: not a torch file of plain tensors, or a damaged one") from None
     kinds = {key: content[key] for key in ("2d", "3d", "audio") if isinstance(content, dict) and key in content}
     if not {"2d", "3d"} <= set(kinds) or not all(isinstance(values, dict) for values in kinds.values()):
         raise DataError(f"{path}: expected 2d and 3d, each with a tensor by video")

@@ -172,7 +172,7 @@ def _storage(data: Any) -> Storage:
     try:
         loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a hostile file makes torch raise; its text tells how to switch safety off
-        raise DataError(f"a tensor's storage that {_what_torch_refused(error)}") from error
+        raise DataError(f"a tensor's storage that {_what_torch_refused(error)}") from None
     if isinstance(loaded, torch.storage.TypedStorage) and loaded.dtype in _TENSOR_DTYPES:
         untyped = loaded._untyped_storage  # its public name warns that typed storages will go
         loaded = torch.empty(0, dtype=loaded.dtype).set_(untyped)

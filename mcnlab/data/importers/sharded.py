@@ -229,9 +229,11 @@ def _own_pool(workers: int) -> Executor:
 
 
 def _start_worker() -> None:
-    """A process lives no longer than its owner, who alone hears Ctrl-C."""
+    """A process lives no longer than its owner, who alone hears Ctrl-C and a warning of SLURM's."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _reported(work: Path, out: Path, facts: Mapping[str, Any]) -> ImportReport:

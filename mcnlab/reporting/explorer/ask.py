@@ -18,6 +18,8 @@ from mcnlab.runs import RunFolder
 
 SENTENCE = "the sentence above"
 SHOWN = 20
+RINGED = 5
+"""Answers that are ringed on the maps; the others keep their color, and all further clips are dimmed."""
 NO_TEXT = "Sentences cannot be asked here: this explorer was opened without a model. Ask with a clip instead."
 
 
@@ -120,7 +122,10 @@ class QueryBox(ipywidgets.VBox):
         scored = zip(range(1, len(found.rows) + 1), found.rows, found.scores, strict=True)
         rows = [self._clips.line(row, [place, round(score, 3)], right=row == right) for place, row, score in scored]
         rank = "" if found.rank is None else f"; the clip itself has rank {found.rank}"
-        self.table.fill(f"“{asked}” in {found.gallery}{rank}", ["rank", "score", "caption", "label", "id"], rows)
+        ringed = f"; ringed: the first {RINGED}" if len(found.rows) > RINGED else ""
+        self.table.fill(
+            f"“{asked}” in {found.gallery}{rank}{ringed}", ["rank", "score", "caption", "label", "id"], rows
+        )
         self._answered(found.rows)
 
     def _offer(self) -> None:

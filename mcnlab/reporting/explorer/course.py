@@ -17,6 +17,11 @@ from mcnlab.runs import RunFolder
 
 OFF = "The course of training cannot be shown here: this explorer was opened without a model."
 
+HOW = (
+    "Moves the left map through the checkpoints of its run. A run keeps them when it was trained with "
+    "training.keep_every=N (steps), for example training.keep_every=50; then load them here."
+)
+
 
 @runtime_checkable
 class Checkpoints(Protocol):
@@ -81,8 +86,11 @@ class CourseSlider(ipywidgets.VBox):
         self.load.on_click(lambda _: self.load_steps())
         self.back.on_click(lambda _: back())
         self.slider.observe(lambda _: self._show(), "value")
-        row = ipywidgets.HBox([self.slider], layout={"width": "100%"})
-        super().__init__([ipywidgets.HBox([self.load, self.back]), row, self.jobs])
+        self._row = ipywidgets.HBox([self.slider], layout={"width": "100%"})
+        self.hint = ipywidgets.HTML(f'<div style="line-height:1.35">{HOW}</div>')
+        buttons = ipywidgets.HBox([self.load, self.back], layout={"flex_flow": "row wrap"})
+        super().__init__([self.hint, buttons, self._row, self.jobs])
+        self._offer_steps(False)
         if checkpoints is None:
             self.jobs.say(OFF)
 
@@ -100,7 +108,13 @@ class CourseSlider(ipywidgets.VBox):
         """Forget the checkpoints: another map is shown."""
         self._course = None
         self.jobs.cancel()
-        self.slider.disabled = self.back.disabled = True
+        self._offer_steps(False)
+
+    def _offer_steps(self, some: bool) -> None:
+        """Show the slider where there are steps, else how to get some."""
+        self.slider.disabled = self.back.disabled = not some
+        self._row.layout.display = None if some else "none"
+        self.hint.layout.display = "none" if some else None
 
     def _work(self, task: Task, panel: Panel) -> Course:
         """All positions, held together from step to step."""
@@ -129,7 +143,7 @@ class CourseSlider(ipywidgets.VBox):
         stages = stage_at(self._data.runs[course.panel.run], course.steps)
         words = [f"{step} · {stage}" if stage else str(step) for step, stage in zip(course.steps, stages, strict=True)]
         self.slider.options = [(word, number) for number, word in enumerate(words)]
-        self.slider.disabled = self.back.disabled = False
+        self._offer_steps(True)
         self.slider.value = 0
         self._show()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mcnlab.errors import DataError, McnlabError
-from mcnlab.reporting.explorer.ask import Asks, QueryBox
+from mcnlab.reporting.explorer.ask import RINGED, Asks, QueryBox
 from mcnlab.reporting.explorer.colors import CLUSTER, PointColors, point_colors
 from mcnlab.reporting.explorer.course import Checkpoints, CourseSlider
 from mcnlab.reporting.explorer.data import ExplorerData, Panel, open_runs
@@ -272,8 +272,7 @@ class Explorer(ipywidgets.VBox):
         if self._lasso is not None:
             rows = np.intersect1d(rows, self._lasso)
         filtered = self._lasso is not None or bool(self.search.value.strip())
-        with self.maps.hold_sync():
-            self.maps.chosen, self.maps.filtered = rows.astype(np.int32).tobytes(), filtered
+        self._leave_bright(rows, filtered=filtered)
         shown = rows[:MOST_ROWS]
         first = "" if len(shown) == len(rows) else f", the first {len(shown)} are shown"
         words = f"{len(rows)} of {len(self.data.clips)} clips{first}"
@@ -309,8 +308,17 @@ class Explorer(ipywidgets.VBox):
         self.media_jobs.start("fetching frames and sound", lambda task: media(run, name), done)
 
     def _mark(self, rows: Sequence[int]) -> None:
-        """Ring the clips of an answer on both maps."""
-        self.maps.marks = [int(row) for row in rows]
+        """Ring the first clips of an answer on both maps, and dim those that are not in it."""
+        self.maps.marks = [int(row) for row in rows[:RINGED]]
+        if len(rows):
+            self._leave_bright(np.sort(np.asarray(rows)), filtered=True)
+        else:
+            self._fill_table()
+
+    def _leave_bright(self, rows: np.ndarray, *, filtered: bool) -> None:
+        """Dim all other clips on the maps."""
+        with self.maps.hold_sync():
+            self.maps.chosen, self.maps.filtered = rows.astype(np.int32).tobytes(), filtered
 
     def _compare_neighbors(self) -> None:
         """Fill the table of changed neighbors when somebody looks at it."""

@@ -120,7 +120,15 @@ function render({ model, el: host }) {
       select("state", [["", "any"], ...states.map((one) => [one, one])], states.includes(state.status) ? state.status : "", (chosen) => { state.status = chosen; fill(); }),
       el("label", {}, deltas, "differences from baseline"), count), columnChooser(now, () => fill()));
     const table = el("table", { class: "board" }), scroll = el("div", { class: "board-scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, table);
-    panel.append(scroll, el("p", { class: "quiet" }, state.rows === "experiments"
+    const frame = el("div", { class: "board-frame" }, scroll), further = el("p", { class: "quiet further", hidden: true }, "More columns to the right: scroll, or hold Shift and turn the wheel. Columns can be hidden above.");
+    const edge = () => {
+      const left = scroll.scrollWidth - scroll.clientWidth - scroll.scrollLeft;
+      frame.classList.toggle("more", left > 2);
+      further.hidden = scroll.scrollWidth - scroll.clientWidth <= 2;
+    };
+    scroll.addEventListener("scroll", edge, { passive: true });
+    new ResizeObserver(edge).observe(scroll); // ends with the element
+    panel.append(further, frame, el("p", { class: "quiet" }, state.rows === "experiments"
       ? "Mean ± half the 95 % interval. Shaded: best mean of the column; underlined: no paired test tells it from the best. Colored: difference from the baseline over equal seeds; * it stands (p < 0.05, Holm)."
       : "Each run's own value. Shaded: best of the column; underlined: its own 95 % interval over clips reaches the best. Colored: difference from the baseline's run with the same seed."));
     function fill() {
@@ -133,6 +141,7 @@ function render({ model, el: host }) {
         el("button", { type: "button", "data-key": key, title: task ? `Sort by ${words} (${task})` : `Sort by ${words}`, onclick: () => sortBy(key, text, fill) }, words, state.sort === key ? (state.down ? " ↓" : " ↑") : ""))), state.rows === "runs" ? el("th", { scope: "col", class: "words" }, el("span", { style: "padding:4px 8px" }, "open")) : null);
       table.replaceChildren(el("caption", { hidden: true }, "All runs"), el("thead", {}, head), el("tbody", { class: "pinned" }, pinned.map((row) => tableRow(now, row, shown))), el("tbody", {}, others.map((row) => tableRow(now, row, shown))));
       if (focused) [...table.querySelectorAll("thead button")].find((one) => one.dataset.key === focused)?.focus();
+      edge();
     }
     fill();
   }
