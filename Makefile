@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider -q -n 2 --dist loadfile --max-worker-restart=0
 
-.PHONY: help study test test-all check bench format lab docs clean
+.PHONY: help study test test-all check fuzz bench format lab docs clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -30,6 +30,10 @@ check: $(STAMP) ## Lint, format, types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy mcnlab
+
+SECONDS ?= 60
+fuzz: $(STAMP) ## Coverage-guided fuzzing of every reader, SECONDS=60 each
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 bench: $(STAMP) ## Measure everything on this machine and write docs/performance.md; half an hour
 	$(BIN)/python benchmarks/run_all.py

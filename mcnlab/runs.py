@@ -124,6 +124,9 @@ class RunFolder:
             except (ValueError, RecursionError) as error:
                 if number < len(lines):
                     raise DataError(f"{path}: line {number} is not JSON ({getattr(error, 'msg', error)})") from error
+                continue
+            if not isinstance(rows[-1], dict):
+                raise DataError(f"{path}: line {number}: expected a mapping, got {type(rows[-1]).__name__}")
         return pd.DataFrame(rows)
 
     def results(self) -> pd.DataFrame:
@@ -396,7 +399,7 @@ def read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFram
     try:
         _refuse_bomb(path, columns)
         return pd.read_parquet(path, columns=columns)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
 
 

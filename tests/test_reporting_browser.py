@@ -291,10 +291,8 @@ def test_a_table_sorts_by_click_and_by_key(opened):
     table = page.locator("table.comparison").first
     heads = table.locator("th[scope=col]")
     column = next(n for n, head in enumerate(heads.all()) if head.inner_text().strip() == "T→V R@1")
-    means = lambda: [  # noqa: E731
-        float(row.locator("td, th").nth(column).inner_text().split()[0].replace("−", "-"))
-        for row in table.locator("tbody tr").all()
-    ]
+    cells = lambda: [row.locator("td, th").nth(column).inner_text() for row in table.locator("tbody tr").all()]  # noqa: E731
+    means = lambda: [float(cell.split()[0].replace("−", "-")) for cell in cells() if cell != "–"]  # noqa: E731
     before = means()
     button = heads.nth(column).locator("button")
     button.click()
@@ -320,7 +318,9 @@ def test_a_table_is_saved_as_csv_that_computes_nothing(opened, study):
     ]
     assert not any(cell.startswith(("=", "@")) for row in rows for cell in row.values())
     assert {"T→V R@1", "T→V R@1 ±", "T→V R@1 difference", "experiment recipe"} <= set(rows[0])
-    assert 0 <= float(rows[0]["T→V R@1"]) <= 1
+    measured = [row["T→V R@1"] for row in rows if row["T→V R@1"] != "–"]
+    assert len(measured) >= 2
+    assert all(0 <= float(cell) <= 1 for cell in measured)
     assert said == []
 
 

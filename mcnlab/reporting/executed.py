@@ -8,6 +8,8 @@ import nbformat
 from mcnlab.errors import DataError
 from mcnlab.runs import RunFolder, run_folders
 
+_NO_NOTEBOOK = (nbformat.ValidationError, ValueError, KeyError, TypeError, AttributeError, NameError, RecursionError)
+"""What nbformat raises on damaged notebooks; NameError where it takes one for that of an old version."""
 OUTPUTS = "mcnlab_outputs"
 """Metadata of an executed notebook: by cell id, how many outputs each code cell left."""
 
@@ -19,10 +21,12 @@ def read_executed(path: Path) -> nbformat.NotebookNode:
         DataError: there is none, or what is there is no notebook.
     """
     try:
-        return nbformat.read(path, as_version=4)
+        read = nbformat.read(path, as_version=4)
+        nbformat.validate(read)  # which reading only logs
+        return read
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such notebook") from error
-    except (nbformat.ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except _NO_NOTEBOOK as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: not a notebook ({said[:100]})") from error
 

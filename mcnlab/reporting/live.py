@@ -202,7 +202,7 @@ class RunWatch:
         left_s = log.seconds_left(total) if state == "running" else None
         measuring = state == "running" and log.step == total
         return {
-            "title": f"{run.experiment}, seed {run.seed}",
+            "title": self.path.name if self.waiting else f"{run.experiment}, seed {run.seed}",
             "path": str(self.path),
             "state": state,
             "state_words": "measuring" if measuring else state,
