@@ -51,8 +51,7 @@ def test_a_name_at_the_right_edge_stands_left_of_its_point():
 
 
 def test_a_name_keeps_off_a_whisker():
-    ((right, down),) = offsets([Named("MCN", 0.5, 0.5)], PANEL, size=12, lines=[(0.2, 0.5, 0.8, 0.5)])
-    assert right > 0
+    ((_, down),) = offsets([Named("MCN", 0.5, 0.5)], PANEL, size=12, lines=[(0.2, 0.5, 0.8, 0.5)])
     assert abs(down) > 6
 
 

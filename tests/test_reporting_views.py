@@ -121,7 +121,7 @@ def test_bounds_are_drawn_in_nats_beside_what_is_known(sharing):
     named = {trace.name: trace for trace in figure.plot.data if trace.name and trace.showlegend}
     assert list(named["lower bound"].x) == [1.0, 2.0, 3.0]
     assert list(named["entropy of the shared factors"].x) == [2.0, 4.0, 6.0]
-    assert "nats" in figure.plot.layout.xaxis.title.text
+    assert "nats" in figure.plot.layout.xaxis2.title.text
 
 
 def test_the_table_of_bounds_says_which_pairs_were_compared(sharing):

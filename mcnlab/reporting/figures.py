@@ -25,10 +25,10 @@ from mcnlab.reporting.summary import Column, StudySummary, short_direction
 
 PANELS_PER_ROW = 3
 ROW_PX, HEAD_PX, FOOT_PX, GAP_PX = 22, 40, 48, 62
-BAR = 0.75
-"""Width of a bar, of the distance between two; also where some have none."""
 FRAME_PX = 80
 """Height of a figure that its panel does not have."""
+BAR = 0.75
+"""Width of a bar, of the distance between two; also where some have none."""
 BAR_DIRECTIONS = ("text->video", "text->audio", "text->video+audio", "video->audio", "video->text", "audio->text")
 TRADEOFF_PX = 440
 PANEL_PX = (600.0, 780.0, 1100.0)
@@ -149,8 +149,8 @@ def _crosses(
 
 def _range_of(intervals: Mapping[str, Interval], names: Sequence[str]) -> tuple[float, float]:
     """An axis that starts at 0, or below what is negative, and has room for all whiskers."""
-    low = min([0.0, *(intervals[name].value - (_up(intervals[name]) or 0.0) for name in names)])
-    high = max(intervals[name].value + (_up(intervals[name]) or 0.0) for name in names)
+    ends = [(intervals[name].value, _up(intervals[name]) or 0.0) for name in names]
+    low, high = min([0.0, *(value - up for value, up in ends)]), max([0.0, *(value + up for value, up in ends)])
     room = 0.08 * ((high - low) or 1.0)
     return low - room * (low < 0), high + room
 

@@ -17,6 +17,8 @@ from mcnlab.reporting.summary import WORLD_GROUPS, Column, StudySummary, carrier
 CELLS_ABREAST = 24
 """Cells of heat maps that fit beside each other on a page."""
 ROW_PX, FRAME_PX, GAP_PX = 28, 98, 80
+SHORTEST_BAR_PX = 64
+"""Length of a color bar on which three numbers do not touch."""
 UNTRAINED = "before training"
 Words = dict[str, Any]
 Quiet = Callable[[str, str], bool]
@@ -118,7 +120,7 @@ def additions_figure(summary: StudySummary) -> Figure | None:
     widest = max(0.05, *(float(np.nanmax(np.abs(table.to_numpy()))) for table in away.values()))
     plot = _heat_maps(
         away,
-        bar={},
+        bar={"tickvals": [-widest, 0, widest], "tickformat": "+.2~f"},
         colors={"colorscale": DIVERGING, "cmin": -widest, "cmax": widest},
         quiet=lambda experiment, modality: False,
         signed=True,
@@ -257,7 +259,7 @@ def _heat_maps(
         title_font_color=QUIET,
     )
     plot.update_yaxes(showgrid=False, zeroline=False, ticks="")
-    size = {"lenmode": "pixels", "len": min(300, height - FRAME_PX), "y": 1, "yanchor": "top"}
+    size = {"lenmode": "pixels", "len": min(300, max(SHORTEST_BAR_PX, height - FRAME_PX)), "y": 1, "yanchor": "top"}
     shown_bar = {"thickness": 12, "outlinewidth": 0, **size, **bar}
     plot.update_layout(coloraxis={**colors, "colorbar": shown_bar})
     return styled(plot, height=height)
