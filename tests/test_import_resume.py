@@ -225,7 +225,7 @@ def test_an_import_of_nothing_is_an_error_and_leaves_nothing_behind(tmp_path):
 
 
 def test_two_imports_into_one_store_exclude_each_other(tmp_path):
-    with resumable_folder(tmp_path / "store"), pytest.raises(BusyError, match="another process"):
+    with resumable_folder(tmp_path / "store"), pytest.raises(BusyError, match="held by process"):
         bring_in(tmp_path / "store")
 
 

@@ -151,4 +151,4 @@ def test_the_list_of_runs_is_a_table_or_json(run, tmp_path, capsys):
     assert main(["list", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["state"] == "finished"
     assert main(["list", str(run)]) == 3
-    assert "no runs directly inside" in capsys.readouterr().err
+    assert "is one run; type: mcnlab list" in capsys.readouterr().err
