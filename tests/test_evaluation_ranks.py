@@ -55,6 +55,7 @@ def named(arrays):
     return {f"{modality}@{space}": x for (modality, space), x in arrays.items()}
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_clips_and_find_what_one_finds(tmp_path):
     for name in ("store", "other"):
         make_store(tmp_path / name, missing_audio=0.3, missing_text=0.3)

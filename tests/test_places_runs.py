@@ -134,6 +134,7 @@ def test_a_study_with_attention_or_a_detector_is_shown_in_the_notebook_on_sound(
     assert notebooks_of(copied) == (*STUDY_NOTEBOOKS, SOUND_NOTEBOOK)
 
 
+@pytest.mark.slow
 @pytest.mark.notebook
 def test_the_notebook_on_sound_records_where_attention_points(folder, tmp_path):
     out = tmp_path / "numbers.json"

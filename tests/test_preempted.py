@@ -17,6 +17,8 @@ PREEMPTED = {
     "the end of a job": [signal.SIGCONT, signal.SIGTERM],
     "sent twice": [signal.SIGTERM, signal.SIGTERM],
 }
+FAST = "sent twice"
+"""The one of them that is tried every time."""
 
 
 def send_to_all(process, signals):
@@ -27,7 +29,10 @@ def send_to_all(process, signals):
             one.send_signal(number)
 
 
-@pytest.mark.parametrize("signals", PREEMPTED.values(), ids=PREEMPTED)
+@pytest.mark.parametrize(
+    "signals",
+    [pytest.param(sent, id=name, marks=[] if name == FAST else pytest.mark.slow) for name, sent in PREEMPTED.items()],
+)
 def test_a_preempted_run_leaves_a_checkpoint_and_says_so(signals, tmp_path):
     experiment, run = write_experiment(tmp_path, epochs=150), tmp_path / "run"
     words = ("train", experiment, "--run", run, "--seed", 3)
@@ -57,7 +62,10 @@ def test_a_warning_before_the_first_step_ends_with_a_line(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.distributed
-@pytest.mark.parametrize("signals", PREEMPTED.values(), ids=PREEMPTED)
+@pytest.mark.parametrize(
+    "signals",
+    [pytest.param(sent, id=name, marks=[] if name == FAST else pytest.mark.slow) for name, sent in PREEMPTED.items()],
+)
 def test_all_ranks_of_a_preempted_run_save_together(signals, tmp_path):
     experiment, run = write_experiment(tmp_path, epochs=5000), tmp_path / "run"
     process = start(["-m", "mcnlab"], "train", experiment, "--run", run, "--devices", 2)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcnlab.batch import Batch, Outputs
@@ -31,7 +31,7 @@ from mcnlab.numerics import l2_normalize
 from mcnlab.training.contrast_term import ContrastTerm
 from mcnlab.training.terms import Active
 
-FEW = settings(derandomize=True, deadline=None, max_examples=25)
+FEW = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=25)
 MARGIN, TEMPERATURE = 0.2, 0.3
 PAIRS = {
     "masked_margin_softmax": lambda x, y: masked_margin_softmax(x @ y.T, margin=MARGIN),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as theirs
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcnlab.evaluation.retrieval import chance_of_recall
@@ -29,7 +29,7 @@ from mcnlab.metrics.retrieval import published_retrieval_metrics, ranks_of_true_
 from mcnlab.metrics.statistics import bootstrap_of_ranks
 from mcnlab.metrics.transfer import area_under_roc, average_precision, eleven_point_average_precision, top_k_hits
 
-FEW = settings(derandomize=True, deadline=None, max_examples=30)
+FEW = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=30)
 KS = (1, 2, 3, 5, 8)
 seeds = st.integers(0, 10_000)
 

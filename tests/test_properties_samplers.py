@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcnlab import distributed
@@ -13,7 +13,7 @@ from mcnlab.numerics import key_generator, key_seed
 from mcnlab.training.prefetch import BatchStream
 from tests.small_store import make_store
 
-FEW = settings(derandomize=True, deadline=None, max_examples=40)
+FEW = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
 keys = st.tuples(st.integers(0, 99), st.sampled_from(["1:VA", "2:VAT"]), st.integers(0, 9))
 
 

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcnlab.config import Settings, plain_yaml, read_yaml, with_overrides
 from mcnlab.errors import ConfigError
 from mcnlab.experiment.settings import ExperimentSettings
 
-FEW = settings(derandomize=True, deadline=None, max_examples=40)
+FEW = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
 names = st.text(min_size=1, max_size=80).filter(str.strip)
 positive = st.floats(1e-300, 1e300)
 not_negative = st.floats(0, 1e300)

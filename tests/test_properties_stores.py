@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -16,7 +16,7 @@ from mcnlab.data.store_writer import StoreWriter
 from mcnlab.data.text import WordVectors
 from mcnlab.errors import DataError
 
-FEW = settings(derandomize=True, deadline=None, max_examples=25)
+FEW = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=25)
 TRACKS = (Track("video_2d", "video", 3, 5.0), Track("audio_mel", "audio", 4, 100.0), Track("depth", "depth", 2, 1.0))
 WORDS = WordVectors(("fry", "stir"), np.eye(2, dtype=np.float32), "two words")
 texts = st.text(max_size=20)
@@ -69,7 +69,7 @@ def written(folder, content, **options):
 
 
 @given(content=stores, shard_bytes=st.sampled_from([1, 40, 10_000]))
-@FEW
+@settings(FEW, max_examples=10)
 def test_what_goes_in_comes_out_and_the_sums_hang_on_it_alone(content, shard_bytes):
     content = [made(*values) for values in content]
     with tempfile.TemporaryDirectory() as place:

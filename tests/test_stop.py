@@ -51,19 +51,6 @@ def test_a_run_of_another_process_stops_after_its_checkpoint_and_goes_on_to_the_
     assert comparable(run) == comparable(run_experiment(experiment, tmp_path / "undisturbed", seed=3).path)
 
 
-def test_a_signal_of_the_scheduler_saves_even_when_the_launcher_passes_it_on(tmp_path):
-    experiment, run = write_experiment(tmp_path, epochs=2000), tmp_path / "run"
-    process = start(["-m", "mcnlab"], "train", experiment, "--run", run)
-    wait_until(lambda: steps(run) >= 5, process)
-    process.send_signal(signal.SIGUSR1)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=PATIENCE_S)
-    done = steps(run)
-    assert process.returncode == 143
-    assert err.splitlines()[-1] == f"error: {run}: stopped after step {done}, goes on from there when called again"
-    assert (run / "checkpoints" / f"step_{done:08d}").is_dir()
-
-
 def test_a_second_request_ends_a_run_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr("mcnlab.experiment.stopping.TOGETHER_S", 0.0)
     experiment, run = write_experiment(tmp_path, epochs=2000), tmp_path / "run"

@@ -47,6 +47,7 @@ def test_a_study_without_an_answering_scheduler_is_one_clear_error(tmp_path, cap
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_run_on_a_cluster_has_the_numbers_of_one_here(cluster, short, tmp_path):
     path = write_study(tmp_path, experiments=EXPERIMENTS[:1], epochs=1)
     index = run_study(path, out=tmp_path, scheduler=cluster.scheduler_address)

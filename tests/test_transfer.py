@@ -273,6 +273,7 @@ def test_audioset_is_scored_by_all_labels_of_a_clip(trained, tmp_path):
     assert rows["video:backbone", "linear_dprime"] > 0.5
 
 
+@pytest.mark.slow
 def test_fine_tuning_trains_a_copy_beside_one_from_scratch(trained):
     before = [tensor.clone() for tensor in load_run(trained.path).model().state_dict().values()]
     rows = evaluate_run(trained.path, tasks=["finetune"]).results()

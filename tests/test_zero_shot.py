@@ -180,6 +180,7 @@ def test_a_store_with_lists_of_steps_is_searched_too(tmp_path):
     assert not (run.path / "actions.json").exists()
 
 
+@pytest.mark.slow
 def test_evaluating_on_another_store_leaves_the_runs_own_numbers_and_files(tmp_path, capsys):
     write_study(tmp_path, experiments=[EXPERIMENTS[0]])
     make_store(tmp_path / "other", seed=5)

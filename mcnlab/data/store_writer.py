@@ -84,6 +84,7 @@ class StoreWriter:
         self.calibration = dict(calibration or {})
         self.report: dict[str, Any] = dict(report or {})
         self._shard_bytes = shard_bytes
+        self._unwritten = False
         self._stack = ExitStack()
         self._rows: list[dict[str, Any]] = []
         self._tables: list[pa.Table] = []
@@ -133,6 +134,7 @@ class StoreWriter:
         if len(self._rows) == RECORDINGS_PER_GROUP:
             self._pack_rows()
         self._thumbnails.add(recording)
+        self._unwritten = True
         if self._open.bytes >= self._shard_bytes:
             self._close_shard()
 
@@ -160,12 +162,13 @@ class StoreWriter:
         name = shard_file(self._open.number)
         self._files[name] = self._open.write(self._folder / name)
         self._open = OpenShard(self._open.number + 1, self.tracks)
+        self._unwritten = False
 
     def _finish(self) -> None:
         """Write all that stands beside the shards."""
         if not self._ids:
             raise DataError(f"{self.path}: no recording to store")
-        if self._open.bytes or self._open.number == 0:
+        if self._unwritten:  # also of recordings without any feature, whose rows name the shard
             self._close_shard()
         self._thumbnails.close()
         if self._rows:
