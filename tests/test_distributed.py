@@ -191,6 +191,7 @@ def survivors(below):
     return psutil.wait_procs(below, timeout=15)[1]
 
 
+@pytest.mark.slow
 def test_a_killed_rank_is_named_and_the_same_command_goes_on_with_another_number(tmp_path):
     words, run = written(tmp_path), tmp_path / "run"
     process = start("mcnlab", *words, "--devices", "2")

@@ -117,6 +117,7 @@ def test_attention_is_measured_in_time_in_space_and_in_both_beside_chance(folder
     }
 
 
+@pytest.mark.slow
 def test_the_report_shows_pictures_of_both(folder):
     page = index_page(summarize(folder / "runs"))
     for title in ("Where sound points, and what the detector finds", "Where and when attention looks"):

@@ -259,6 +259,7 @@ def test_links_carry_gradients_twice_and_embeddings_three_times():
     assert plan.local == 40
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_fit_is_told_with_a_batch_that_would():
     settings = read_experiment(TINY)
     needs = planned(settings, Request(40), round_machine()).device_bytes
