@@ -1,5 +1,6 @@
 """The live view and the study board in a real JupyterLab, used as a person uses them."""
 
+import math
 import re
 import signal
 
@@ -149,11 +150,14 @@ def test_a_board_is_sorted_filtered_compared_and_opened(served, playwright_there
         value = "table.board tbody:last-child tr td:nth-child(7)"
         page.click("table.board thead button:has-text('T→V R@1')")
         found = page.eval_on_selector_all(value, "all => all.map(one => parseFloat(one.textContent))")
-        assert found == sorted(found, reverse=True)
+        known = [one for one in found if not math.isnan(one)]  # V+A trained no text: its dash stays last either way
+        assert (known, len(found)) == (sorted(known, reverse=True), len(known) + 1)
+        assert math.isnan(found[-1])
         page.keyboard.press("Enter")  # the button kept the focus
         page.wait_for_selector("table.board th[aria-sort=ascending]")
         again = page.eval_on_selector_all(value, "all => all.map(one => parseFloat(one.textContent))")
-        assert (again, names()[0]) == (found[::-1], "V+A+T")
+        assert (again[:-1], names()[0]) == (known[::-1], "V+A+T")
+        assert math.isnan(again[-1])
 
         page.fill(".board-widget input[type=search]", "onerror")
         assert names() == ["V+A+T", HOSTILE]
