@@ -74,12 +74,7 @@ def save_checkpoint(folder: Path, state: TrainState, position: Position) -> Path
         NonFiniteError: a number of it is not finite; nothing is written.
         StorageError: the disk does not allow it, or gives back something else; older checkpoints stay.
     """
-    check_parameters(state.model, step=position.step)
-    files = _tensors_of(state)
-    _check_finite(files, step=position.step)
-    further = {name: tensors for name, tensors in files.items() if name != "model"}
-    about = {"scaler": state.scaler.state_dict()}
-    target = write_weights(folder, state.model, position, further=further, about=about)
+    target = write_tensors(folder, _tensors_of(state), position, about={"scaler": state.scaler.state_dict()})
     if problem := check_checkpoint(target):
         raise StorageError(f"{folder}: what was just written cannot be read back ({problem}); older checkpoints stay")
     for old in list_checkpoints(folder)[:-KEPT]:
@@ -87,39 +82,37 @@ def save_checkpoint(folder: Path, state: TrainState, position: Position) -> Path
     return target
 
 
-def write_weights(
+def write_tensors(
     folder: Path,
-    model: nn.Module,
+    files: Mapping[str, Mapping[str, Tensor]],
     position: Position,
     *,
-    further: Mapping[str, Mapping[str, Tensor]] = MappingProxyType({}),
     about: Mapping[str, object] = MappingProxyType({}),
 ) -> Path:
-    """Write `folder/step_*` with the weights of a model and what else there is; one that lies there is replaced.
+    """Write `folder/step_*` with some files of tensors; one that lies there is replaced.
 
     Args:
         folder: where the checkpoints of a kind lie; made where it is missing.
-        model: what to write as `model.safetensors`.
+        files: by the name of a file: its tensors by name, as `plain_tensors` makes them.
         position: where the run is.
-        further: by the name of a file: its tensors by name.
         about: plain values for `state.json`, beside the position and the sizes and sums of the files.
 
     Returns:
         The new folder.
 
     Raises:
-        NonFiniteError: a parameter is not finite; nothing is written.
+        NonFiniteError: a number is not finite; nothing is written.
         StorageError: the disk does not allow it.
     """
-    check_parameters(model, step=position.step)
+    _check_finite(files, step=position.step)
     target = checkpoint_at(folder, position.step)
     make_folder(folder)
     if target.exists():  # left by a run that was cut back to an older step
         shutil.rmtree(target)
     with new_folder_atomically(target) as building:
         sizes = {}
-        for name, tensors in {"model": model.state_dict(), **further}.items():
-            content = save(_plain(tensors))
+        for name, tensors in files.items():
+            content = save(dict(tensors))
             write_bytes_atomically(building / f"{name}.safetensors", content)
             sizes[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         write_json_atomically(building / "state.json", {"position": asdict(position), **about, "files": sizes})
@@ -151,7 +144,6 @@ def check_state(state: TrainState, *, step: int) -> None:
     Raises:
         NonFiniteError: a number of it is not finite; it is named.
     """
-    check_parameters(state.model, step=step)
     _check_finite(_tensors_of(state), step=step)
 
 
@@ -284,8 +276,8 @@ def _checked(checkpoint: Path, name: str, facts: Mapping[str, Any]) -> dict[str,
 
 def _tensors_of(state: TrainState) -> dict[str, dict[str, Tensor]]:
     """All tensors of a checkpoint, by file and name."""
-    files = {"model": _plain(state.model.state_dict()), "optimizer": _optimizer_tensors(state.optimizer)}
-    return files | {f"term_{name}": _plain(term.state_dict()) for name, term in state.terms.items()}
+    files = {"model": plain_tensors(state.model.state_dict()), "optimizer": _optimizer_tensors(state.optimizer)}
+    return files | {f"term_{name}": plain_tensors(term.state_dict()) for name, term in state.terms.items()}
 
 
 def _check_finite(files: Mapping[str, Mapping[str, Tensor]], *, step: int) -> None:
@@ -296,7 +288,7 @@ def _check_finite(files: Mapping[str, Mapping[str, Tensor]], *, step: int) -> No
                 raise NonFiniteError(f"{file}: {name} is not finite after step {step}, so it is not saved")
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def plain_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors wants them: contiguous, on the CPU."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
@@ -304,7 +296,9 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimizer's state, one tensor per parameter and quantity; its rates come from the schedule."""
     state = optimizer.state_dict()["state"]
-    return _plain({f"{index}.{name}": torch.as_tensor(x) for index, held in state.items() for name, x in held.items()})
+    return plain_tensors(
+        {f"{index}.{name}": torch.as_tensor(x) for index, held in state.items() for name, x in held.items()}
+    )
 
 
 def _fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from mcnlab.files import new_folder_atomically
-from mcnlab.training.checkpoint import Position, checkpoint_at, list_checkpoints, write_weights
+from mcnlab.training.checkpoint import Position, checkpoint_at, list_checkpoints, plain_tensors, write_tensors
 
 FOLDER = "kept"
 """Where they lie in a run folder, and beside a shared first stage."""
@@ -27,10 +27,10 @@ def keep_weights(folder: Path, model: nn.Module, position: Position) -> Path:
         The folder of that step, readable by `mcnlab.training.checkpoint.load_model_weights`.
 
     Raises:
-        NonFiniteError: a parameter is not finite; nothing is written.
+        NonFiniteError: a parameter or a statistic is not finite; nothing is written.
         StorageError: the disk does not allow it.
     """
-    return write_weights(folder, model, position)
+    return write_tensors(folder, {"model": plain_tensors(model.state_dict())}, position)
 
 
 def forget_after(folder: Path, *, step: int) -> None:
