@@ -300,7 +300,7 @@ def _line_and_code(error: BaseException, words: Sequence[str]) -> tuple[str, int
         return f"{_sentence(error)} {_what_to_type(error)}", 2
     if isinstance(error, MemoryError | RuntimeError | ImportError) and _is_out_of_memory(error):
         said = " ".join(str(error).split())[:200] or type(error).__name__
-        return f"out of memory: {said}; the same command goes on", StorageError.exit_code
+        return f"out of memory: {said}{_how_to_go_on(words)}", StorageError.exit_code
     if isinstance(error, OSError):
         return f"{error.filename or 'system'}: {error.strerror or error}", StorageError.exit_code
     what, code = ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)

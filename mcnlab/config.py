@@ -152,6 +152,21 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
+def nearest_place(word: str, places: Mapping[str, str]) -> str | None:
+    """The place whose name is closest to a word; None where none is close.
+
+    Args:
+        word: what was typed.
+        places: place → its name.
+
+    Example:
+        >>> nearest_place("wrold", {"stores/world": "world", "stores/mine": "mine"})
+        'stores/world'
+    """
+    close = difflib.get_close_matches(word, list(places.values()), n=1)
+    return next((place for place, name in places.items() if name in close), None)
+
+
 def _choices(problem: Mapping[str, Any]) -> list[str]:
     """The texts that a problem's setting may have; none where it is no choice."""
     if problem["type"] != "literal_error":

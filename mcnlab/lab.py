@@ -1,6 +1,5 @@
 """Starting JupyterLab in the notebooks folder: for this machine only, or for others by a password or a token."""
 
-import difflib
 import json
 import os
 import shlex
@@ -9,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from mcnlab.config import nearest_place
 from mcnlab.errors import ConfigError
 from mcnlab.reporting.notebooks import notebook_path
 
@@ -116,12 +116,10 @@ def _what_was_meant(folder: Path) -> str:
     notebooks = {path.stem for path in own.glob("*.ipynb")}
     if folder.is_file() or folder.stem in notebooks:
         return f"is a notebook, expected a folder; {without} with {folder.stem} in it"
-    if meant := difflib.get_close_matches(folder.name, list(near.values()), n=1):
-        where = next(path for path, name in near.items() if name == meant[0])
-        return f"no such folder of notebooks, did you mean {where!r}? Type: mcnlab lab {shlex.quote(where)}"
-    meant = difflib.get_close_matches(folder.stem, sorted(notebooks), n=1)
-    if meant:
-        return f"no such folder of notebooks; {without} with {meant[0]} in it"
+    if meant := nearest_place(folder.name, near):
+        return f"no such folder of notebooks, did you mean {meant!r}? Type: mcnlab lab {shlex.quote(meant)}"
+    if meant := nearest_place(folder.stem, {name: name for name in sorted(notebooks)}):
+        return f"no such folder of notebooks; {without} with {meant} in it"
     there = f"; folders of notebooks: {', '.join(near)}" if near else ""
     return f"no such folder of notebooks{there}; {without}: {', '.join(sorted(notebooks))}"
 

@@ -446,11 +446,11 @@ def test_control_characters_do_not_reach_the_terminal(mcnlab_says):
         (KeyboardInterrupt(), 130, "interrupted"),
         (Terminated(), 143, "terminated"),
         (OSError(28, "No space"), 5, "No s"),
-        (MemoryError(), 5, "error: out of memory: MemoryError;"),
+        (MemoryError(), 5, "error: out of memory: MemoryError\n"),
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory:\nyou tried"),
             5,
-            "can't allocate memory: you tried;",
+            "can't allocate memory: you tried\n",
         ),
     ],
 )

@@ -1,6 +1,5 @@
 """Checks that stand between a folder on disk and a `Store`: files, columns, widths and row ranges."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mcnlab.config import nearest_place
 from mcnlab.data.manifest import Manifest
 from mcnlab.data.shards import shard_file, tensor_shapes
 from mcnlab.data.store_writer import FORMAT
@@ -57,9 +57,8 @@ def how_to_get_one(path: Path) -> str:
         path: where a store was expected.
     """
     near = {shown(file.parent): file.parent.name for file in (*path.parent.glob("*/store.json"), *_stores_here())}
-    meant = difflib.get_close_matches(path.name, list(near.values()), n=1)
-    if meant:
-        return f", did you mean {next(where for where, name in near.items() if name == meant[0])!r}?"
+    if meant := nearest_place(path.name, near):
+        return f", did you mean {meant!r}?"
     more = f" and {len(near) - MOST_NAMED} more" if len(near) > MOST_NAMED else ""
     said = f"; there {'are' if len(near) > 1 else 'is'} {', '.join(sorted(near)[:MOST_NAMED])}{more}" if near else ""
     table = path.parent.parent / "clips.csv"  # as `mcnlab init --template media` lays it out
