@@ -8,7 +8,7 @@ import pytest
 
 from mcnlab.reporting.beside_points import Named, Panel, _around, _View, name_points, offsets
 
-PANEL = Panel((600.0, 1100.0), 350.0, (0.0, 1.0), (0.0, 1.0))
+PANEL = Panel(350.0, (0.0, 1.0), (0.0, 1.0), widths=(600.0, 1100.0))
 
 
 def scattered(seed, *, count=10, spread=0.06):

@@ -180,7 +180,11 @@ def test_a_board_is_sorted_filtered_compared_and_opened(served, playwright_there
         page.keyboard.press("ArrowRight")
         assert page.locator(".board-widget .parallel path").count() == 6
         page.keyboard.press("ArrowRight")
+        assert page.locator(".board-widget table.forest tbody tr").count() == 1  # V→A: no caption was trained in V+A
+        page.select_option(".board-widget .controls label:has-text('column') select", "purity video")
         assert page.locator(".board-widget table.forest tbody tr").count() == 2
+        page.select_option(".board-widget .controls label:has-text('column') select", "T→V R@1")
+        assert "no value there" in page.inner_text(".board-widget")
         page.keyboard.press("ArrowRight")
         page.wait_for_selector(".board-widget .error img", timeout=SLOW_MS)
         counts = [int(one) for one in page.locator(".board-widget .counts b").all_inner_texts()]

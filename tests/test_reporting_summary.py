@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mcnlab.errors import DataError
@@ -140,6 +141,15 @@ def test_directions_that_an_experiment_did_not_train_are_left_out(summary):
     bars = recall_figure(summary)
     assert bars.numbers["T→V"].isna()["V+A"]
     assert not bars.numbers["T→V"].isna()["V+T"]
+
+
+def test_untrained_directions_are_left_out_on_other_data_too(summary):
+    rows = summary.results
+    elsewhere = rows[rows.task == "retrieval"].assign(task="retrieval@other")
+    parts = answer(replace(summary, results=pd.concat([rows, elsewhere], ignore_index=True)))
+    [said] = [point for part in parts if part.heading == "Zero-shot on other data" for point in part.points]
+    assert "V+T 0" in said
+    assert "V+A 0" not in said
 
 
 def test_nobody_below_chance_is_the_best(summary):

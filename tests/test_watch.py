@@ -127,6 +127,7 @@ def test_a_view_that_began_before_the_run_turns_to_it(tmp_path):
         assert RunWatch(place).refresh()["reason"] == f"no run has begun in {place}; this view starts when one does"
     followed = RunWatch(study)
     assert followed.waiting
+    assert followed.refresh()["title"] == followed.path.name  # no invented experiment or seed
     assert followed.refresh()["step"] == 0
     begin(study / "first-s0", steps=20)
     with held(study / "first-s0"):

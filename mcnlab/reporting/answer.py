@@ -234,7 +234,7 @@ def _elsewhere(summary: StudySummary) -> Part | None:
     tasks = [str(task) for task in summary.results["task"].unique() if str(task).startswith("retrieval@")]
     points = []
     for task in tasks:
-        column = Column("", task, ("text->video",), "recall_at_1")
+        column = Column("", task, ("text->video",), "recall_at_1", trained_only=True)
         found = summary.intervals(column)
         chance = summary.level(task, "text->video", "chance_at_1")
         if found and chance:

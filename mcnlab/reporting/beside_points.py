@@ -31,13 +31,13 @@ Segment = tuple[float, float, float, float]
 class Panel:
     """The part of a figure that names are put into."""
 
-    widths: tuple[float, ...]
-    """Of the panel in px, on pages of several widths; a place must do on all of them."""
     height: float
     """In px."""
     x: tuple[float, float]
     """Range of the axis."""
     y: tuple[float, float]
+    widths: tuple[float, ...] = (600.0, 780.0, 1100.0)
+    """In px, from paper to a wide window; a place must do on all of them."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from mcnlab.reporting.summary import (
     Column,
     RunRow,
     StudySummary,
+    finite_or_none,
     key_columns,
     retention_columns,
     still_columns,
@@ -168,8 +169,14 @@ def differences(summary: StudySummary, columns: Sequence[Column], baseline: str)
     """
     found: dict[str, dict[str, Any]] = {}
     for one in differences_from(summary, list(columns), baseline):
-        low, high = _plain(one.test.low), _plain(one.test.high)
-        told = {"d": one.test.difference, "low": low, "high": high, "p": _plain(one.p_corrected), "clear": one.clear}
+        low, high = finite_or_none(one.test.low), finite_or_none(one.test.high)
+        told = {
+            "d": one.test.difference,
+            "low": low,
+            "high": high,
+            "p": finite_or_none(one.p_corrected),
+            "clear": one.clear,
+        }
         found.setdefault(one.experiment, {})[one.column.title] = {**told, "seeds": one.test.seeds}
     return found
 
@@ -227,7 +234,10 @@ def _own_intervals(
         rows = summary.results
         rows = rows[(rows.task == column.task) & (rows.metric == column.metric) & (rows.subject == column.subjects[0])]
         for row in rows.itertuples():
-            found[column.title, str(row.experiment), int(row.seed)] = (_plain(row.low), _plain(row.high))
+            found[column.title, str(row.experiment), int(row.seed)] = (
+                finite_or_none(row.low),
+                finite_or_none(row.high),
+            )
     return found
 
 
@@ -239,7 +249,7 @@ def _named(summary: StudySummary, name: str) -> dict[str, str]:
 
 def _cell(value: float, low: float | None, high: float | None, mark: str) -> dict[str, Any]:
     """One value with its interval."""
-    return {"v": value, "low": _plain(low), "high": _plain(high), "mark": mark}
+    return {"v": value, "low": finite_or_none(low), "high": finite_or_none(high), "mark": mark}
 
 
 def _common_state(runs: Sequence[RunRow]) -> str:
@@ -252,11 +262,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     """Mean of those that are known."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def _plain(value: Any) -> float | None:
-    """A finite number, or None."""
-    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def _if_there(path: Path) -> str:

@@ -31,8 +31,6 @@ BAR = 0.75
 """Width of a bar, of the distance between two; also where some have none."""
 BAR_DIRECTIONS = ("text->video", "text->audio", "text->video+audio", "video->audio", "video->text", "audio->text")
 TRADEOFF_PX = 440
-PANEL_PX = (600.0, 780.0, 1100.0)
-"""Widths that a lone panel has on pages from paper to a wide window."""
 LEVELS = {"chance": ("dash", "chance"), "ceiling": ("dot", "ceiling: an oracle that knows the shared factors")}
 
 
@@ -119,7 +117,7 @@ def tradeoff_figure(summary: StudySummary) -> Figure | None:
             hovertemplate="%{text}<br>found %{x:.3f}, kept %{y:.3f}<extra></extra>",
         )
     )
-    panel = Panel(PANEL_PX, float(TRADEOFF_PX - FRAME_PX), _range_of(found, names), _range_of(kept, names))
+    panel = Panel(float(TRADEOFF_PX - FRAME_PX), _range_of(found, names), _range_of(kept, names))
     plot.update_xaxes(title_text=f"{short_direction(direction)} recall at 1 (share of queries)", range=panel.x)
     plot.update_yaxes(title_text="private factors kept (score)", range=panel.y)
     styled(plot, height=TRADEOFF_PX)

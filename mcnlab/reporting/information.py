@@ -28,8 +28,6 @@ TASK = "bound"
 CLASS_GROUP = "vat"
 """Factor group of the world's classes."""
 PANEL_PX, GAP_PX, FRAME_PX = 250.0, 64.0, 96.0
-PANEL_WIDTHS_PX = (600.0, 780.0, 1100.0)
-"""Widths that a panel has on pages from paper to a wide window."""
 FEWEST_POINTS = 3
 """Experiments from which a bound is drawn against quality."""
 
@@ -69,7 +67,7 @@ def bound_figure(summary: StudySummary) -> Figure | None:
         place = {"textposition": "end", "textangle": 0, "xanchor": "left", "yanchor": "top"}
         words = {"text": "log k", "font": {"color": QUIET, "size": 11}, **place}
         plot.add_vline(x=most, line={"color": QUIET, "dash": "dash", "width": 1.4}, label=words)
-    panel = Panel(PANEL_WIDTHS_PX, PANEL_PX, _range_of_nats(plot, most), (-0.03, 1.05))
+    panel = Panel(PANEL_PX, _range_of_nats(plot, most), (-0.03, 1.05))
     plot.update_xaxes(range=panel.x, showticklabels=True)
     plot.update_xaxes(title_text="shared information (nats)", row=down, col=1)
     plot.update_yaxes(title_text=f"score of {core} (0 chance, 1 perfect)", range=panel.y)

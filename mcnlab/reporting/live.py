@@ -11,7 +11,7 @@ from IPython.display import display
 from mcnlab.errors import DataError, McnlabError
 from mcnlab.reporting.followed import MOST_DRAWN, FollowedLog, thinned
 from mcnlab.reporting.style import CLASS_COLORS, INK, TERM_COLORS
-from mcnlab.reporting.summary import short_direction
+from mcnlab.reporting.summary import finite_or_none, short_direction
 from mcnlab.runs import RunFolder, ask_to_stop, holder, newest_run
 
 MOST_LINES = 8
@@ -340,11 +340,9 @@ def _recall(run: RunFolder) -> list[dict[str, Any]]:
     wide = rows.pivot_table(index="subject", columns="metric", values="value", sort=False)
     names = {"first": "recall_at_1", "ten": "recall_at_10", "chance": "chance_at_1"}
     return [
-        {"subject": short_direction(str(subject)), **{key: _plain(row.get(name)) for key, name in names.items()}}
+        {
+            "subject": short_direction(str(subject)),
+            **{key: finite_or_none(row.get(name)) for key, name in names.items()},
+        }
         for subject, row in wide.iterrows()
     ]
-
-
-def _plain(value: Any) -> float | None:
-    """A number, or None where there is none."""
-    return None if value is None or value != value else float(value)

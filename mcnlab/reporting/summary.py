@@ -149,7 +149,7 @@ class StudySummary:
         rows = self.results
         same = (rows.experiment == experiment) & (rows.task == column.task) & (rows.metric == column.metric)
         row = rows[same & (rows.subject == column.subjects[0])].iloc[0]
-        return mean._replace(low=_or_none(row.low), high=_or_none(row.high))
+        return mean._replace(low=finite_or_none(row.low), high=finite_or_none(row.high))
 
 
 def summarize(
@@ -295,9 +295,9 @@ def _run_row(run: RunFolder) -> RunRow:
         folder=run.path,
         steps=len(metrics),
         finite=flag,
-        train_s=_or_none(outcome.get("train_s")),
-        trained_now_s=_or_none(run.outcome.get("trained_now_s")),
-        evaluate_s=_or_none(outcome.get("evaluate_s")),
+        train_s=finite_or_none(outcome.get("train_s")),
+        trained_now_s=finite_or_none(run.outcome.get("trained_now_s")),
+        evaluate_s=finite_or_none(outcome.get("evaluate_s")),
     )
 
 
@@ -343,6 +343,6 @@ def _readable(run: RunFolder) -> bool:
         return False
 
 
-def _or_none(value: Any) -> float | None:
-    """A number, or None where there is none."""
+def finite_or_none(value: Any) -> float | None:
+    """A finite number, or None where there is none."""
     return None if value is None or not np.isfinite(value) else float(value)

@@ -289,11 +289,12 @@ function render({ model, el: host }) {
   // -- differences
   function drawDifferences(now) {
     const titles = now.columns.map((column) => column.title);
-    if (!titles.includes(state.column)) state.column = titles[0] ?? null;
+    const compared = (title) => now.experiments.some((row) => now.differences[row.name]?.[title]);
+    if (!titles.includes(state.column)) state.column = titles.find(compared) ?? titles[0] ?? null;
     if (state.column === null) return panel.append(el("p", { class: "quiet" }, "Nothing was measured yet."));
     panel.append(el("div", { class: "controls" }, select("column", titles.map((one) => [one, one]), state.column, (chosen) => { state.column = chosen; draw(); }), el("span", { class: "quiet" }, `each experiment minus ${now.baseline}, over equal seeds`)));
     const rows = now.experiments.map((row) => [row, now.differences[row.name]?.[state.column]]).filter(([, one]) => one).sort((a, b) => b[1].d - a[1].d);
-    if (!rows.length) return panel.append(el("p", { class: "quiet" }, `No experiment shares a finished seed with ${now.baseline} in this column.`));
+    if (!rows.length) return panel.append(el("p", { class: "quiet" }, `Nothing can be held against ${now.baseline} in this column: it has no value there, or no finished seed in common.`));
     const reach = Math.max(...rows.flatMap(([, one]) => [one.d, one.low ?? one.d, one.high ?? one.d].map(Math.abs))) || 1;
     const place = (one) => 200 + (one / reach) * 190;
     const body = rows.map(([row, one]) => {
