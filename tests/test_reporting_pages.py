@@ -386,3 +386,12 @@ def test_the_best_run_in_a_direction_has_trained_both_of_its_sides(study):
     assert best_run(lucky, "text->video").experiment != "V+A"
     only = dataclasses.replace(lucky, experiments=("V+A",))
     assert main_direction(only) == "video->audio"
+
+
+def test_a_study_without_a_table_has_no_empty_heading(study):
+    summary = summarize(study)
+    rows = summary.results
+    bare = dataclasses.replace(summary, results=rows[~rows.task.isin(["retrieval", "clusters", "retention"])])
+    assert len(bare.results)
+    assert 'id="comparison"' in index_page(summary)
+    assert 'id="comparison"' not in index_page(bare)

@@ -12,7 +12,7 @@ import pytest
 from mcnlab.errors import DataError
 from mcnlab.reporting.answer import answer
 from mcnlab.reporting.comparison import as_good_as_best, differences_from
-from mcnlab.reporting.figures import recall_figure
+from mcnlab.reporting.figures import recall_figure, tradeoff_figure
 from mcnlab.reporting.recipe import CONTROL, MORE_TERMS, ONE_PAIR, STAGED, Recipe, recipe_of
 from mcnlab.reporting.summary import Column, carriers, factor_groups, key_columns, retention_columns, summarize
 from mcnlab.reporting.tables import comparison_view, outcome_table
@@ -233,3 +233,9 @@ def test_a_state_that_nobody_knows_is_named(tmp_path):
     (tmp_path / "status.json").write_text('{"state": "done"}', encoding="utf-8")
     with pytest.raises(DataError, match="'done'"):
         _ = RunFolder(tmp_path).status
+
+
+def test_the_tradeoff_holds_those_that_trained_what_is_asked(summary):
+    names = set(tradeoff_figure(summary).numbers.index)
+    assert "V+T" in names
+    assert "V+A" not in names

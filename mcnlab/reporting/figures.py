@@ -97,12 +97,13 @@ def tradeoff_figure(summary: StudySummary) -> Figure | None:
     Returns:
         A point per experiment; None when recall or private factors were not measured.
     """
-    direction = next((one for one in BAR_DIRECTIONS if one in summary.subjects("retrieval")), None)
+    asked = [one for one in BAR_DIRECTIONS if one in summary.subjects("retrieval")]
+    direction = next((one for one in asked if any(summary.trains(name, one) for name in summary.experiments)), None)
     private = tuple(f"{modality}:{modality[0]}" for modality in MODALITIES)
     kept = summary.intervals(Column("", "retention", private, "score", trained_only=True))
     if direction is None or not kept:
         return None
-    found = summary.intervals(Column("", "retrieval", (direction,), "recall_at_1"))
+    found = summary.intervals(Column("", "retrieval", (direction,), "recall_at_1", trained_only=True))
     names = [name for name in summary.experiments if name in kept and name in found]
     table = pd.DataFrame({"found": means(found), "kept": means(kept)}).reindex(names).rename_axis(index="experiment")
     plot = go.Figure(
@@ -127,7 +128,8 @@ def tradeoff_figure(summary: StudySummary) -> Figure | None:
         name="tradeoff",
         title="Finding the clip against keeping what is private",
         caption="Right: found more often. Up: more is left of the factors that one modality has for itself, mean over "
-        "the trained modalities. Whiskers: 95 % interval over seeds.",
+        "the trained modalities. Whiskers: 95 % interval over seeds. Experiments that did not train both sides of the "
+        "direction are left out.",
         alt="; ".join(f"{name}: found {row.found:.2f}, kept {row.kept:.2f}" for name, row in table.iterrows()),
         plot=plot,
         numbers=table.round(3),

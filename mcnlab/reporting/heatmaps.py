@@ -254,10 +254,11 @@ def _heat_maps(
         showgrid=False,
         zeroline=False,
         ticks="",
-        title_text="factor group" if grouped and not stacked else "factor",
         title_font_size=11,
         title_font_color=QUIET,
     )
+    words = "factor group" if grouped and not stacked else "factor"
+    plot.update_xaxes(title_text=words, row=rows)  # of maps below each other the last one says it for all
     plot.update_yaxes(showgrid=False, zeroline=False, ticks="")
     size = {"lenmode": "pixels", "len": min(300, max(SHORTEST_BAR_PX, height - FRAME_PX)), "y": 1, "yanchor": "top"}
     shown_bar = {"thickness": 12, "outlinewidth": 0, **size, **bar}

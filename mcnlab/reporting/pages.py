@@ -271,8 +271,8 @@ def _views(summary: StudySummary) -> Section | None:
     return Section("views", "Views", figures=figures, tables=tables) if figures or tables else None
 
 
-def _comparison(summary: StudySummary) -> Section:
-    """The main tables."""
+def _comparison(summary: StudySummary) -> Section | None:
+    """The main tables; None where nothing was measured that stands in one."""
     recall, kept, stills = key_columns(summary), retention_columns(summary), still_columns(summary)
     views = [comparison_view(summary, recall, lead=RECALL_LEAD, recipes=True)] if recall else []
     views += [comparison_view(summary, kept, lead=_kept_lead(kept), recipes=False)] if kept else []
@@ -283,6 +283,8 @@ def _comparison(summary: StudySummary) -> Section:
     tables = [("All tested differences", table_view(tested))] if len(tested) else []
     if errors := still_error_columns(summary):
         tables.append(("Error of the deflated features, relative (L1)", table_view(means_table(summary, errors))))
+    if not views and not tables:
+        return None
     own = measured_on(summary, OWN)
     return Section("comparison", "Comparison", (own,) if own else (), tuple(views), (), tuple(tables))
 

@@ -143,6 +143,7 @@ def styled(plot: go.Figure, *, height: int) -> go.Figure:
     Returns:
         The same figure.
     """
-    for title in plot.layout.annotations:
-        title.font.size = 13 if len(title.text or "") < LONG_TITLE else 11
+    longest = max((len(title.text or "") for title in plot.layout.annotations), default=0)
+    for title in plot.layout.annotations:  # all alike, so that none looks less important
+        title.font.size = 13 if longest < LONG_TITLE else 11
     return plot.update_layout(template=TEMPLATE, height=height)
