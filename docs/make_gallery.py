@@ -40,8 +40,6 @@ from mcnlab.runs import RunFolder, run_folders
 HERE = Path(__file__).parent
 WIDTH = 820
 """Pixels of a page on which a picture is drawn."""
-WIDER = {"bound": 1.4}
-"""Figures whose labels need more room than that, and how much more."""
 SCALE = 1.5
 """Pixels of the picture for each of them."""
 COLORS = (256, 96)
@@ -75,9 +73,7 @@ def main() -> None:
     with sync_playwright() as player:
         where = {"executable_path": str(CHROMIUM)} if CHROMIUM.exists() else {}
         browser = player.chromium.launch(args=["--no-sandbox", "--disable-gpu", "--disable-quic"], **where)
-        page = browser.new_page(
-            viewport={"width": int(WIDTH * max(WIDER.values())), "height": 900}, device_scale_factor=SCALE
-        )
+        page = browser.new_page(viewport={"width": WIDTH, "height": 900}, device_scale_factor=SCALE)
         for one in drawn:
             print(draw(page, one, options.out))
         browser.close()
@@ -144,8 +140,7 @@ def stage_runs(runs: Path) -> list[RunFolder]:
 def of_figure(name: str, figure: Figure) -> Picture:
     """A plotly figure as the report shows it, without buttons."""
     plot = figure.plot
-    wide = WIDER.get(name.rpartition("_")[2], 1.0)
-    plot.update_layout(width=int(wide * WIDTH) - 20, margin_r=24)
+    plot.update_layout(width=WIDTH - 20, margin_r=24)
     plot.layout.updatemenus = ()  # menus do nothing on a picture
     body = plot.to_html(full_html=False, include_plotlyjs=True, config={"displayModeBar": False})
     return Picture(name, figure.title, figure.caption, figure.alt, _page(body))
