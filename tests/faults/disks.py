@@ -11,7 +11,7 @@ from tests.faults.commands import Command, run
 from tests.faults.registry import Trial, fault
 from tests.faults.training import same_as_undisturbed, undisturbed, words
 
-DISK_MB = {"train": 3, "import": 8, "study": 24}
+DISK_MB = {"train": 3, "import": 24, "study": 24}
 KINDS = tuple(DISK_MB)
 FULL = "No space left"
 
