@@ -17,8 +17,11 @@ export default {
     el.append(root);
     let sorted = { at: -1, down: false };
 
+    const numbers = (at) => model.get("rows").map((one) => one.cells[at]).filter((value) => typeof value === "number");
+
     function head(words, at) {
-      const cell = element("th", { scope: "col" }), button = element("button", { type: "button", title: "Sort" }, words);
+      const cell = element("th", { scope: "col", ...(numbers(at).length ? { class: "mx-number" } : {}) });
+      const button = element("button", { type: "button", title: "Sort" }, words);
       if (sorted.at === at) cell.setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
       button.addEventListener("click", () => {
         sorted = { at, down: sorted.at === at && !sorted.down };
@@ -28,11 +31,11 @@ export default {
       return cell;
     }
 
-    function line(entry) {
+    function line(entry, digits) {
       const row = element("tr", { tabindex: "0", "data-clip": entry.clip, ...(entry.right ? { class: "mx-right" } : {}) });
       const picture = element("td", { class: "mx-thumb" });
       if (entry.picture) picture.append(element("img", { src: entry.picture, alt: "", loading: "lazy" }));
-      row.append(picture, ...entry.cells.map((one) => cell(one)));
+      row.append(picture, ...entry.cells.map((one, at) => cell(one, digits[at])));
       const open = () => model.send({ kind: "open", clip: entry.clip });
       row.addEventListener("click", open);
       row.addEventListener("keydown", (event) => {
@@ -44,9 +47,9 @@ export default {
       return row;
     }
 
-    function cell(value) {
+    function cell(value, digits) {
       if (typeof value !== "number") return element("td", {}, value ?? "");
-      return element("td", { class: "mx-number" }, Number.isInteger(value) ? String(value) : value.toFixed(3));
+      return element("td", { class: "mx-number" }, value.toFixed(digits));
     }
 
     function draw() {
@@ -55,7 +58,13 @@ export default {
       top.append(element("th", { scope: "col", "aria-label": "picture" }), ...model.get("columns").map(head));
       const caption = element("caption", {}, model.get("title")), thead = element("thead");
       thead.append(top);
-      body.append(...rows.map(line));
+      const digits = model.get("columns").map((_, at) => (numbers(at).every(Number.isInteger) ? 0 : 3));
+      body.append(...rows.map((one) => line(one, digits)));
+      if (!rows.length) {
+        const none = element("tr"), words = element("td", { colspan: 1 + digits.length, class: "mx-none" }, "no clip");
+        none.append(words);
+        body.append(none);
+      }
       table.append(caption, thead, body);
       root.replaceChildren(...(rows.length || model.get("title") ? [table] : []));
     }

@@ -82,6 +82,7 @@ class CourseSlider(ipywidgets.VBox):
             options=[("none", -1)], description="step", disabled=True, continuous_update=True,
             layout={"width": "auto", "flex": "1 1 auto"}, style={"description_width": "40px"},
         )  # fmt: skip
+        self.slider.add_class("mx-steps")
         self.jobs = Jobs(patient=patient)
         self.load.on_click(lambda _: self.load_steps())
         self.back.on_click(lambda _: back())
