@@ -162,10 +162,11 @@ class Board:
             direction: `text->video`; empty where retrieval was not measured.
 
         Returns:
-            A row per experiment that shares a seed with the baseline: shares of all queries.
+            A row per experiment that trained both sides and shares a seed with the baseline: shares of all queries.
         """
         folders = {(row.experiment, row.seed): row.folder for row in self.study.finished()}
-        asked = [key for key, table in self.study.ranks.items() if direction in table]
+        trained = {name for name, _ in folders if self.study.trains(name, direction)}
+        asked = [key for key, table in self.study.ranks.items() if direction in table and key[0] in trained]
         rows: dict[str, list[Confusion]] = {}
         for name, seed in asked:
             if name != self.baseline and (self.baseline, seed) in asked:

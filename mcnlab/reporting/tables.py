@@ -83,13 +83,13 @@ def means_table(summary: StudySummary, columns: Sequence[Column]) -> pd.DataFram
         columns: what is compared.
 
     Returns:
-        Mean ± half the 95 % interval.
+        Mean ± half the 95 % interval; a dash where there is none.
     """
     cells = {
         column.title: {name: _mean_text(interval) for name, interval in summary.intervals(column).items()}
         for column in columns
     }
-    return pd.DataFrame(cells).reindex(list(summary.experiments)).fillna("").rename_axis(index="experiment")
+    return pd.DataFrame(cells).reindex(list(summary.experiments)).fillna("–").rename_axis(index="experiment")
 
 
 def differences_table(summary: StudySummary, columns: Sequence[Column]) -> pd.DataFrame:
@@ -181,7 +181,7 @@ def _what(summary: StudySummary, name: str) -> str:
 def _mean_text(interval: Interval) -> str:
     """A mean with its half width."""
     cell = _cell(interval, None, "")
-    return f"{cell.mean} ± {cell.spread}" if cell.spread else cell.mean
+    return f"{cell.mean} ±\N{NO-BREAK SPACE}{cell.spread}" if cell.spread else cell.mean
 
 
 def _by_cell(differences: Sequence[Difference]) -> dict[tuple[str, str], Difference]:
