@@ -18,6 +18,7 @@ from mcnlab.cli import main
 from mcnlab.distributed import from_first, gather_rows, largest_over_ranks, own_rows, sum_over_ranks
 from mcnlab.runs import RunFolder
 from mcnlab.training.averaging import in_buckets
+from tests.faults.commands import left_alive
 from tests.mini_study import BASE, EXPERIMENTS
 from tests.rank_cases import CASES, CHUNKED, STOP_AFTER, STOPPED, all_ranks, log, result, stop, train, trainer
 from tests.small_store import make_store
@@ -188,7 +189,7 @@ def ranks_of(below):
 
 def survivors(below):
     """Processes that are still there."""
-    return psutil.wait_procs(below, timeout=15)[1]
+    return left_alive(below, 15)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from mcnlab.cli import main
 from mcnlab.experiment import run_experiment
 from mcnlab.runs import RunFolder
 from mcnlab.workers import Done, Job, leave_reason, run_jobs
+from tests.faults.commands import left_alive
 from tests.mini_study import BASE, EXPERIMENTS, write_study
 
 TIMED = ("train_s", "evaluate_s", "overhead_s")
@@ -64,7 +65,7 @@ def kill_and_count_survivors(process, number=signal.SIGKILL):
     process.wait(timeout=PATIENCE_S)
     process.stdout.close()
     process.stderr.close()
-    _, alive = psutil.wait_procs(below, timeout=GONE_AFTER_S)
+    alive = left_alive(below, GONE_AFTER_S)
     names = [" ".join(one.cmdline())[:200] for one in alive]
     for one in alive:
         one.kill()

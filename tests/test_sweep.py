@@ -14,6 +14,7 @@ from mcnlab.experiment import run_experiment
 from mcnlab.experiment.folder import held
 from mcnlab.runs import RunFolder
 from mcnlab.study import run_study
+from tests.faults.commands import left_alive
 from tests.mini_study import EXPERIMENTS, MCN, write_study
 from tests.test_kill import GONE_AFTER_S, PATIENCE_S, SHORT_STUDY, comparable, start, steps, wait_until
 
@@ -123,7 +124,7 @@ def test_the_run_of_a_killed_dask_worker_goes_on_elsewhere(cluster, tmp_path):
     worker, below = busy[0].parent(), [busy[0], *busy[0].children(recursive=True)]
     before = steps(run)
     worker.kill()
-    assert psutil.wait_procs(below, timeout=GONE_AFTER_S)[1] == []
+    assert left_alive(below, GONE_AFTER_S) == []
     assert before < 240
     out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out.strip()) == (0, str(tmp_path / "reports" / "mini" / "index.html")), err

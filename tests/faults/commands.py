@@ -4,10 +4,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 PATIENCE_S = 300.0
 """Seconds after which a command counts as hanging."""
@@ -112,3 +114,14 @@ def run(words: list[object], log: Path, *, expected: int | None = 0) -> Command:
     if expected is not None:
         assert code == expected, f"ended with {code} instead of {expected}: {command.said()}"
     return command
+
+
+def left_alive(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Those that have not ended in time; one that has, and whose parent has not yet asked how, counts as ended."""
+    _, there = psutil.wait_procs(processes, timeout=max(0.0, timeout_s))
+    left = []
+    for one in there:
+        with suppress(psutil.NoSuchProcess):
+            if one.status() != psutil.STATUS_ZOMBIE:
+                left.append(one)
+    return left

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.commands import Command, run, start
+from tests.faults.commands import Command, left_alive, run, start
 from tests.faults.registry import Trial, fault
 from tests.faults.training import experiment, fingerprint
 
@@ -73,7 +73,7 @@ def lose_rank(trial: Trial) -> str:
         assert second.code == 6, f"a second writer ended with {second.code}: {second.said()}"
         assert f"held by process {ranks[0].pid} on" in second.said(), second.said()
     limit_s = STOPPED_GONE_S if stopped else GONE_S
-    alive = psutil.wait_procs(ranks, timeout=limit_s - (time.monotonic() - began))[1]
+    alive = left_alive(ranks, limit_s - (time.monotonic() - began))
     assert not alive, f"{kind}: {len(alive)} ranks are left after {limit_s:.0f} s"
     if lost is not None:
         assert command.wait(limit_s) == 8, f"ended with {command.code}: {command.said()}"

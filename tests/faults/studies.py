@@ -9,7 +9,7 @@ import pandas as pd
 import psutil
 
 from mcnlab.runs import RunFolder
-from tests.faults.commands import Command, run, start
+from tests.faults.commands import Command, left_alive, run, start
 from tests.faults.registry import Trial, fault
 from tests.mini_study import write_study
 
@@ -107,8 +107,8 @@ def kill_study(trial: Trial) -> str:
             below = psutil.Process(command.pid).children(recursive=True)
             said = kill_one(command, trial)
             command.wait()
-            _, alive = psutil.wait_procs(below, timeout=GONE_AFTER_S)
-            assert not alive, f"{said} killed, left behind: {[one.cmdline() for one in alive]}"
+            alive = left_alive(below, GONE_AFTER_S)
+            assert not alive, f"{said} killed, left behind: {alive}"
         before = finished(folder)
         run(study_words(trial.shared, folder), log)
     after = finished(folder)
