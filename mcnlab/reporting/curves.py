@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mcnlab.reporting.style import CLASS_COLORS, INK, QUIET, TERM_COLORS, Figure, safe, shortened, styled
+from mcnlab.reporting.style import CLASS_COLORS, INK, QUIET, TERM_COLORS, Figure, evenly, panel_titles, safe, styled
 from mcnlab.reporting.summary import StudySummary
 from mcnlab.runs import RunFolder
 
@@ -30,13 +30,12 @@ def curves_figure(summary: StudySummary) -> Figure | None:
     drawn = [name for name, tables in logs.items() if tables]
     if not drawn:
         return None
-    across = min(PANELS_PER_ROW, len(drawn))
+    across = evenly(len(drawn), most=PANELS_PER_ROW)
     down = math.ceil(len(drawn) / across)
-    titles = [safe(shortened(name, longest=34)) for name in drawn]
-    height = down * (PANEL_PX + 50) + 50
-    plot = make_subplots(
-        rows=down, cols=across, subplot_titles=titles, horizontal_spacing=0.035, vertical_spacing=58 / (height - 102)
-    )
+    titles, second_px = panel_titles(drawn, across=across)
+    height = down * (PANEL_PX + 50 + second_px) + 50
+    gap = (58 + second_px) / (height - 102)
+    plot = make_subplots(rows=down, cols=across, subplot_titles=titles, horizontal_spacing=0.035, vertical_spacing=gap)
     for number, name in enumerate(drawn):
         place = {"row": number // across + 1, "col": number % across + 1}
         for trace in curve_traces(logs[name]):

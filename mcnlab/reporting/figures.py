@@ -42,10 +42,10 @@ def recall_figure(summary: StudySummary, *, k: int = 1) -> Figure | None:
         k: places that count as found.
 
     Returns:
-        Small multiples of horizontal bars, one panel per direction; None when retrieval was not measured.
+        Small multiples of horizontal bars, one panel per direction that some experiment trained; None without any.
     """
-    has = summary.subjects("retrieval")
-    directions = [subject for subject in BAR_DIRECTIONS if subject in has] or list(has)[:6]
+    has = [subject for subject in summary.subjects("retrieval") if summary.trained_by_some(subject)]
+    directions = [subject for subject in BAR_DIRECTIONS if subject in has] or has[:6]
     columns = [
         Column(short_direction(one), "retrieval", (one,), f"recall_at_{k}", trained_only=True) for one in directions
     ]

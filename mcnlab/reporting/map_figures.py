@@ -13,7 +13,19 @@ from mcnlab.modalities import MODALITIES
 from mcnlab.reporting.coloring import SCALE_PX, Coloring, clusters_of, colorings_of, known
 from mcnlab.reporting.maps import STACK, StudyMaps, map_name, trust_table
 from mcnlab.reporting.projection import Maps
-from mcnlab.reporting.style import CLASS_COLORS, GRID, INK, QUIET, Figure, class_scale, safe, shortened, styled
+from mcnlab.reporting.style import (
+    CLASS_COLORS,
+    GRID,
+    INK,
+    QUIET,
+    Figure,
+    class_scale,
+    evenly,
+    panel_titles,
+    safe,
+    shortened,
+    styled,
+)
 
 MAPS_PER_ROW, PANEL_PX = 5, 225
 FURTHER_SYMBOLS = ("square", "cross", "x", "star", "pentagon", "hourglass")
@@ -165,15 +177,16 @@ def _grid(maps: StudyMaps, modalities: Sequence[str], coloring: Callable[[str], 
 
 def _empty_panels(experiments: Sequence[str]) -> tuple[go.Figure, dict[str, dict[str, int]]]:
     """Framed panels without ticks, and the place of each experiment's."""
-    across = min(MAPS_PER_ROW, len(experiments))
+    across = evenly(len(experiments), most=MAPS_PER_ROW)
     down = math.ceil(len(experiments) / across)
-    height = max(down * PANEL_PX, SCALE_PX) + 100
+    titles, second_px = panel_titles(experiments, across=across)
+    height = max(down * (PANEL_PX + second_px), SCALE_PX) + 100
     plot = make_subplots(
         rows=down,
         cols=across,
-        subplot_titles=[safe(shortened(one, longest=34)) for one in experiments],
+        subplot_titles=titles,
         horizontal_spacing=0.012,
-        vertical_spacing=28 / (height - 100),
+        vertical_spacing=(28 + second_px) / (height - 100),
     )
     frame = {"showticklabels": False, "ticks": "", "showgrid": False, "zeroline": False, "showline": True}
     plot.update_xaxes(**frame, mirror=True, range=[-1.15, 1.15])

@@ -1,5 +1,8 @@
 """How all figures look: colors that color-blind readers tell apart, a quiet template, text made safe for plotly."""
 
+import math
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -82,6 +85,8 @@ TEMPLATE = go.layout.Template(
 
 LONG_TITLE = 24
 """Characters from which the title of a panel is set smaller."""
+ROW_LETTERS = 100
+"""Characters that fit beside each other over a row of panels on a narrow page."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,31 @@ def shortened(text: str, *, longest: int = 90) -> str:
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
+def evenly(count: int, *, most: int) -> int:
+    """Panels per row, at most so many, with which the rows are about equally full.
+
+    Example:
+        >>> [evenly(count, most=5) for count in (4, 6, 7, 10, 11)]
+        [4, 3, 4, 5, 4]
+    """
+    return math.ceil(count / math.ceil(count / most)) if count else 1
+
+
+def panel_titles(names: Sequence[str], *, across: int) -> tuple[list[str], int]:
+    """Titles of panels, in two lines where one would not fit over its panel.
+
+    Args:
+        names: untrusted text.
+        across: panels per row.
+
+    Returns:
+        A title per name, escaped, and the px by which a second line makes them higher.
+    """
+    lines = [textwrap.wrap(name, ROW_LETTERS // across, max_lines=2, placeholder="…") for name in names]
+    second = any(len(found) > 1 for found in lines)
+    return ["<br>".join(safe(line) for line in found) for found in lines], 15 * second
+
+
 def class_scale(count: int) -> list[tuple[float, str]]:
     """A color scale of flat steps, one for each of `count` classes numbered from 0.
 
@@ -143,7 +173,8 @@ def styled(plot: go.Figure, *, height: int) -> go.Figure:
     Returns:
         The same figure.
     """
-    longest = max((len(title.text or "") for title in plot.layout.annotations), default=0)
+    lines = [line for title in plot.layout.annotations for line in (title.text or "").split("<br>")]
+    longest = max(map(len, lines), default=0)
     for title in plot.layout.annotations:  # all alike, so that none looks less important
         title.font.size = 13 if longest < LONG_TITLE else 11
     return plot.update_layout(template=TEMPLATE, height=height)

@@ -116,6 +116,10 @@ class StudySummary:
         recipe = self.recipes.get(experiment)
         return recipe is None or set(recipe.modalities) >= named & set(self.modalities)
 
+    def trained_by_some(self, subject: str) -> bool:
+        """Whether any experiment trained the subject, so that it is worth a column or a panel."""
+        return any(self.trains(name, subject) for name in self.experiments)
+
     @property
     def modalities(self) -> tuple[str, ...]:
         """Video, audio, text, and any further views that some experiment trains."""
@@ -200,7 +204,7 @@ def key_columns(summary: StudySummary) -> list[Column]:
     found = [
         Column(short_direction(subject) + " R@1", "retrieval", (subject,), "recall_at_1", trained_only=True)
         for subject in KEY_DIRECTIONS
-        if subject in has
+        if subject in has and summary.trained_by_some(subject)
     ]
     clustered = set(summary.subjects("clusters"))
     found += [
