@@ -22,6 +22,7 @@ from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvision
 PROVISIONER = "mcnlab-ready"
 """Name under which Jupyter knows `ReadyKernel`."""
 LOADED_AHEAD = (
+    "mcnlab.kernel_server",
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
     "ipywidgets",

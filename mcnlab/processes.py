@@ -26,12 +26,16 @@ class Terminated(BaseException):
     """SIGTERM or SIGUSR1 arrived; as with Ctrl-C, no handler of ordinary errors swallows it."""
 
 
+def kill_at_end_of_parent() -> None:
+    """Ask the kernel for SIGKILL when the thread that started this process ends; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def die_with_parent() -> None:
-    """Ask the kernel to end this process when the thread that started it ends, also by kill -9; Linux only."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if not _owner_lives():  # it ended before this process had come so far
+    """End this process with the thread that started it, also after kill -9, and now if that has ended; Linux only."""
+    kill_at_end_of_parent()
+    if sys.platform == "linux" and not _owner_lives():  # it ended before this process had come so far
         os._exit(1)
 
 

@@ -18,7 +18,7 @@ import psutil
 from mcnlab.errors import BusyError, McnlabError, RunError
 from mcnlab.files import write_json_atomically
 from mcnlab.kernels import THREAD_LIMITS, start_kernels_ready, terminate_kernels
-from mcnlab.processes import STOPPING, die_with_parent, own_cores
+from mcnlab.processes import STOPPING, own_cores
 from mcnlab.reporting.notebooks import KernelLostError, execute, notebook_path
 from mcnlab.runs import RunFolder
 
@@ -34,9 +34,12 @@ for name in ("SIGINT", "SIGUSR1"):
     if hasattr(signal, name):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
 sys.path[:] = {path!r}
+from mcnlab.processes import die_with_parent
+die_with_parent()
 from mcnlab.workers import work
 work({line})"""
-"""What a worker process runs: Ctrl-C and a warning of SLURM's are its owner's affair from the first moment."""
+"""What a worker process runs: Ctrl-C and a warning of SLURM's are its owner's affair from the first moment, and so is
+its end, also while libraries are loaded."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +261,6 @@ def work(line: int) -> None:
         line: descriptor of its end of the line to the owner.
     """
     connection = Connection(line)
-    die_with_parent()
     stopping = _pass_signals_on()
     while True:
         try:

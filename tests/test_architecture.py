@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mcnlab"
 LAYERS = (
     {"errors", "modalities", "batch", "processes"},
-    {"config", "numerics", "distributed", "runs", "files", "progress", "kernels", "cluster"},
+    {"config", "numerics", "distributed", "runs", "files", "progress", "kernel_server", "kernels", "cluster"},
     {"data", "models", "losses", "metrics"},
     {"training", "evaluation", "reporting"},
     {"experiment", "workers", "sweep", "study_plan", "study", "demo", "plan", "doctor"},

@@ -4,9 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import nbformat
+import psutil
 from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.faults.commands import left_alive
 
 ASK = """
 import json, multiprocessing, os, sys
@@ -49,3 +54,24 @@ def test_a_kernel_is_forked_unless_its_threads_differ(tmp_path):
     forked, started = (json.loads((tmp_path / name).read_text()) for name in ("first", "second"))
     assert forked == {"owner": int(done.stdout), "loaded": True, "folder": str(tmp_path / "here"), "limit": "1"}
     assert started == {"owner": None, "loaded": False, "folder": str(tmp_path / "here"), "limit": "2"}
+
+
+def test_the_server_of_forks_ends_with_its_owner_while_it_is_loading(tmp_path):
+    (tmp_path / "slow_library.py").write_text(
+        "import os, pathlib, time\npathlib.Path('server.txt').write_text(str(os.getpid()))\ntime.sleep(120)\n"
+    )
+    program = (
+        "import multiprocessing, time\nfrom multiprocessing import forkserver\n"
+        "from mcnlab.kernels import LOADED_AHEAD\n"
+        "multiprocessing.get_context('forkserver').set_forkserver_preload([LOADED_AHEAD[0], 'slow_library'])\n"
+        "forkserver.ensure_running()\ntime.sleep(120)\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    owner = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths})
+    told, until = tmp_path / "server.txt", time.monotonic() + 60
+    while not (told.exists() and told.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    server = psutil.Process(int(told.read_text()))
+    owner.kill()
+    owner.wait()
+    assert left_alive([server], 10) == []
