@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import unescape
@@ -20,7 +21,7 @@ DISTANCES_PX = (0.0, 8.0, 18.0, 30.0, 44.0, 60.0, 78.0, 98.0)
 """How much farther away a name may go, with a thin line to its point."""
 DIRECTIONS = ((1, 0), (1, -1), (1, 1), (-1, 0), (-1, -1), (-1, 1), (0, -1), (0, 1))
 """Right before left, up (-1) before down."""
-ROUNDS = 3
+ROUNDS, DOT_PX = 3, 4.0
 COVERS, CROSSES, LEAVES = 10.0, 1.0, 40.0
 """Cost of a px² that a name covers of another name or point, or of a line, or has outside; a px of distance costs 1."""
 Segment = tuple[float, float, float, float]
@@ -149,13 +150,14 @@ def offsets(
     return chosen
 
 
-def _places(name: str, size: int) -> list[tuple[float, float]]:
+@functools.cache
+def _places(name: str, size: int) -> tuple[tuple[float, float], ...]:
     """Offsets of the middle of a name, nearest first."""
     wide, tall = _extent(name, size)
-    return [
+    return tuple(
         (across * (NEAR_PX + far + wide / 2), down * ((LIFT_PX if across else NEAR_PX) + far + tall / 2))
         for far, (across, down) in itertools.product(DISTANCES_PX, DIRECTIONS)
-    ]
+    )
 
 
 def _extent(name: str, size: int) -> tuple[float, float]:
@@ -169,7 +171,7 @@ def _distance(one: Named, place: tuple[float, float], size: int) -> float:
     return max(abs(place[0]) - wide / 2, 0) + max(abs(place[1]) - tall / 2, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _View:
     """A panel in one width, with what lies in it."""
 
@@ -180,10 +182,11 @@ class _View:
     lines: tuple[Segment, ...]
 
     def cost(self, one: Named, place: tuple[float, float], rest: Sequence[tuple[Named, tuple[float, float]]]) -> float:
-        """What a name covers in a place, weighted."""
+        """What a name and its line cover in a place, weighted."""
         box = self.box(one, place)
         covered = sum((box.shared(self.box(other, where)) for other, where in rest), 0.0)
         covered += sum(box.shared(point) for point in self.points)
+        covered += sum(self.led_across(one, place, other, where) for other, where in rest)
         crossed = sum((box.shared(line) for line in self.segments), 0.0)
         outside = box.area() - box.shared(Box(0.0, 0.0, self.width, self.panel.height))
         return COVERS * covered + CROSSES * crossed + LEAVES * outside
@@ -206,6 +209,20 @@ class _View:
         x, y = self.at(one.x, one.y)
         x, y = x + place[0], y + place[1]
         return Box(x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2)
+
+    def led_across(self, one: Named, place: tuple[float, float], other: Named, where: tuple[float, float]) -> float:
+        """How far the thin line to either name runs over the other name, in px²."""
+        boxes = self.box(one, place), self.box(other, where)
+        lines = self.leader(one, place), self.leader(other, where)
+        return sum((box.shared(dot) for box, line in zip(boxes, lines[::-1], strict=True) for dot in line), 0.0)
+
+    def leader(self, one: Named, place: tuple[float, float]) -> list[Box]:
+        """The thin line from a point to a name that stands farther away, as dots."""
+        if place in _places(one.name, self.size)[: len(DIRECTIONS)]:
+            return []
+        x, y = self.at(one.x, one.y)
+        count = math.ceil(math.hypot(*place) / DOT_PX)
+        return [_around(x + place[0] * n / count, y + place[1] * n / count, DOT_PX / 2) for n in range(count)]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """A point in px."""

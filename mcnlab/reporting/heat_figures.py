@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from mcnlab.reporting.clip_player import recordings_with_heat, square
 from mcnlab.reporting.place_pictures import SILENT, SOUNDING, heat_picture, outlined_boxes
 from mcnlab.reporting.places import measured, number
-from mcnlab.reporting.style import CLASS_COLORS, Figure, safe, styled
+from mcnlab.reporting.style import CLASS_COLORS, ROW_LETTERS, Figure, broken, safe, styled
 from mcnlab.reporting.summary import Column, StudySummary
 from mcnlab.reporting.views import whiskers
 from mcnlab.runs import RunFolder
@@ -32,6 +32,8 @@ MEASURES = {
 LARGEST = 5
 """Pictures of each experiment that are shown."""
 MOST_EXPERIMENTS = 4
+FEWEST_LETTERS = 8
+"""Of a line of a name below its bars."""
 
 
 def localization_figure(summary: StudySummary) -> Figure | None:
@@ -55,24 +57,28 @@ def localization_figure(summary: StudySummary) -> Figure | None:
             for name in there:
                 cells[name][f"{metric}, {words}"] = number(summary, TASK, HEAT, f"{metric}{ending}", name)
             bars = go.Bar(
-                x=[safe(name) for name in there],
+                x=[names.index(name) for name in there],
+                hovertext=[safe(name) for name in there],
                 y=[found[name].value for name in there],
                 name=words,
                 legendgroup=words,
                 showlegend=column == 1,
                 marker={"color": CLASS_COLORS[place % len(CLASS_COLORS)]},
-                error_y=whiskers([found[name] for name in there]),
-                hovertemplate="%{x}: %{y:.3f}<extra>" + words + "</extra>",
+                error_y=whiskers([found[name] for name in there], most=1),
+                hovertemplate="%{hovertext}: %{y:.3f}<extra>" + words + "</extra>",
             )
             plot.add_trace(bars, row=1, col=column)
     plot.update_yaxes(range=[0, 1.02])
     plot.update_layout(barmode="group")
+    letters = max(FEWEST_LETTERS, ROW_LETTERS // (len(names) * len(MEASURES)))
+    below = [broken(name, letters, lines=3) for name in names]
+    plot.update_xaxes(tickangle=0, tickvals=list(range(len(names))), ticktext=below)
     return Figure(
         name="localized",
         title="Where the sound comes from",
         caption="Held-out clips; larger is better. Pointing: the largest cell of the heat map lies in a box of what "
         "sounds; of the whole picture, what a random place would reach. cIoU: overlap of the map, from half its range "
-        "on, with the boxes. Bars: mean over seeds; whiskers: 95 % interval over seeds.",
+        "on, with the boxes. Bars: mean over seeds; whiskers: 95 % interval over seeds, cut at 1.",
         alt=" ".join(localization_in_words(summary)),
         plot=styled(plot, height=420).update_layout(legend={"y": 1.2}, margin={"t": 84}),
         numbers=pd.DataFrame(cells).T.rename_axis(index="experiment"),

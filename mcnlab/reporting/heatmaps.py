@@ -51,7 +51,7 @@ def retention_figure(summary: StudySummary) -> Figure | None:
         title="What each combination retained",
         caption="Score of a linear probe on frozen embeddings: R² or balanced accuracy above chance; 0 is chance, 1 is "
         f"perfect, larger is better. Columns are {_columns_in_words(summary)}. Mean over seeds. Empty "
-        "cells: a modality that the experiment did not train. Last row: the same towers before training.",
+        "cells, or no row: a modality that the experiment did not train. Last row: the same towers before training.",
         alt=_retention_in_words(summary, scores),
         plot=plot,
         numbers=_retention_numbers(summary),
@@ -228,11 +228,13 @@ def _heat_maps(
     signed: bool = False,
     stacked: bool = False,
 ) -> go.Figure:
-    """Annotated heat maps, one per modality, beside each other where they fit."""
+    """Annotated heat maps, one per modality, beside each other where they fit, else each with the rows that it has."""
     abreast = not stacked and sum(table.shape[1] for table in tables.values()) <= CELLS_ABREAST
     rows, cols = (1, len(tables)) if abreast else (len(tables), 1)
-    count = max(len(table) for table in tables.values())
-    height = rows * (count * ROW_PX + FRAME_PX)
+    if not abreast:  # with names of its own each, a map needs no empty rows
+        tables = {name: table.dropna(how="all") for name, table in tables.items()}
+    counts = [len(table) for table in tables.values()]
+    height = (max(counts) if abreast else sum(counts)) * ROW_PX + rows * FRAME_PX
     plot = make_subplots(
         rows=rows,
         cols=cols,
@@ -240,6 +242,7 @@ def _heat_maps(
         shared_yaxes=abreast,
         subplot_titles=[f"{name} embedding" for name in tables],
         horizontal_spacing=0.025,
+        row_heights=None if abreast else counts,
         column_widths=[table.shape[1] for table in tables.values()] if abreast else None,
     )
     grouped = any(group in WORLD_GROUPS for table in tables.values() for group in table.columns)

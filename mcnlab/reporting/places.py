@@ -179,7 +179,7 @@ def detection_figure(summary: StudySummary) -> Figure | None:
                     legendgroup=words,
                     showlegend=all(trace.name != words for trace in plot.data),
                     marker={"color": color},
-                    error_y=whiskers([found[name] for name in there]),
+                    error_y=whiskers([found[name] for name in there], most=1),
                 ),
                 row=1,
                 col=column,
@@ -192,10 +192,10 @@ def detection_figure(summary: StudySummary) -> Figure | None:
     return Figure(
         name="detection",
         title="What sound teaches: where things are, and which",
-        caption="Mean over seeds; whiskers: 95 % interval. Left: clips whose largest cell of the heat map lies on what "
-        "sounds. Middle: clips whose pseudo-class stands for the true class. Right: average precision of boxes with an "
-        "overlap of at least 0.3, over all things in sight, silent ones too. Which pseudo-class stands for which true "
-        "one is decided on training clips alone, one to one.",
+        caption="Mean over seeds; whiskers: 95 % interval, cut at 1. Left: clips whose largest cell of the heat map "
+        "lies on what sounds. Middle: clips whose pseudo-class stands for the true class. Right: average precision of "
+        "boxes with an overlap of at least 0.3, over all things in sight, silent ones too. Which pseudo-class stands "
+        "for which true one is decided on training clips alone, one to one.",
         alt=" ".join(said[2]) if said else "",
         plot=styled(plot, height=400).update_layout(margin={"t": 64}, legend={"y": 1.1}),
         numbers=pd.DataFrame(cells).T.rename_axis(index="experiment"),
@@ -231,7 +231,7 @@ def curves_of_parts(summary: StudySummary) -> Figure | None:
                         legendgroup=words,
                         showlegend=column == 1,
                         line={"color": CLASS_COLORS[place % len(CLASS_COLORS)], "dash": dash, "width": 2},
-                        error_y=whiskers(list(there.values())) if metric == "accuracy" else None,
+                        error_y=whiskers(list(there.values()), most=1) if metric == "accuracy" else None,
                     ),
                     row=1,
                     col=column,
@@ -249,7 +249,7 @@ def curves_of_parts(summary: StudySummary) -> Figure | None:
         title="What a clip is worth without the parts that attention holds for important",
         caption="Share of clips whose class is told right after parts were deleted (left: lower is a better "
         "explanation) or with these alone (right: higher is better). Solid: in the order of attention, whiskers: 95 % "
-        "interval; dotted: in random order; dashed: always the most frequent class. Mean over seeds.",
+        "interval, cut at 1; dotted: in random order; dashed: always the most frequent class. Mean over seeds.",
         alt=" ".join(words_[2]) if words_ else "",
         plot=styled(plot, height=420).update_layout(margin={"t": 64}, legend={"y": 1.1}),
         numbers=pd.DataFrame(cells).T.rename_axis(index="curve"),
@@ -287,7 +287,7 @@ def attention_figure(summary: StudySummary) -> Figure | None:
             y=[one.value for one in there.values()],
             name=safe(name),
             marker={"color": CLASS_COLORS[place % len(CLASS_COLORS)]},
-            error_y=whiskers(list(there.values())),
+            error_y=whiskers(list(there.values()), most=1),
         )
         cells[name] = {words: interval_text(one) for words, one in there.items()}
         before = {w: number(summary, EXPLANATION, s, "untrained_pointing", name) for s, w in SUBJECTS.items()}
@@ -306,7 +306,7 @@ def attention_figure(summary: StudySummary) -> Figure | None:
         title="Where attention points, in time and in space",
         caption="Share of clips whose largest attention lies on the parts in which the labeled thing sounds, on its "
         "place in them, and on both at once. Several equal peaks must all lie there: weights that are all equal point "
-        "nowhere, and have no bar. Mean over seeds; whiskers: 95 % interval; dashed: chance.",
+        "nowhere, and have no bar. Mean over seeds; whiskers: 95 % interval, cut at 1; dashed: chance.",
         alt="; ".join(f"{name}: {', '.join(f'{w} {v}' for w, v in one.items())}" for name, one in cells.items()),
         plot=styled(plot, height=360),
         numbers=pd.DataFrame(cells).T.rename_axis(index="experiment"),

@@ -134,6 +134,16 @@ def evenly(count: int, *, most: int) -> int:
     return math.ceil(count / math.ceil(count / most)) if count else 1
 
 
+def broken(name: str, letters: int, *, lines: int = 2) -> str:
+    """Untrusted text in lines of at most so many letters, escaped; an ellipsis where it was cut.
+
+    Example:
+        >>> broken("margin loss, own names", 12)
+        'margin loss,<br>own names'
+    """
+    return "<br>".join(safe(line) for line in textwrap.wrap(name, letters, max_lines=lines, placeholder="…"))
+
+
 def panel_titles(names: Sequence[str], *, across: int) -> tuple[list[str], int]:
     """Titles of panels, in two lines where one would not fit over its panel.
 
@@ -144,9 +154,8 @@ def panel_titles(names: Sequence[str], *, across: int) -> tuple[list[str], int]:
     Returns:
         A title per name, escaped, and the px by which a second line makes them higher.
     """
-    lines = [textwrap.wrap(name, ROW_LETTERS // across, max_lines=2, placeholder="…") for name in names]
-    second = any(len(found) > 1 for found in lines)
-    return ["<br>".join(safe(line) for line in found) for found in lines], 15 * second
+    titles = [broken(name, ROW_LETTERS // across) for name in names]
+    return titles, 15 * any("<br>" in one for one in titles)
 
 
 def class_scale(count: int) -> list[tuple[float, str]]:

@@ -226,6 +226,7 @@ def retention_columns(summary: StudySummary) -> list[Column]:
             trained_only=True,
         )
         for group in factor_groups(summary.subjects("retention"))
+        if any(summary.trained_by_some(name) for name in carriers(group, summary.modalities))
     ]
 
 

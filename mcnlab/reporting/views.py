@@ -1,6 +1,7 @@
 """Studies of many views: how what one view keeps grows with their number."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -190,12 +191,12 @@ def told_interval(intervals: Mapping[str, Interval], name: str) -> str:
     return interval_text(intervals[name]) if name in intervals else ""
 
 
-def whiskers(intervals: Sequence[Interval]) -> dict[str, object]:
-    """Plotly's error bars."""
+def whiskers(intervals: Sequence[Interval], *, most: float = math.inf) -> dict[str, object]:
+    """Plotly's error bars, cut at the most that a value can be."""
     return {
         "type": "data",
         "symmetric": False,
-        "array": [0.0 if one.high is None else one.high - one.value for one in intervals],
+        "array": [0.0 if one.high is None else min(one.high, most) - one.value for one in intervals],
         "arrayminus": [0.0 if one.low is None else one.value - one.low for one in intervals],
         "color": INK,
         "thickness": 1.2,
