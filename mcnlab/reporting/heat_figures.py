@@ -64,7 +64,7 @@ def localization_figure(summary: StudySummary) -> Figure | None:
                 legendgroup=words,
                 showlegend=column == 1,
                 marker={"color": CLASS_COLORS[place % len(CLASS_COLORS)]},
-                error_y=whiskers([found[name] for name in there], most=1),
+                error_y=whiskers([found[name] for name in there], most=1.0),
                 hovertemplate="%{hovertext}: %{y:.3f}<extra>" + words + "</extra>",
             )
             plot.add_trace(bars, row=1, col=column)

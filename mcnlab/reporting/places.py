@@ -179,7 +179,7 @@ def detection_figure(summary: StudySummary) -> Figure | None:
                     legendgroup=words,
                     showlegend=all(trace.name != words for trace in plot.data),
                     marker={"color": color},
-                    error_y=whiskers([found[name] for name in there], most=1),
+                    error_y=whiskers([found[name] for name in there], most=1.0),
                 ),
                 row=1,
                 col=column,
@@ -231,7 +231,7 @@ def curves_of_parts(summary: StudySummary) -> Figure | None:
                         legendgroup=words,
                         showlegend=column == 1,
                         line={"color": CLASS_COLORS[place % len(CLASS_COLORS)], "dash": dash, "width": 2},
-                        error_y=whiskers(list(there.values()), most=1) if metric == "accuracy" else None,
+                        error_y=whiskers(list(there.values()), most=1.0) if metric == "accuracy" else None,
                     ),
                     row=1,
                     col=column,
@@ -287,7 +287,7 @@ def attention_figure(summary: StudySummary) -> Figure | None:
             y=[one.value for one in there.values()],
             name=safe(name),
             marker={"color": CLASS_COLORS[place % len(CLASS_COLORS)]},
-            error_y=whiskers(list(there.values()), most=1),
+            error_y=whiskers(list(there.values()), most=1.0),
         )
         cells[name] = {words: interval_text(one) for words, one in there.items()}
         before = {w: number(summary, EXPLANATION, s, "untrained_pointing", name) for s, w in SUBJECTS.items()}
