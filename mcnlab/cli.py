@@ -223,11 +223,11 @@ def extract(
 
 @app.command(epilog="Example: mcnlab inspect stores/world")
 def inspect(
-    store: Annotated[Path, typer.Argument(help="The store.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A store, or a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON, every label included.")] = False,
 ) -> None:
-    """Say what is in a store: counts, dims, rates, splits, missing modalities, checksums."""
-    say_what_is_in(store, as_json=as_json)
+    """Say what is in a store (counts, dims, splits, checksums), or in a run (state, steps, best checkpoint)."""
+    say_what_is_in(path, as_json=as_json)
 
 
 app.command(epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)

@@ -312,6 +312,7 @@ def build_loop(settings: ExperimentSettings, *, seed: int) -> LoopSettings:
         seed=seed,
         checkpoint_every=training.checkpoint_every,
         keep_every=training.keep_every,
+        keep_best=training.keep_best,
         max_steps=training.max_steps,
         prefetch=training.prefetch,
         step=StepSettings(

@@ -164,7 +164,7 @@ def run_key(settings: ExperimentSettings, seed: int) -> str:
             group = group.get(name) or {}
         if setting in group and group[setting] == usual:
             group.pop(setting)
-    for setting in ("threads", "checkpoint_every", "keep_every", "prefetch"):
+    for setting in ("threads", "checkpoint_every", "keep_every", "keep_best", "prefetch"):
         plain["training"].pop(setting)
     return short_hash({"settings": plain, "seed": seed})
 

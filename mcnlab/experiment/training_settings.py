@@ -83,6 +83,9 @@ class TrainingSettings(Settings):
     keep_every: PositiveInt | None = None
     """Steps between two checkpoints whose weights stay on disk for the whole run, so that its course can be looked at;
     those at the end of every stage stay as well. Only the two newest stay when not given. The numbers are the same."""
+    keep_best: bool = False
+    """Whether the weights of the best checkpoint stay in `best/` as well: that with the lowest mean training loss over
+    the steps before it, in the last stage, since nothing is validated during training. The numbers are the same."""
     max_steps: PositiveInt | None = None
     """Most steps of a stage, whatever the epochs say."""
     on_non_finite: Literal["stop", "record"] = "stop"

@@ -20,6 +20,7 @@ from mcnlab.experiment.record import RECORD, compare_with_record
 from mcnlab.numerics import limited_threads
 from mcnlab.reporting.executed import run_notebook_problems
 from mcnlab.runs import RunFolder, run_folders
+from mcnlab.training.best import BEST, best_problem
 from mcnlab.training.checkpoint import check_checkpoint, list_checkpoints
 
 TOLERANCE = 1e-6
@@ -139,10 +140,12 @@ def _log(run: Run) -> list[str]:
 
 def _checkpoints(run: Run) -> list[str] | str:
     """Sizes, checksums and finiteness of every checkpoint; the newest is that of the last step."""
-    found = list_checkpoints(run.folder.path / "checkpoints")
+    folder = run.folder.path
+    found = list_checkpoints(folder / "checkpoints")
     if not found:
         return ["checkpoints: there is none"]
     problems = [problem for one in found if (problem := check_checkpoint(one))]
+    problems += [f"{BEST}: {problem}" for one in list_checkpoints(folder / BEST) if (problem := best_problem(one))]
     last = run.folder.outcome.get("step")
     if last is not None and found[-1].name != f"step_{last:08d}":
         problems.append(f"checkpoints: the newest is {found[-1].name}, the run ended with step {last}")

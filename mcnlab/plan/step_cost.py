@@ -36,6 +36,7 @@ UNREAD: dict[str, bool | set[str]] = {
             "warmup_steps",
             "checkpoint_every",
             "keep_every",
+            "keep_best",
             "max_steps",
             "threads",
             "prefetch",
