@@ -44,6 +44,10 @@ app.command(epilog="Example: mcnlab verify runs/modality_combinations/V-T-s0")(v
 app.command("list", epilog="Example: mcnlab list runs/modality_combinations")(list_)
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic", help="The same as --set training.deterministic=true: the same bytes every time."),
+]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 
 
@@ -52,6 +56,11 @@ def _experiments(ctx: typer.Context, incomplete: str) -> list[str]:
     names = completion.experiments(next(iter(ctx.args), ctx.params.get("path")), incomplete)
     in_bash = os.environ.get("_MCNLAB_COMPLETE") == "complete_bash"  # other shells quote for themselves
     return [name.replace(" ", "\\ ") for name in names] if in_bash else names
+
+
+def _settings_of(deterministic: bool) -> list[str]:
+    """What --deterministic lays over the settings."""
+    return ["training.deterministic=true"] if deterministic else []
 
 
 def _say_version(wanted: bool) -> bool:
@@ -90,6 +99,7 @@ def study(
         str,
         typer.Option(metavar="GLOB", help="Only experiments whose name matches.", autocompletion=_experiments),
     ] = "*",
+    deterministic: Deterministic = False,
     overrides: Overrides = [],  # noqa: B006  typer wants a list
 ) -> None:
     """Run what is missing of a study, then write its report. Safe to repeat after any interruption."""
@@ -107,7 +117,7 @@ def study(
         scheduler=scheduler,
         gpus_per_run=gpus_per_run,
         only=only,
-        overrides=overrides,
+        overrides=[*overrides, *_settings_of(deterministic)],
     )
     typer.echo(index)
 
@@ -131,6 +141,7 @@ def train(
     rank_timeout_s: Annotated[
         float, typer.Option(min=1.0, help="Seconds until a process that does not answer counts as lost.")
     ] = 300.0,
+    deterministic: Deterministic = False,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Train and evaluate one experiment; resumes by itself, also with another number of processes."""
@@ -138,7 +149,7 @@ def train(
     from mcnlab.experiment.ranks import train_on
     from mcnlab.reporting.notebooks import settings_path
 
-    order = (settings_path(path), run, seed, tuple(overrides))
+    order = (settings_path(path), run, seed, (*overrides, *_settings_of(deterministic)))
     folder = train_on(devices, *order, timeout_s=rank_timeout_s)
     if folder is None:  # the first process speaks for all
         return

@@ -347,7 +347,7 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
     training = settings.training.model_dump(
         include={
             *("batch", "lr", "warmup_steps", "max_grad_norm", "precision", "max_steps"),
-            *("chunk", "chunk_statistics", "compile"),
+            *("chunk", "chunk_statistics", "compile", "deterministic"),
         }
     )
     common = {

@@ -12,12 +12,12 @@ import numpy as np
 from mcnlab.data.store import Store, open_store
 from mcnlab.errors import DataError, McnlabError
 from mcnlab.experiment.elsewhere import embed_everywhere, measure_also
+from mcnlab.experiment.fixed import fixed_numerics
 from mcnlab.experiment.folder import same_data, same_run
 from mcnlab.experiment.loaded import Run, load_run
 from mcnlab.experiment.measure import measure
 from mcnlab.experiment.mixed import main_store
 from mcnlab.experiment.record import RECORD, compare_with_record
-from mcnlab.numerics import limited_threads
 from mcnlab.reporting.executed import run_notebook_problems
 from mcnlab.runs import RunFolder, run_folders
 from mcnlab.training.best import BEST, best_problem
@@ -202,7 +202,7 @@ def _numbers_again(run: Run) -> list[str] | str:
         return store
     if _data(run):
         return "the store has changed"
-    with tempfile.TemporaryDirectory(prefix="mcnlab-verify-") as scratch, limited_threads(settings.training.threads):
+    with tempfile.TemporaryDirectory(prefix="mcnlab-verify-") as scratch, fixed_numerics(settings.training):
         model = run.model(store)
         own, also = embed_everywhere(settings, model, store, seed=run.seed)
         rows = measure(settings, model, store, Path(scratch), seed=run.seed, held_out=own)

@@ -39,6 +39,7 @@ UNREAD: dict[str, bool | set[str]] = {
             "keep_best",
             "max_steps",
             "threads",
+            "deterministic",
             "prefetch",
             "device",
         ),
