@@ -1,5 +1,7 @@
 """The error family: one class per exit code, so that a shell and a reader learn the same thing."""
 
+import errno
+
 
 class McnlabError(Exception):
     """Base of every error that mcnlab raises on purpose; its text is one line for the user."""
@@ -33,6 +35,23 @@ class StorageError(McnlabError):
     """The disk or the permissions do not allow it."""
 
     exit_code = 5
+
+
+NOT_OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the system answers when it does not let a file be read, whatever the file holds."""
+
+
+def reading_error(error: Exception, otherwise: type[McnlabError] = DataError) -> type[McnlabError]:
+    """The class of the error to raise for a file that could not be read.
+
+    Args:
+        error: what reading it raised.
+        otherwise: for a file that is missing or broken.
+
+    Returns:
+        `StorageError` where the permissions or the disk are at fault.
+    """
+    return StorageError if isinstance(error, OSError) and error.errno in NOT_OF_THE_FILE else otherwise
 
 
 class BusyError(McnlabError):

@@ -20,7 +20,7 @@ import yaml
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from mcnlab.errors import DataError, RunError
+from mcnlab.errors import DataError, RunError, reading_error
 from mcnlab.files import read_json, write_text_atomically
 
 RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "low", "high")
@@ -197,7 +197,7 @@ class RunFolder:
         except FileNotFoundError as error:
             raise DataError(f"{path}: no such file; has the run been evaluated?") from error
         except (SafetensorError, OSError) as error:
-            raise DataError(f"{path}: cannot be read ({error})") from error
+            raise reading_error(error)(f"{path}: cannot be read ({error})") from error
 
     def clips(self) -> pd.DataFrame:
         """The evaluated clips, in the row order of the embeddings: id, caption, label, start_s, end_s, thumbnail, …"""
@@ -400,7 +400,7 @@ def read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFram
         _refuse_bomb(path, columns)
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+        raise reading_error(error)(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
 
 
 def _refuse_bomb(path: Path, columns: list[str] | None) -> None:

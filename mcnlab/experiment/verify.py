@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mcnlab.data.store import Store, open_store
-from mcnlab.errors import DataError, McnlabError
+from mcnlab.errors import DataError, McnlabError, StorageError
 from mcnlab.experiment.elsewhere import embed_everywhere, measure_also
 from mcnlab.experiment.fixed import fixed_numerics
 from mcnlab.experiment.folder import same_data, same_run
@@ -108,6 +108,8 @@ def verify_run(folder: Path, *, recompute: bool = True) -> Iterator[Check]:
     for check, look in looks.items():
         try:
             found = look(run)
+        except (StorageError, PermissionError):  # what may not be looked at is not known to be broken
+            raise
         except (McnlabError, OSError, ValueError, KeyError, TypeError) as error:
             found = [" ".join(str(error).split()) or type(error).__name__]
         yield Check(name, check, skipped=found) if isinstance(found, str) else Check(name, check, tuple(found))
