@@ -123,6 +123,7 @@ class Trainer:
             NonFiniteError: a term became NaN or infinite; the last good checkpoint stays.
             StoppedError: `stop_signal` said so; the checkpoint holds all that was done.
             CheckpointError: there are checkpoints, and none can be used.
+            DataError: the log lacks steps that the checkpoint has done.
             RankError: another process was lost.
         """
         position = self._resumed()
