@@ -16,7 +16,7 @@ from mcnlab.cli_check import list_, verify
 from mcnlab.cli_first import doctor, init, lab
 from mcnlab.cli_import import importers, say_what_is_in, tell
 from mcnlab.cli_plan import plan
-from mcnlab.errors import EXIT_CODES, McnlabError, StorageError
+from mcnlab.errors import EXIT_CODES, McnlabError, StorageError, one_line_warnings
 from mcnlab.processes import Terminated, stopping_interrupts
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -73,7 +73,9 @@ def _say_version(wanted: bool) -> bool:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, and where a warning comes from.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
     ] = False,
@@ -256,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with stopping_interrupts():
+        with stopping_interrupts(), one_line_warnings("--debug" not in words):
             if app(words, prog_name="mcnlab", standalone_mode=False) == INTERRUPTED:
                 raise KeyboardInterrupt  # which typer turned into a number
     except (McnlabError, UsageError, OSError, KeyboardInterrupt, Terminated, typer.Abort) as error:

@@ -1,6 +1,9 @@
 """The error family: one class per exit code, so that a shell and a reader learn the same thing."""
 
 import errno
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class McnlabError(Exception):
@@ -102,3 +105,24 @@ EXIT_CODES = {
     128 + 15: "terminated (SIGTERM, SIGUSR1), or asked to stop through the run folder",
 }
 """Every exit code of the command, and what it says."""
+
+
+@contextmanager
+def one_line_warnings(wanted: bool = True) -> Iterator[None]:
+    """Inside, a warning of Python is shown as `warning: TEXT`, without the file and the line of code that gave it.
+
+    Args:
+        wanted: nothing happens when False.
+    """
+
+    def in_a_line(message: Warning | str, *where: object, **more: object) -> str:
+        said = " ".join(str(message).split())
+        return "warning: " + "".join(letter if letter.isprintable() else " " for letter in said) + "\n"
+
+    before = warnings.formatwarning
+    if wanted:
+        warnings.formatwarning = in_a_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
