@@ -16,7 +16,7 @@ from mcnlab.cli_check import list_, verify
 from mcnlab.cli_first import doctor, init, lab
 from mcnlab.cli_import import importers, say_what_is_in, tell
 from mcnlab.cli_plan import plan
-from mcnlab.errors import EXIT_CODES, McnlabError, StorageError
+from mcnlab.errors import EXIT_CODES, McnlabError, StorageError, one_line_warnings
 from mcnlab.processes import Terminated, stopping_interrupts
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -44,6 +44,10 @@ app.command(epilog="Example: mcnlab verify runs/modality_combinations/V-T-s0")(v
 app.command("list", epilog="Example: mcnlab list runs/modality_combinations")(list_)
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic", help="The same as --set training.deterministic=true: the same bytes every time."),
+]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 
 
@@ -52,6 +56,11 @@ def _experiments(ctx: typer.Context, incomplete: str) -> list[str]:
     names = completion.experiments(next(iter(ctx.args), ctx.params.get("path")), incomplete)
     in_bash = os.environ.get("_MCNLAB_COMPLETE") == "complete_bash"  # other shells quote for themselves
     return [name.replace(" ", "\\ ") for name in names] if in_bash else names
+
+
+def _settings_of(deterministic: bool) -> list[str]:
+    """What --deterministic lays over the settings."""
+    return ["training.deterministic=true"] if deterministic else []
 
 
 def _say_version(wanted: bool) -> bool:
@@ -64,7 +73,9 @@ def _say_version(wanted: bool) -> bool:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, and where a warning comes from.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
     ] = False,
@@ -90,6 +101,7 @@ def study(
         str,
         typer.Option(metavar="GLOB", help="Only experiments whose name matches.", autocompletion=_experiments),
     ] = "*",
+    deterministic: Deterministic = False,
     overrides: Overrides = [],  # noqa: B006  typer wants a list
 ) -> None:
     """Run what is missing of a study, then write its report. Safe to repeat after any interruption."""
@@ -107,7 +119,7 @@ def study(
         scheduler=scheduler,
         gpus_per_run=gpus_per_run,
         only=only,
-        overrides=overrides,
+        overrides=[*overrides, *_settings_of(deterministic)],
     )
     typer.echo(index)
 
@@ -131,6 +143,7 @@ def train(
     rank_timeout_s: Annotated[
         float, typer.Option(min=1.0, help="Seconds until a process that does not answer counts as lost.")
     ] = 300.0,
+    deterministic: Deterministic = False,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Train and evaluate one experiment; resumes by itself, also with another number of processes."""
@@ -138,7 +151,7 @@ def train(
     from mcnlab.experiment.ranks import train_on
     from mcnlab.reporting.notebooks import settings_path
 
-    order = (settings_path(path), run, seed, tuple(overrides))
+    order = (settings_path(path), run, seed, (*overrides, *_settings_of(deterministic)))
     folder = train_on(devices, *order, timeout_s=rank_timeout_s)
     if folder is None:  # the first process speaks for all
         return
@@ -223,11 +236,11 @@ def extract(
 
 @app.command(epilog="Example: mcnlab inspect stores/world")
 def inspect(
-    store: Annotated[Path, typer.Argument(help="The store.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A store, or a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON, every label included.")] = False,
 ) -> None:
-    """Say what is in a store: counts, dims, rates, splits, missing modalities, checksums."""
-    say_what_is_in(store, as_json=as_json)
+    """Say what is in a store (counts, dims, splits, checksums), or in a run (state, steps, best checkpoint)."""
+    say_what_is_in(path, as_json=as_json)
 
 
 app.command(epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
@@ -245,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with stopping_interrupts():
+        with stopping_interrupts(), one_line_warnings("--debug" not in words):
             if app(words, prog_name="mcnlab", standalone_mode=False) == INTERRUPTED:
                 raise KeyboardInterrupt  # which typer turned into a number
     except (McnlabError, UsageError, OSError, KeyboardInterrupt, Terminated, typer.Abort) as error:

@@ -445,19 +445,25 @@ def tell(report: "ImportReport") -> None:
     say_what_is_in(report.store)
 
 
-def say_what_is_in(store: Path, *, as_json: bool = False) -> None:
-    """Print the facts of a store: tables for the eye, or all of them as JSON.
+def say_what_is_in(path: Path, *, as_json: bool = False) -> None:
+    """Print the facts of a store or a run: tables for the eye, or all of them as JSON.
 
     Args:
-        store: its folder.
+        path: its folder.
         as_json: whether a program reads it.
     """
     # late, as above
     from mcnlab.data.store import describe, open_store
-    from mcnlab.reporting.terminal import print_store
+    from mcnlab.reporting.terminal import print_run, print_store
 
-    facts = describe(open_store(store))
+    if is_run := not (path / "store.json").exists() and (path / "settings.yaml").exists():
+        # loads torch
+        from mcnlab.experiment.described import describe_run
+
+        facts = describe_run(path)
+    else:
+        facts = describe(open_store(path))
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
     else:
-        print_store(facts)
+        (print_run if is_run else print_store)(facts)

@@ -8,7 +8,9 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import mcnlab
 from mcnlab.errors import ConfigError
@@ -46,10 +48,19 @@ def cluster_client(scheduler: str) -> Iterator["Client"]:
         client = Client(scheduler, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"scheduler: {scheduler!r}: no dask scheduler answers there ({error}); type: dask scheduler"
+            f"scheduler: {scheduler!r}: no dask scheduler answers there ({error}); "
+            f"type: dask scheduler --host {quote(_host_in(scheduler))}"
         ) from error
     with client:
         yield client
+
+
+def _host_in(address: str) -> str:
+    """The host of an address, else the loopback; without one dask listens on all addresses of its machine."""
+    try:
+        return urlsplit(address).hostname or "127.0.0.1"
+    except ValueError:
+        return "127.0.0.1"
 
 
 @contextmanager

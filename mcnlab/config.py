@@ -9,7 +9,7 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mcnlab.errors import ConfigError, DataError
+from mcnlab.errors import ConfigError, reading_error
 
 _YAML_BREAKS = frozenset("\x85\u2028\u2029")
 
@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise reading_error(error)(f"{path}: cannot be read ({error})") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number of very many digits, deep nesting
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):

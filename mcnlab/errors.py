@@ -1,5 +1,10 @@
 """The error family: one class per exit code, so that a shell and a reader learn the same thing."""
 
+import errno
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class McnlabError(Exception):
     """Base of every error that mcnlab raises on purpose; its text is one line for the user."""
@@ -33,6 +38,23 @@ class StorageError(McnlabError):
     """The disk or the permissions do not allow it."""
 
     exit_code = 5
+
+
+NOT_OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the system answers when it does not let a file be read, whatever the file holds."""
+
+
+def reading_error(error: Exception, otherwise: type[McnlabError] = DataError) -> type[McnlabError]:
+    """The class of the error to raise for a file that could not be read.
+
+    Args:
+        error: what reading it raised.
+        otherwise: for a file that is missing or broken.
+
+    Returns:
+        `StorageError` where the permissions or the disk are at fault.
+    """
+    return StorageError if isinstance(error, OSError) and error.errno in NOT_OF_THE_FILE else otherwise
 
 
 class BusyError(McnlabError):
@@ -83,3 +105,24 @@ EXIT_CODES = {
     128 + 15: "terminated (SIGTERM, SIGUSR1), or asked to stop through the run folder",
 }
 """Every exit code of the command, and what it says."""
+
+
+@contextmanager
+def one_line_warnings(wanted: bool = True) -> Iterator[None]:
+    """Inside, a warning of Python is shown as `warning: TEXT`, without the file and the line of code that gave it.
+
+    Args:
+        wanted: nothing happens when False.
+    """
+
+    def in_a_line(message: Warning | str, *where: object, **more: object) -> str:
+        said = " ".join(str(message).split())
+        return "warning: " + "".join(letter if letter.isprintable() else " " for letter in said) + "\n"
+
+    before = warnings.formatwarning
+    if wanted:
+        warnings.formatwarning = in_a_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before

@@ -102,6 +102,32 @@ def read_json(path: Path) -> Any:
     return parse_json(content.decode("utf-8"))
 
 
+MOST_LINE_BYTES = 2**20
+"""A line of JSON that is longer than this is none of ours."""
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 text file, one after another.
+
+    Args:
+        path: the file.
+
+    Yields:
+        Each with its end.
+
+    Raises:
+        ValueError: one is no UTF-8, or longer than `MOST_LINE_BYTES`.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MOST_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MOST_LINE_BYTES:
+                raise ValueError(f"line {number} has more than {MOST_LINE_BYTES} bytes")
+            yield line.decode("utf-8")
+
+
 def parse_json(text: str) -> Any:
     """The values of a JSON text.
 

@@ -1,6 +1,7 @@
 """Shared maths: safe normalization, and randomness that depends on nothing but its key."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ import torch
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 from torch import Tensor
+
+from mcnlab.errors import ConfigError
 
 NORM_FLOOR = 1e-6
 """Smallest length that a vector is divided by."""
@@ -125,6 +128,45 @@ def limited_threads(count: int | None) -> LimitedThreads:
         A context.
     """
     return LimitedThreads(count)
+
+
+WORKSPACE, WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
+"""Variable that cuBLAS reads when it starts, and its values with which it adds in one order."""
+
+
+@contextmanager
+def deterministic_torch(wanted: bool = True) -> Iterator[None]:
+    """Inside, torch takes the algorithms that always add in the same order, and refuses those that have none.
+
+    Enter it before CUDA starts. What was set is put back, but for the variable of cuBLAS, which is read only once.
+
+    Args:
+        wanted: nothing happens when False.
+
+    Raises:
+        ConfigError: CUDA has started already, without the variable; or torch has only an algorithm with another order.
+    """
+    if not wanted:
+        yield
+        return
+    if os.environ.get(WORKSPACE) not in WORKSPACES:
+        if torch.cuda.is_initialized():
+            raise ConfigError(f"training.deterministic: CUDA has started already; start anew with {WORKSPACE}=:4096:8")
+        os.environ[WORKSPACE] = WORKSPACES[0]
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    tried = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        if "use_deterministic_algorithms" not in str(error):
+            raise
+        said = " ".join(str(error).split()).split(", but you set")[0]
+        raise ConfigError(f"training.deterministic: torch cannot do it here: {said}") from error
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = tried
 
 
 def one_torch_thread() -> LimitedThreads:

@@ -20,8 +20,8 @@ import yaml
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from mcnlab.errors import DataError, RunError
-from mcnlab.files import read_json, write_text_atomically
+from mcnlab.errors import DataError, RunError, reading_error
+from mcnlab.files import read_json, read_lines, write_text_atomically
 
 RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "low", "high")
 """The eight columns that every table of results has, in this order."""
@@ -108,15 +108,17 @@ class RunFolder:
             The table; without rows when the run took no step. A last line that was cut off by a crash is left out.
 
         Raises:
-            DataError: a line other than the last is not JSON.
+            DataError: a line other than the last is not JSON, or one is longer than any of ours.
         """
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return pd.DataFrame()
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = list(read_lines(path))
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+            raise DataError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start} of a line)") from error
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from error
         rows = []
         for number, line in enumerate(lines, start=1):
             try:
@@ -197,7 +199,7 @@ class RunFolder:
         except FileNotFoundError as error:
             raise DataError(f"{path}: no such file; has the run been evaluated?") from error
         except (SafetensorError, OSError) as error:
-            raise DataError(f"{path}: cannot be read ({error})") from error
+            raise reading_error(error)(f"{path}: cannot be read ({error})") from error
 
     def clips(self) -> pd.DataFrame:
         """The evaluated clips, in the row order of the embeddings: id, caption, label, start_s, end_s, thumbnail, …"""
@@ -400,7 +402,7 @@ def read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFram
         _refuse_bomb(path, columns)
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+        raise reading_error(error)(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
 
 
 def _refuse_bomb(path: Path, columns: list[str] | None) -> None:

@@ -549,3 +549,19 @@ def test_lab_stays_on_this_machine_and_opens_the_notebooks(tmp_path, monkeypatch
     assert f"--ServerApp.root_dir={Path(__file__).parents[1] / 'notebooks'}" in started[0]
     assert {f"--ServerApp.root_dir={tmp_path}", "--LabApp.default_url=/lab/tree/notebooks"} <= set(started[1])
     assert not any("token" in word or "password" in word for word in started[0])
+
+
+WARNING_VERB = """
+import warnings
+from mcnlab.cli import app, main
+app.command("warn")(lambda text: warnings.warn(text + chr(27) + "[31m\\nmore", stacklevel=2))
+assert main(["warn", "plain"]) == main(["--debug", "warn", "debugged"]) == 0
+"""
+
+
+def test_a_warning_is_one_line_without_a_place_in_the_code():
+    done = subprocess.run([sys.executable, "-c", WARNING_VERB], capture_output=True, text=True, check=True)
+    first, *others = done.stderr.splitlines()
+    assert first == "warning: plain [31m more"
+    assert "UserWarning: debugged" in others[0]
+    assert not any(line.startswith("warning:") for line in others)

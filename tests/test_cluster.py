@@ -6,6 +6,7 @@ import signal
 import threading
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from mcnlab.cli import main
@@ -54,6 +55,22 @@ def files(store):
     return json.loads((store / "store.json").read_text())["files"]
 
 
+def listening():
+    """Addresses on which this process waits for others."""
+    found = psutil.Process().net_connections(kind="inet")
+    return {tuple(one.laddr) for one in found if one.status == psutil.CONN_LISTEN}
+
+
+def test_no_port_is_opened_by_the_command_and_no_cluster_is_begun(cluster):
+    before = listening()  # the scheduler of the test's own cluster is in this process
+    with cluster_client(cluster.scheduler_address) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+        assert listening() == before
+    with cluster_executor(None) as executor:
+        assert executor is None
+    assert listening() == before
+
+
 def test_an_import_on_a_cluster_gives_the_same_bytes(cluster, published, tmp_path, capsys):
     assert bring_in(published, tmp_path / "here") == 0
     assert bring_in(published, tmp_path / "there", "--scheduler", cluster.scheduler_address) == 0
@@ -96,6 +113,7 @@ def test_a_scheduler_that_does_not_answer_is_one_clear_error(published, tmp_path
     assert bring_in(published, tmp_path / "no", "--scheduler", "tcp://127.0.0.1:9") == 2
     said = capsys.readouterr().err
     assert "error: scheduler: 'tcp://127.0.0.1:9': no dask scheduler answers there" in said
+    assert said.strip().endswith("; type: dask scheduler --host 127.0.0.1")
     assert not (tmp_path / "no").exists()
     assert threading.active_count() <= before + 3
     with pytest.raises(ConfigError, match="nonsense"), cluster_executor("nonsense://"):

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mcnlab.data.arrays import read_npy, read_npz_member
+from mcnlab.data.arrays import read_npy, read_npz_array, read_npz_member
 from mcnlab.data.importers.media import import_media
 from mcnlab.data.importers.media_manifest import read_media_manifest
 from mcnlab.data.media_files import read_picture, read_sound
@@ -186,6 +186,15 @@ def test_an_archive_that_unpacks_to_far_more_is_refused(tmp_path):
     np.savez_compressed(tmp_path / "bomb.npz", a=np.zeros(10_000_000, np.uint8))
     with pytest.raises(DataError, match="unpack to 10000128"):
         read_npz_member(tmp_path / "bomb.npz", "a")
+
+
+def test_an_archive_of_more_than_64_members_is_refused(tmp_path):
+    for members in (64, 65):
+        np.savez(tmp_path / f"{members}.npz", **{f"a{number}": np.zeros(1) for number in range(members)})
+    assert read_npz_member(tmp_path / "64.npz", "a0") == 0
+    for read in (read_npz_member, lambda path, name: read_npz_array(path, [name])):
+        with pytest.raises(DataError, match=r"65\.npz: .*65 members, at most 64"):
+            read(tmp_path / "65.npz", "a0")
 
 
 # The manifest

@@ -209,3 +209,30 @@ def test_live_curves_draw_where_somebody_looks():
     [panel] = curves._widget.view["panels"]
     assert [line["name"] for line in panel["lines"]] == ["loss", "contrast"]
     assert (panel["lines"][0]["x"], panel["lines"][0]["y"]) == ([1.0, 2.0], [3.0, 2.0])
+
+
+ADDRESSES = (
+    "s3://bucket/n.ipynb",
+    "http://x.org/n.ipynb",
+    "https://x.org/n.ipynb",
+    "gs://b/n.ipynb",
+    "adl://b/n.ipynb",
+)
+
+
+@pytest.mark.parametrize("address", [*ADDRESSES, *map(Path, ADDRESSES[:2])])
+def test_an_address_of_the_network_is_refused_before_papermill_sees_it(address, tmp_path, monkeypatch):
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("papermill was called"))
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "n.ipynb"
+    parameters = new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[parameters]), source)
+    before = sorted(tmp_path.rglob("*"))
+    for notebook, out, options in (
+        (address, "done.ipynb", {}),
+        (source, address, {}),
+        (source, "done.ipynb", {"working_dir": address}),
+    ):
+        with pytest.raises(ConfigError, match="is an address, expected a path on this machine"):
+            execute(notebook, out, {}, **options)
+    assert sorted(tmp_path.rglob("*")) == before

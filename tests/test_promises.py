@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from mcnlab.data.importers import evaluation_annotations
 from mcnlab.data.store import open_store
 from mcnlab.errors import DataError, NonFiniteError, StorageError
 from mcnlab.files import parse_json, read_json
@@ -48,6 +49,14 @@ def test_a_json_file_may_only_be_so_large(tmp_path, monkeypatch):
     monkeypatch.setattr("mcnlab.files.MOST_JSON_BYTES", 7)
     with pytest.raises(ValueError, match="more than 7 bytes"):
         read_json(path)
+
+
+def test_annotations_may_only_be_so_large(tmp_path, monkeypatch):
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps({"database": {"v": {}}}))
+    monkeypatch.setattr("mcnlab.data.importers.evaluation_annotations._MOST_BYTES", 10)
+    with pytest.raises(DataError, match=r"annotations\.json: .*more than 10 bytes"):
+        evaluation_annotations._read_json(path)
 
 
 def test_a_queue_that_is_not_finite_is_not_saved(store, tmp_path):

@@ -303,7 +303,9 @@ def test_settings_that_were_added_later_leave_the_key_as_it_was():
         known["terms"]["contrast"].pop(setting)
     for term in ("predict", "detect", "explain", "localize", "classify", "metric", "guide", "distill"):
         known["terms"].pop(term)
-    for setting in ("threads", "checkpoint_every", "keep_every", "prefetch", "chunk", "chunk_statistics", "compile"):
+    for setting in ("threads", "checkpoint_every", "keep_every", "keep_best", "prefetch"):
+        known["training"].pop(setting)
+    for setting in ("chunk", "chunk_statistics", "compile", "deterministic"):
         known["training"].pop(setting)
     known["evaluation"].pop("network")
     assert run_key(settings, 7) == short_hash({"settings": known, "seed": 7})

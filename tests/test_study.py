@@ -5,9 +5,11 @@ import json
 import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import nbformat
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 import mcnlab.study
@@ -22,6 +24,8 @@ from mcnlab.workers import Attempt, Done, Job, JobQueue, with_share_of_cores
 from tests.fake_study import write_fake_study
 from tests.mini_study import BASE, EXPERIMENTS, MCN, write_study
 
+SECRETS = {"AWS_SECRET_ACCESS_KEY": "wJalrPLANTED7MDENG", "HF_TOKEN": "hf_planted0token", "USER": "planted-user-name"}
+"""What the environment of a study holds and its files must not; the last is also the end of the home folder."""
 TIMED = ("train_s", "evaluate_s", "overhead_s")
 
 
@@ -286,6 +290,7 @@ class Story:
     after: dict
     superseded: list
     renewed: list
+    folder: Path
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +300,10 @@ def story(tmp_path_factory):
     boom = {"experiment": "boom", "stages": "VT", "training": {"lr": 1e30, "warmup_steps": 0}}
     path = write_study(folder, experiments=[EXPERIMENTS[0], boom])
     runs = folder / "runs" / "mini"
+    (home := tmp_path_factory.mktemp("home") / SECRETS["USER"]).mkdir()
     with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SECRETS, "HOME": str(home)}.items():
+            patch.setenv(name, value)
         patch.setattr(mcnlab.study, "STUDY_NOTEBOOKS", ())
         patch.setattr("mcnlab.reporting.pages.study_maps", lambda *_, **__: None)
         with pytest.raises(RunError) as error:
@@ -309,7 +317,7 @@ def story(tmp_path_factory):
         run_study(path, out=folder, only="V+T", overrides=["training.epochs=1"])
     superseded = [one.name for one in (runs / ".superseded").iterdir()]
     renewed = RunFolder(runs / "V-T-s0").metrics()["step"].tolist()
-    return Story(str(error.value), failed, notebook, report, before, after, superseded, renewed)
+    return Story(str(error.value), failed, notebook, report, before, after, superseded, renewed, folder)
 
 
 def test_a_failed_run_is_named_with_its_reason(story):
@@ -338,6 +346,18 @@ def test_changed_settings_set_the_old_run_aside(story):
     assert len(story.superseded) == 1
     assert story.superseded[0].startswith("V-T-s0-")
     assert story.renewed == [1, 2, 3, 4]
+
+
+def test_no_file_of_a_study_tells_a_secret_of_the_environment(story):
+    files = [path for path in story.folder.rglob("*") if path.is_file()]
+    names = {path.name for path in files}
+    assert names >= {"notebook.ipynb", "index.html", "provenance.json", "status.json", "metrics.jsonl", "clips.parquet"}
+    for path in files:
+        content = path.read_bytes()
+        if path.suffix == ".parquet":  # its pages are compressed
+            content += repr(pq.read_table(path).to_pydict()).encode()
+        for name, value in SECRETS.items():
+            assert value.encode() not in content, f"{path.relative_to(story.folder)} holds {name}"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 from mcnlab.files import new_file_atomically
 
 BOXES_FILE = "boxes.parquet"
@@ -116,7 +116,7 @@ def read_boxes(path: Path) -> pd.DataFrame:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error})") from error
+        raise reading_error(error)(f"{path}: not a readable Parquet file ({error})") from error
     absent = [name for name in BOX_COLUMNS if name not in table.column_names]
     if absent:
         raise DataError(f"{path}: the column {absent[0]!r} is missing")

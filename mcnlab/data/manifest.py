@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 
 CLIP_COLUMNS = ("clip_start_s", "clip_end_s", "caption", "label", "missing", "known_words")
 """Columns that hold a list with one entry per clip."""
@@ -47,7 +47,7 @@ class Manifest:
             table = self._opened().read(["id", "split", *numbers])
         except (OSError, pa.ArrowException) as error:
             said = " ".join(str(error).split())
-            raise DataError(f"{file}: not a readable Parquet file ({said})") from error
+            raise reading_error(error)(f"{file}: not a readable Parquet file ({said})") from error
         self.ids: pa.Array = table["id"].combine_chunks()
         """(recordings,): the ids."""
         codes = table["split"].combine_chunks().dictionary_encode()

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Shaped
 
 from mcnlab.data.shards import file_checksum
 from mcnlab.data.store import Store
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 from mcnlab.files import read_json, write_json_atomically
 
 FILE = "protocol.json"
@@ -149,7 +149,7 @@ def read_protocol(store: Store) -> Protocol | None:
         plain = read_json(file)
         protocol = _from_plain(plain, {store.recording_id(row) for row in range(len(store))})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: not a readable protocol ({error})") from error
+        raise reading_error(error)(f"{file}: not a readable protocol ({error})") from error
     check_protocol(protocol, source=file)
     return protocol
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mcnlab.errors import DataError
+from mcnlab.errors import reading_error
 from mcnlab.files import new_file_atomically
 
 _TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "U8": np.uint8, "BOOL": np.bool_, "I64": np.int64}
@@ -108,7 +108,7 @@ def mapped_tensors(path: Path) -> dict[str, np.ndarray]:
         names = [name for name in header if name != "__metadata__"]
         return {name: _mapped(path, header[name], start, total) for name in names}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
+        raise reading_error(error)(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -128,7 +128,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         total = path.stat().st_size - start
         return {name: _place(header[name], total)[1] for name in header if name != "__metadata__"}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
+        raise reading_error(error)(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def _header(path: Path) -> tuple[dict, int]:

@@ -17,7 +17,7 @@ from mcnlab.data.shards import file_checksum, mapped_tensors, shard_file
 from mcnlab.data.store_checks import check_rows, read_info
 from mcnlab.data.store_writer import StoreWriter
 from mcnlab.data.text import WordVectors
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 from mcnlab.files import read_json
 from mcnlab.modalities import MODALITIES, in_order
 
@@ -159,7 +159,7 @@ class Store:
         try:
             values = read_json(path)
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+            raise reading_error(error)(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
         if not isinstance(values, dict):
             raise DataError(f"{path}: expected a mapping, got {type(values).__name__}")
         return values

@@ -11,7 +11,7 @@ from mcnlab.config import nearest_place
 from mcnlab.data.manifest import Manifest
 from mcnlab.data.shards import shard_file, tensor_shapes
 from mcnlab.data.store_writer import FORMAT
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 from mcnlab.files import read_json
 
 MOST_NAMED = 5
@@ -40,7 +40,7 @@ def read_info(path: Path) -> dict[str, Any]:
         next_step = f"; there is one in {inside[0].parent}" if inside else how_to_get_one(path)
         raise DataError(f"{path}: not a store (it has no store.json){next_step}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not readable JSON ({error})") from error
+        raise reading_error(error)(f"{file}: not readable JSON ({error})") from error
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         found = info.get("format") if isinstance(info, dict) else type(info).__name__
         raise DataError(f"{file}: format {found!r}, expected {FORMAT}")

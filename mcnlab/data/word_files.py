@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 
 _LONGEST_WORD = 1000
 _WIDEST = 100_000
@@ -44,7 +44,7 @@ def read_wanted_vectors(path: Path, wanted: Collection[str]) -> dict[str, np.nda
             for word, vector in (_binary if path.suffix == ".bin" else _text)(file, wanted):
                 found.setdefault(word, vector)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable file of word vectors ({error})") from error
+        raise reading_error(error)(f"{path}: not a readable file of word vectors ({error})") from error
     return found
 
 

@@ -312,6 +312,7 @@ def build_loop(settings: ExperimentSettings, *, seed: int) -> LoopSettings:
         seed=seed,
         checkpoint_every=training.checkpoint_every,
         keep_every=training.keep_every,
+        keep_best=training.keep_best,
         max_steps=training.max_steps,
         prefetch=training.prefetch,
         step=StepSettings(
@@ -346,7 +347,7 @@ def prefix_keys(settings: ExperimentSettings, *, fingerprint: str, seed: int) ->
     training = settings.training.model_dump(
         include={
             *("batch", "lr", "warmup_steps", "max_grad_norm", "precision", "max_steps"),
-            *("chunk", "chunk_statistics", "compile"),
+            *("chunk", "chunk_statistics", "compile", "deterministic"),
         }
     )
     common = {

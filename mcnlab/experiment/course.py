@@ -14,10 +14,10 @@ from mcnlab.errors import CancelledError, DataError, StorageError
 from mcnlab.evaluation.embed import embed_source, settle_statistics
 from mcnlab.experiment.build import build_model, build_source, short_hash
 from mcnlab.experiment.checks import evaluation_split
+from mcnlab.experiment.fixed import fixed_numerics
 from mcnlab.experiment.loaded import Run, opened_run
 from mcnlab.experiment.measure import subjects
 from mcnlab.files import make_folder, read_json, write_bytes_atomically
-from mcnlab.numerics import limited_threads
 from mcnlab.runs import RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
 from mcnlab.training.kept import FOLDER
@@ -77,7 +77,7 @@ def checkpoint_embeddings(
     if lacking:
         store = known.store()
         watched.source = _evaluated_clips(known, store, clips)
-        with limited_threads(known.settings.training.threads):
+        with fixed_numerics(known.settings.training):
             made = {step: _at_step(known, store, watched, steps[step], kept[step]) for step in lacking}
     told(total, total)
     return {step: made[step] if step in made else load_file(kept[step]) for step in steps}

@@ -19,6 +19,7 @@ from mcnlab.errors import (
 )
 from mcnlab.experiment.build import short_hash
 from mcnlab.experiment.elsewhere import evaluated_stores
+from mcnlab.experiment.fixed import numerics_facts
 from mcnlab.experiment.labels import training_classes
 from mcnlab.experiment.mixed import data_fingerprint, mixture_facts
 from mcnlab.experiment.provenance import provenance
@@ -50,6 +51,7 @@ def write_start(
     origin["evaluated"] = evaluated_stores(settings, store)
     if settings.data.label is not None:
         origin["classes"] = list(training_classes(settings, store))
+    origin |= numerics_facts(settings.training)
     if world_size() > 1:
         origin["processes"] = world_size()
     if settings.model.weights is not None:
@@ -120,6 +122,7 @@ ADDED_LATER: dict[tuple[str, ...], object] = {
     ("training", "chunk"): None,
     ("training", "chunk_statistics"): "batch",
     ("training", "compile"): False,
+    ("training", "deterministic"): False,
     ("data", "stores"): None,
     ("data", "shuffle"): [],
     ("data", "missing"): {},
@@ -164,7 +167,7 @@ def run_key(settings: ExperimentSettings, seed: int) -> str:
             group = group.get(name) or {}
         if setting in group and group[setting] == usual:
             group.pop(setting)
-    for setting in ("threads", "checkpoint_every", "keep_every", "prefetch"):
+    for setting in ("threads", "checkpoint_every", "keep_every", "keep_best", "prefetch"):
         plain["training"].pop(setting)
     return short_hash({"settings": plain, "seed": seed})
 

@@ -21,6 +21,7 @@ from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.models.graph import Graph
 from mcnlab.models.multimodal import MultimodalModel
 from mcnlab.runs import RunFolder
+from mcnlab.training.best import BEST
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
 
 
@@ -70,18 +71,19 @@ class Run:
             )
         return str(noted[name])
 
-    def model(self, store: Store | None = None) -> MultimodalModel:
+    def model(self, store: Store | None = None, *, weights: Path | None = None) -> MultimodalModel:
         """The trained model, on the CPU, in evaluation mode.
 
         Args:
             store: gives the input widths; the run's own when None.
+            weights: folder of other weights of the run, such as `best_checkpoint` gives; the newest when None.
 
         Raises:
             CheckpointError: the run has no usable checkpoint.
         """
         classes = len(self.folder.provenance.get("classes", ())) or None
         model = build_model(self.settings, store or self.store(), seed=self.seed, classes=classes)
-        load_model_weights(newest_checkpoint(self.folder.path), model)
+        load_model_weights(weights or newest_checkpoint(self.folder.path), model)
         return model.eval()
 
 
@@ -131,6 +133,21 @@ def newest_checkpoint(folder: Path) -> Path:
     if not found:
         again = f"mcnlab train {folder / 'settings.yaml'} --run {folder} --seed {RunFolder(folder).seed}"
         raise CheckpointError(f"{folder}: no checkpoint; train it first: {again}")
+    return found[-1]
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The weights of a run at its lowest training loss, see `training.keep_best`.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        CheckpointError: it kept none.
+    """
+    found = list_checkpoints(folder / BEST)
+    if not found:
+        raise CheckpointError(f"{folder}: no best weights; a run keeps them with --set training.keep_best=true")
     return found[-1]
 
 

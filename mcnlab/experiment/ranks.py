@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mcnlab.errors
 from mcnlab.distributed import process_group
-from mcnlab.errors import ConfigError, McnlabError, RankError, StoppedError
+from mcnlab.errors import ConfigError, McnlabError, RankError, StoppedError, one_line_warnings
 from mcnlab.experiment.run import run_experiment
 from mcnlab.numerics import limited_threads
 from mcnlab.processes import Terminated, die_with_parent, stopping_interrupts
@@ -153,7 +153,8 @@ def _rank_process(
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all ranks are on this machine
     try:
-        with stopping_interrupts(), limited_threads(max(1, (os.cpu_count() or 1) // processes)):
+        threads, shown = max(1, (os.cpu_count() or 1) // processes), "--debug" not in sys.argv
+        with stopping_interrupts(), one_line_warnings(shown), limited_threads(threads):
             _train_as(number, processes, order, meet=meet, timeout_s=timeout_s)
     except McnlabError as error:
         connection.send((type(error).__name__, str(error), error.exit_code))

@@ -28,6 +28,7 @@ from mcnlab.experiment.build import (
 from mcnlab.experiment.checks import check_data, check_held_out, check_modalities, check_settings
 from mcnlab.experiment.distillation import take_classifiers, taught
 from mcnlab.experiment.elsewhere import check_elsewhere, embed_everywhere, measure_also, measure_elsewhere, name_of
+from mcnlab.experiment.fixed import fixed_numerics
 from mcnlab.experiment.folder import (
     failure_on_record,
     forget_holder,
@@ -50,7 +51,6 @@ from mcnlab.experiment.settings import ExperimentSettings
 from mcnlab.experiment.settings_files import read_experiment, with_checksum_of_weights
 from mcnlab.experiment.stopping import stop_on_signal
 from mcnlab.files import make_folder, remove_partial_files, write_json_atomically
-from mcnlab.numerics import limited_threads
 from mcnlab.runs import RunFolder
 from mcnlab.training.checkpoint import list_checkpoints, load_model_weights
 from mcnlab.training.kept import FOLDER as KEPT_FOLDER
@@ -110,7 +110,7 @@ def run_experiment(
     notes = check_data(settings, store)
     check_elsewhere(settings, store)
     others = _learned_from(settings, folder, seed=seed, stores=stores)
-    with limited_threads(settings.training.threads):
+    with fixed_numerics(settings.training):
         trainer = _trainer(settings, store, folder, seed, shared, others)
         if rank() > 0:
             wait_for_all()  # until rank 0 holds the folder
@@ -166,7 +166,7 @@ def evaluate_run(
         changed = {"evaluation": {**settings.evaluation.model_dump(), "tasks": tuple(tasks)}}
         settings = ExperimentSettings.parse({**settings.model_dump(), **changed}, source="--tasks")
     own, folder, ending = run.store(), run.folder.path, ""
-    with held(folder), limited_threads(settings.training.threads):
+    with held(folder), fixed_numerics(settings.training):
         drop_record(folder)
         if store is None:
             check_modalities(settings, own)

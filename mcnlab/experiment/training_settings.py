@@ -83,17 +83,32 @@ class TrainingSettings(Settings):
     keep_every: PositiveInt | None = None
     """Steps between two checkpoints whose weights stay on disk for the whole run, so that its course can be looked at;
     those at the end of every stage stay as well. Only the two newest stay when not given. The numbers are the same."""
+    keep_best: bool = False
+    """Whether the weights of the best checkpoint stay in `best/` as well: that with the lowest mean training loss over
+    the steps before it, in the last stage, since nothing is validated during training. The numbers are the same."""
     max_steps: PositiveInt | None = None
     """Most steps of a stage, whatever the epochs say."""
     on_non_finite: Literal["stop", "record"] = "stop"
     """A term that is NaN or infinite stops the run with an error, or ends its training and is recorded."""
     threads: PositiveInt | None = None
-    """CPU threads of torch; all cores when not given."""
+    """CPU threads of torch; all cores when not given, or one with `deterministic`."""
+    deterministic: bool = False
+    """Use only algorithms that add in the same order every time, with a fixed number of threads; an error where torch
+    has none. `--deterministic` sets it. On a CPU the numbers are those without it and the same threads; a GPU gives
+    other last digits, and takes longer."""
     prefetch: NonNegativeInt = 2
     """Batches that are read while a step computes; 0 reads each when it is wanted. The numbers are the same. On a CPU
     whose cores the steps all take, none is read ahead: it would slow them down by half."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU when there is one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _threads_are_fixed(cls, values: Any) -> Any:
+        """Deterministic numbers do not hang on how many cores there are."""
+        if isinstance(values, Mapping) and values.get("deterministic") is True and values.get("threads") is None:
+            return {**values, "threads": 1}
+        return values
 
     @model_validator(mode="after")
     def _chunks_fit(self) -> Self:

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from mcnlab.data.store import Store, open_store
-from mcnlab.errors import DataError, McnlabError
+from mcnlab.errors import DataError, McnlabError, StorageError
 from mcnlab.experiment.elsewhere import embed_everywhere, measure_also
+from mcnlab.experiment.fixed import fixed_numerics
 from mcnlab.experiment.folder import same_data, same_run
 from mcnlab.experiment.loaded import Run, load_run
 from mcnlab.experiment.measure import measure
 from mcnlab.experiment.mixed import main_store
 from mcnlab.experiment.record import RECORD, compare_with_record
-from mcnlab.numerics import limited_threads
 from mcnlab.reporting.executed import run_notebook_problems
 from mcnlab.runs import RunFolder, run_folders
+from mcnlab.training.best import BEST, best_problem
 from mcnlab.training.checkpoint import check_checkpoint, list_checkpoints
 
 TOLERANCE = 1e-6
@@ -107,6 +108,8 @@ def verify_run(folder: Path, *, recompute: bool = True) -> Iterator[Check]:
     for check, look in looks.items():
         try:
             found = look(run)
+        except (StorageError, PermissionError):  # what may not be looked at is not known to be broken
+            raise
         except (McnlabError, OSError, ValueError, KeyError, TypeError) as error:
             found = [" ".join(str(error).split()) or type(error).__name__]
         yield Check(name, check, skipped=found) if isinstance(found, str) else Check(name, check, tuple(found))
@@ -139,10 +142,12 @@ def _log(run: Run) -> list[str]:
 
 def _checkpoints(run: Run) -> list[str] | str:
     """Sizes, checksums and finiteness of every checkpoint; the newest is that of the last step."""
-    found = list_checkpoints(run.folder.path / "checkpoints")
+    folder = run.folder.path
+    found = list_checkpoints(folder / "checkpoints")
     if not found:
         return ["checkpoints: there is none"]
     problems = [problem for one in found if (problem := check_checkpoint(one))]
+    problems += [f"{BEST}: {problem}" for one in list_checkpoints(folder / BEST) if (problem := best_problem(one))]
     last = run.folder.outcome.get("step")
     if last is not None and found[-1].name != f"step_{last:08d}":
         problems.append(f"checkpoints: the newest is {found[-1].name}, the run ended with step {last}")
@@ -199,7 +204,7 @@ def _numbers_again(run: Run) -> list[str] | str:
         return store
     if _data(run):
         return "the store has changed"
-    with tempfile.TemporaryDirectory(prefix="mcnlab-verify-") as scratch, limited_threads(settings.training.threads):
+    with tempfile.TemporaryDirectory(prefix="mcnlab-verify-") as scratch, fixed_numerics(settings.training):
         model = run.model(store)
         own, also = embed_everywhere(settings, model, store, seed=run.seed)
         rows = measure(settings, model, store, Path(scratch), seed=run.seed, held_out=own)

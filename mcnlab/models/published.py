@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mcnlab.errors import ConfigError, DataError
+from mcnlab.errors import ConfigError, DataError, reading_error
 from mcnlab.models.graph import SHARED_SPACE
 from mcnlab.models.multimodal import MultimodalModel
 
@@ -181,7 +181,9 @@ def _fitted_own(path: Path, model: MultimodalModel) -> tuple[dict[str, Tensor], 
     try:
         tensors = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise DataError(f"{path}: not a readable safetensors file ({' '.join(str(error).split())[:200]})") from error
+        raise reading_error(error)(
+            f"{path}: not a readable safetensors file ({' '.join(str(error).split())[:200]})"
+        ) from error
     own = model.state_dict()
     filled = {name: tensor for name, tensor in tensors.items() if name in own}
     if not filled:
@@ -201,7 +203,7 @@ def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise reading_error(error)(f"{path}: cannot be read ({error.strerror or error})") from error
     except pickle.UnpicklingError as error:  # torch's text tells how to switch safety off: not in a traceback either
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         named = f"it wants {wanted.group(1)!r}" if wanted else "it is no torch file"

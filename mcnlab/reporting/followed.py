@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mcnlab.errors import DataError
+from mcnlab.files import MOST_LINE_BYTES
 
 MOST_DRAWN = 500
 """Points of a curve that are drawn; longer logs are averaged over blocks."""
@@ -118,6 +119,8 @@ class FollowedLog:
         """One line."""
         self._lines += 1
         try:
+            if len(line) > MOST_LINE_BYTES:
+                raise ValueError(f"more than {MOST_LINE_BYTES} bytes")
             record = json.loads(line)
             step = int(record["step"])
         except (ValueError, KeyError, TypeError) as error:

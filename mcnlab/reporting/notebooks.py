@@ -5,6 +5,7 @@ import json
 import keyword
 import math
 import os
+import re
 import sysconfig
 import tempfile
 import unicodedata
@@ -144,13 +145,16 @@ def execute(
         `out`.
 
     Raises:
-        ConfigError: a parameter is not declared, is no plain identifier, or is no JSON value.
+        ConfigError: a parameter is not declared, is no plain identifier, or is no JSON value; or a path is an address
+            of the network, which papermill would open.
         RunError: a cell failed (SystemExit counts) or took too long; names notebook and cell.
         KernelLostError: its kernel was killed.
 
     Example:
         >>> execute("notebooks/01_train_a_combination.ipynb", "/tmp/executed.ipynb", {"seed": 1})  # doctest: +SKIP
     """
+    for path in (notebook, out, *([] if working_dir is None else [working_dir])):
+        _refuse_address(path)
     notebook, out = Path(notebook), Path(out).absolute()
     _check_parameters(notebook, parameters)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -206,6 +210,12 @@ def _run_in(
     except DeadKernelError:
         return True, "its kernel was killed"
     return False, None
+
+
+def _refuse_address(path: str | Path) -> None:
+    """Refuse `s3://…`, `https://…` and the like, also with the one slash that a `Path` leaves of two."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise ConfigError(f"{path}: is an address, expected a path on this machine")
 
 
 def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:

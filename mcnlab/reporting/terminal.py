@@ -1,4 +1,4 @@
-"""A store as tables for the terminal: what a person wants to know at a glance; JSON has all of it."""
+"""A store or a run as tables for the terminal: what a person wants to know at a glance; JSON has all of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,6 +44,30 @@ def store_view(facts: Mapping[str, Any]) -> RenderableType:
     head = Text.assemble((clean(facts["name"]), "bold"), "  ", (clean(facts["path"]), QUIET), overflow="fold")
     parts = [_counts(facts), _tracks(facts), _splits(facts), _factors(facts["factors"]), _left_out(facts)]
     return Group(head, *(Padding(part, (1, 0, 0, 2), expand=False) for part in parts if part is not None), Text())
+
+
+def print_run(facts: Mapping[str, Any]) -> None:
+    """Print what is in a run folder on standard output.
+
+    Args:
+        facts: as `experiment.described.describe_run` gives them.
+    """
+    best = facts["best"]
+    said = best and (best.get("problem") or f"step {best['step']}, mean loss {best['loss']:.4g} in {best['stage']}")
+    named = ("experiment", "seed", "state", "reason", "steps", "store")
+    lines = {name: facts[name] for name in named} | {"checkpoints": _listed(facts["checkpoints"])}
+    lines |= {"kept": _listed(facts["kept"]), "best": said}
+    console = Console(soft_wrap=True)
+    console.print(Text(clean(facts["path"]), style="bold"))
+    for name, value in lines.items():
+        if value not in (None, ""):
+            console.print(Text.assemble((f"  {name:<13}", QUIET), clean(value)))
+
+
+def _listed(steps: Sequence[int]) -> str:
+    """Steps in words; the first few where there are many."""
+    more = f" and {len(steps) - MOST_LINES} more" if len(steps) > MOST_LINES else ""
+    return f"step {', '.join(map(str, steps[:MOST_LINES]))}{more}" if steps else ""
 
 
 def clean(value: Any) -> str:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from mcnlab.errors import CheckpointError, NonFiniteError, StorageError
+from mcnlab.errors import CheckpointError, NonFiniteError, StorageError, reading_error
 from mcnlab.files import (
     make_folder,
     new_folder_atomically,
@@ -166,6 +166,7 @@ def load_newest(folder: Path, state: TrainState) -> Position | None:
 
     Raises:
         CheckpointError: there are checkpoints, and none can be used.
+        StorageError: the newest may not be read; nothing is set aside.
     """
     candidates = list_checkpoints(folder)
     problems = []
@@ -194,6 +195,7 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> Position:
 
     Raises:
         CheckpointError: a file is missing, changed, not finite, or does not fit.
+        StorageError: one may not be read, which says nothing of the checkpoint.
     """
     try:
         about = read_json(checkpoint / "state.json")
@@ -205,7 +207,7 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> Position:
         _fill_optimizer(state.optimizer, tensors["optimizer"])
         state.scaler.load_state_dict(about["scaler"])
     except _UNREADABLE as error:
-        raise CheckpointError(f"{checkpoint}: {' '.join(str(error).split())[:300]}") from error
+        raise reading_error(error, CheckpointError)(f"{checkpoint}: {' '.join(str(error).split())[:300]}") from error
     return position
 
 
@@ -256,7 +258,7 @@ def load_model_weights(checkpoint: Path, model: nn.Module) -> None:
         about = read_json(checkpoint / "state.json")
         model.load_state_dict(_checked(checkpoint, "model", about["files"]["model"]))
     except _UNREADABLE as error:
-        raise CheckpointError(f"{checkpoint}: {' '.join(str(error).split())[:300]}") from error
+        raise reading_error(error, CheckpointError)(f"{checkpoint}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _checked(checkpoint: Path, name: str, facts: Mapping[str, Any]) -> dict[str, Tensor]:

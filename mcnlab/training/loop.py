@@ -15,6 +15,7 @@ from mcnlab.errors import StoppedError
 from mcnlab.files import write_bytes_atomically
 from mcnlab.models.davenet import DaveNet
 from mcnlab.models.multimodal import MultimodalModel
+from mcnlab.training.best import BEST, BestWeights
 from mcnlab.training.checkpoint import (
     Position,
     TrainState,
@@ -50,6 +51,8 @@ class LoopSettings:
     keep_every: int | None = None
     """Steps between two checkpoints whose weights stay for the whole run, as do those at the end of every stage; None
     keeps none."""
+    keep_best: bool = False
+    """Whether the weights with the lowest mean loss between two checkpoints stay as well."""
     max_steps: int | None = None
     """Stop every stage after so many steps, whatever its epochs say."""
     prefetch: int = 2
@@ -92,6 +95,7 @@ class Trainer:
         batch, seed, ahead = self.settings.batch, self.settings.seed, self._batches_ahead()
         self.batches = BatchStream(self.source, batch=batch, seed=seed, ahead=ahead, device=self.device)
         self._renew_optimizer()
+        self._best = BestWeights(self.folder / BEST, every=self.settings.checkpoint_every)
 
     def _batches_ahead(self) -> int:
         """Batches to make ahead: none where the steps take every core, which a thread beside them would slow down."""
@@ -119,6 +123,7 @@ class Trainer:
             NonFiniteError: a term became NaN or infinite; the last good checkpoint stays.
             StoppedError: `stop_signal` said so; the checkpoint holds all that was done.
             CheckpointError: there are checkpoints, and none can be used.
+            DataError: the log lacks steps that the checkpoint has done.
             RankError: another process was lost.
         """
         position = self._resumed()
@@ -134,6 +139,7 @@ class Trainer:
             position = load_newest(self._checkpoints, self._state()) or position
             cut_back(self.folder / "metrics.jsonl", step=position.step)
             forget_after(self._kept, step=position.step)
+            self._best.go_on(step=position.step)
         step = int(from_first(torch.tensor(position.step)))
         if step > position.step:
             position = load_checkpoint(checkpoint_at(self._checkpoints, step), self._state())
@@ -162,6 +168,8 @@ class Trainer:
         total = self.stage_steps(stage)
         self.model.train()
         freeze(self.model, stage.frozen)
+        if self.settings.keep_best:
+            self._best.begin_stage(stage.name, self._log_path)
         try:
             while position.stage_step < total:
                 position = self._step(stage, position, total, log)
@@ -217,6 +225,7 @@ class Trainer:
             after.step, stage.name, epoch, lr, loss, grad_norm, values, len(places) / seconds, after.train_s
         )
         log.append(record)
+        self._best.note(loss)
         self.on_step(record)
         return after
 
@@ -224,7 +233,11 @@ class Trainer:
         """A checkpoint, after the log lines that it relies on."""
         if rank() == 0:
             log.sync()
+            due = position.stage_step == 0 or position.step % self.settings.checkpoint_every == 0
+            if self.settings.keep_best and due:  # the same steps, wherever a run was stopped
+                self._best.keep(self.model, position)
             save_checkpoint(self._checkpoints, self._state(), position)
+            self._best.forget_older()
         else:
             check_state(self._state(), step=position.step)
         wait_for_all()

@@ -5,7 +5,8 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from mcnlab.files import write_text_atomically
+from mcnlab.errors import DataError
+from mcnlab.files import read_lines, write_text_atomically
 from mcnlab.training.step import StepRecord
 
 
@@ -40,16 +41,30 @@ def cut_back(path: Path, *, step: int) -> None:
     """Drop the lines of steps that a checkpoint does not know, and a torn last line.
 
     Args:
-        path: the log; nothing happens when absent.
+        path: the log; it may be absent before the first step.
         step: steps of the run that the checkpoint has done.
+
+    Raises:
+        DataError: a line up to that step is not there; training goes on after it and could not write it again.
     """
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except ValueError:
-            break  # a kill tore this line; nothing after it can be older
-    write_text_atomically(path, "".join(f"{line}\n" for line in kept))
+    lines = _sound_lines(path) if path.exists() else []
+    kept = [line for number, line in lines if number <= step]
+    missing = next((n for n, (number, _) in enumerate([*lines, (None, "")], start=1) if number != n), 0)
+    if missing <= step:
+        raise DataError(
+            f"{path}: the line of step {missing} is missing or damaged, but the checkpoint is of step {step}, and "
+            f"training goes on after that; put the file back, or remove {path.parent} to begin anew"
+        )
+    if path.exists():
+        write_text_atomically(path, "".join(kept))
+
+
+def _sound_lines(path: Path) -> list[tuple[int, str]]:
+    """Steps and their lines, up to the first that is not one: a kill tore it, and nothing after it can be older."""
+    found = []
+    try:
+        for line in read_lines(path):
+            found.append((int(json.loads(line)["step"]), line))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return [(step, line if line.endswith("\n") else f"{line}\n") for step, line in found]

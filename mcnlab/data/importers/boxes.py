@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcnlab.data.boxes import Box
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 from mcnlab.files import read_json
 
 SIDES = ("left", "top", "right", "bottom")
@@ -72,7 +72,7 @@ def _own(path: Path) -> dict[str, list[RowBox]]:
             reader.fieldnames = columns
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable CSV ({error})") from error
+        raise reading_error(error)(f"{path}: not a readable CSV ({error})") from error
     absent = [name for name in ("id", *SIDES) if name not in columns]
     unknown = [name for name in columns if name not in COLUMNS]
     if absent or unknown:
@@ -105,7 +105,7 @@ def _vgg_ss(path: Path) -> dict[str, list[RowBox]]:
     try:
         entries = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable JSON ({error})") from error
+        raise reading_error(error)(f"{path}: not readable JSON ({error})") from error
     if not isinstance(entries, list) or not all(isinstance(one, dict) and "file" in one for one in entries):
         raise DataError(f"{path}: expected a list of entries with file, class and bbox")
     found: dict[str, list[RowBox]] = {}
@@ -160,7 +160,7 @@ def _plain_xml(path: Path) -> str:
             raise DataError(f"{path}: {path.stat().st_size} bytes, more than a file of boxes has")
         text = path.read_text(encoding="utf-8", errors="strict")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise reading_error(error)(f"{path}: cannot be read ({error})") from error
     if "<!" in text.replace("<!--", ""):
         raise DataError(f"{path}: holds definitions of its own (<!…), which are not read")
     return text

@@ -9,7 +9,7 @@ import numpy as np
 
 from mcnlab.data.arrays import read_npy
 from mcnlab.data.importers.steps import Step, checked_steps, clean_text, steps_of_matrix
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 from mcnlab.files import parse_json
 
 LARGEST_TEXT_BYTES = 2**28
@@ -50,7 +50,7 @@ def read_text(path: Path) -> str:
             raise DataError(f"{path}: {path.stat().st_size} bytes are more than an annotation file can have")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise reading_error(error)(f"{path}: cannot be read ({error})") from error
     if "\0" in text:
         raise DataError(f"{path}: no text file")
     return text

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mcnlab.data.text import tokens
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 from mcnlab.files import parse_json
 
 _MOST_BYTES = 2**30
@@ -156,7 +156,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable CSV file ({' '.join(str(error).split()):.200})") from error
+        raise reading_error(error)(f"{path}: not a readable CSV file ({' '.join(str(error).split()):.200})") from error
     absent = [column for column in columns if column not in table]
     if absent or table.empty:
         raise DataError(f"{path}: {f'the column {absent[0]!r} is missing' if absent else 'no rows'}")
@@ -173,7 +173,7 @@ def _read_json(path: Path) -> Any:
         json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate could not be stored
         return content
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a readable JSON file ({' '.join(str(error).split()):.200})") from error
+        raise reading_error(error)(f"{path}: not a readable JSON file ({' '.join(str(error).split()):.200})") from error
 
 
 def _field(path: Path, content: Any, name: str, kind: type) -> Any:

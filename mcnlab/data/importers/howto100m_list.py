@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 
 PATH_COLUMNS = ("path", "video_path", "video_id", "feature_path")
 """Headers under which published lists name their videos, the most telling first."""
@@ -110,7 +110,7 @@ def _rows(path: Path) -> Iterator[list[str]]:
             lines = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
             yield from ([cell.strip() for cell in line] for line in lines if line)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable list ({error})") from error
+        raise reading_error(error)(f"{path}: not a readable list ({error})") from error
 
 
 def _columns(path: Path, first: list[str]) -> tuple[int, dict[int, str], bool]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 
 LARGEST_VALUE = 2**28
 """Characters of one value at most."""
@@ -52,7 +52,7 @@ class IndexedJson(Mapping[str, Any]):
         except _OtherKindError as error:
             raise DataError(f"{path}: expected a mapping from ids to captions, got {error}") from error
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: not readable JSON ({error})") from error
+            raise reading_error(error)(f"{path}: not readable JSON ({error})") from error
 
     def __len__(self) -> int:
         return len(self._places)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mcnlab.data.importers.reconstructions import Reconstruction
 from mcnlab.data.importers.unpickling import PlainDataUnpickler, read_pickle
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 
 _CLASS = ("gensim.models.keyedvectors", "KeyedVectors")
 
@@ -54,7 +54,7 @@ def _beside(path: Path) -> Any:
     try:
         return np.load(numbers, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise DataError(f"{numbers}: not a readable table of numbers ({error})") from error
+        raise reading_error(error)(f"{numbers}: not a readable table of numbers ({error})") from error
 
 
 class _State:

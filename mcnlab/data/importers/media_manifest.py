@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from mcnlab.config import nearest
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 
 COLUMNS = ("id", "recording", "video", "audio", "start", "end", "fps", "caption", "label", "split")
 LONGEST_ID = 200
@@ -140,7 +140,7 @@ def _read_table(path: Path) -> tuple[pd.DataFrame, int]:
             comments, text = _comments_and_rest(file)
             lines = list(csv.reader(text, delimiter=delimiter, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable CSV file ({error})") from error
+        raise reading_error(error)(f"{path}: not a readable CSV file ({error})") from error
     lines = [line for line in lines if line]
     if len(lines) < 2:
         raise DataError(f"{path}: no rows")

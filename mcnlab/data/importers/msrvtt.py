@@ -28,7 +28,7 @@ from mcnlab.data.importers.evaluation_rows import (
     text_of,
 )
 from mcnlab.data.importers.report import ImportReport
-from mcnlab.errors import ConfigError, DataError
+from mcnlab.errors import ConfigError, DataError, reading_error
 from mcnlab.files import refuse_occupied
 
 MOST_FRAMES = 1024 * 3
@@ -139,7 +139,7 @@ def _read_tensors(path: Path) -> dict[str, Mapping[str, Any]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise reading_error(error)(f"{path}: cannot be read ({error.strerror or error})") from error
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError):
         raise DataError(f"{path}: not a torch file of plain tensors, or a damaged one") from None
     kinds = {key: content[key] for key in ("2d", "3d", "audio") if isinstance(content, dict) and key in content}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcnlab.data.protocol import Member, Protocol
-from mcnlab.errors import ConfigError, DataError
+from mcnlab.errors import ConfigError, DataError, reading_error
 
 MEDIA_ENDINGS = (
     *(".avi", ".mp4", ".webm", ".mkv", ".mov", ".m4v", ".wav", ".flac", ".ogg", ".mp3", ".m4a"),
@@ -332,7 +332,9 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not a readable text file ({getattr(error, 'strerror', None) or error})") from error
+        raise reading_error(error)(
+            f"{file}: not a readable text file ({getattr(error, 'strerror', None) or error})"
+        ) from error
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield number, line.strip()

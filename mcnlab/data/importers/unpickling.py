@@ -17,7 +17,7 @@ from mcnlab.data.importers.reconstructions import (
     Reconstruction,
     Storage,
 )
-from mcnlab.errors import DataError
+from mcnlab.errors import DataError, reading_error
 
 MOST_LEVELS = 32
 """Containers inside containers; the published files have three."""
@@ -91,7 +91,7 @@ def read_pickle(
         with path.open("rb") as file:
             return _plain(machine(file, path.stat().st_size, progress).load(), {}, 0)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise reading_error(error)(f"{path}: cannot be read ({error.strerror or error})") from error
     except DataError as error:
         raise DataError(f"{path}: refused, since it is more than plain data: {error}") from error
     except Exception as error:  # whatever damaged bytes lead to, said in one line
