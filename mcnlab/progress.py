@@ -158,6 +158,7 @@ class TrainingProgress:
 
     def start(self, total_steps: int) -> None:
         """Say how many steps there are."""
+        say_in_log(f"training: {total_steps} steps")
         self._bar.update(self._task, total=total_steps)
 
     def step(self, record: "StepRecord") -> None:

@@ -409,12 +409,13 @@ def report_again(folder: Path, out: Path | None) -> Path:
     Raises:
         DataError: there are no runs.
     """
+    if not (folder / "settings.yaml").exists() and not (folder.is_dir() and run_folders(folder)):
+        raise no_runs(folder)
     folder = folder.absolute()
     if (folder / "settings.yaml").exists():
         return report_of_run(folder, out)
-    if not folder.is_dir() or not run_folders(folder):
-        raise no_runs(folder)
-    return report_of(folder, out or folder.parent.parent / "reports" / folder.name)
+    root = folder.parent if folder.name == "runs" else folder.parent.parent  # runs of no study lie right in runs
+    return report_of(folder, out or root / "reports" / folder.name)
 
 
 def report_of_run(folder: Path, out: Path | None) -> Path:

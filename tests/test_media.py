@@ -264,7 +264,9 @@ def test_without_a_split_column_a_fifth_becomes_val_also_of_few_and_stays_so(tmp
     assert sum(row.split == "val" for row in first.rows) == held
     assert first.notes[0].startswith(f"no split column: {held} of {recordings} recordings became val")
     more = manifest(tmp_path, [*rows, {"id": "one more", "caption": "x"}], name="more.csv", header=("id", "caption"))
-    moved = [one for one, then in zip(first.rows, read_media_manifest(more).rows, strict=False) if one.split != then.split]
+    moved = [
+        one for one, then in zip(first.rows, read_media_manifest(more).rows, strict=False) if one.split != then.split
+    ]
     assert len(moved) <= 1
 
 
