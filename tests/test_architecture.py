@@ -25,6 +25,7 @@ LAYERS = (
 BESIDE = {
     ("batch", "modalities"),
     ("numerics", "config"),
+    ("runs", "config"),
     ("runs", "files"),
     ("cluster", "files"),
     ("models", "losses"),

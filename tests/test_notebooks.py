@@ -123,7 +123,10 @@ def test_a_training_that_is_watched_ends_by_itself_where_nobody_looks(tmp_path):
 def test_values_arrive_equal_in_type_and_value(tmp_path):
     values = {"a": 'it\'s "$x" {b}\n\\', "b": [1, 2.5, None, True], "c": {"d": -0.0}}
     source = write(tmp_path / "n.ipynb", "a = b = c = None", "import json; print(json.dumps([a, b, c]))")
-    done = nbformat.read(execute(source, tmp_path / "o{x}.ipynb", values), as_version=4)
+    seen = []
+    out = execute(source, tmp_path / "o{x}.ipynb", values, progress=lambda *counts: seen.append(counts))
+    assert seen == [(1, 3), (2, 3), (3, 3)]  # parameters, those that were given, and the one cell
+    done = nbformat.read(out, as_version=4)
     assert json.loads(done.cells[-1].outputs[0].text) == list(values.values())
 
 
