@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -12,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from mcnlab.errors import ConfigError, RunError
 from mcnlab.reporting.live import LiveCurves, somebody_looks
 from mcnlab.reporting.notebooks import declared_parameters, execute, notebook_path, record, settings_path
+from mcnlab.reporting.show import NEEDS, show
 from tests.fake_steps import search_steps
 from tests.fake_study import SMALL, write_fake_study
 
@@ -212,3 +214,26 @@ def test_live_curves_draw_where_somebody_looks():
     [panel] = curves._widget.view["panels"]
     assert [line["name"] for line in panel["lines"]] == ["loss", "contrast"]
     assert (panel["lines"][0]["x"], panel["lines"][0]["y"]) == ([1.0, 2.0], [3.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("needs", "wanted"),
+    [
+        ("growth", "studies/number_of_views.yaml"),
+        ("bound", "`bound` in `evaluation.tasks`"),
+        ("retention", "factor:NAME"),
+    ],
+)
+def test_a_figure_that_is_not_there_says_what_was_not_measured_and_what_it_takes(needs, wanted, monkeypatch):
+    told = []
+    monkeypatch.setattr("mcnlab.reporting.show.display", lambda shown: told.append(shown.data))
+    show(None, needs=needs)
+    assert "Nothing to draw here: " in told[0]
+    assert "not measured" in told[0]
+    assert wanted in told[0]
+
+
+@named
+def test_a_notebook_asks_only_for_figures_whose_needs_are_known(path):
+    asked = re.findall(r'needs=\\?"(\w+)\\?"', path.read_text(encoding="utf-8"))
+    assert set(asked) <= set(NEEDS)
