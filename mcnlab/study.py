@@ -252,7 +252,7 @@ def say_where_runs_stand(planned: Sequence[PlannedRun], missing: Sequence[Planne
     waiting = {run.folder for run in missing}
     codes = [RunFolder(run.folder).provenance.get("code", {}) for run in planned if run.folder not in waiting]
     other = sum(code.get("learning_code") != code_fingerprint() for code in codes)
-    console.print(f"{len(planned)} runs, {len(missing)} to do")
+    console.print(f"{len(planned)} run{'' if len(planned) == 1 else 's'}, {len(missing)} to do")
     if other:
         console.print(f"{other} finished runs were trained by another version of the code; remove them to train anew")
 
