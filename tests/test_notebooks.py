@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from mcnlab.errors import ConfigError, RunError
 from mcnlab.reporting.live import LiveCurves, somebody_looks
 from mcnlab.reporting.notebooks import declared_parameters, execute, notebook_path, record, settings_path
-from mcnlab.reporting.show import NEEDS, show
+from mcnlab.reporting.show import NEEDS, say, show
 from tests.fake_steps import search_steps
 from tests.fake_study import SMALL, write_fake_study
 
@@ -220,7 +220,7 @@ def test_live_curves_draw_where_somebody_looks():
     ("needs", "wanted"),
     [
         ("growth", "studies/number_of_views.yaml"),
-        ("bound", "`bound` in `evaluation.tasks`"),
+        ("bound", "bound in evaluation.tasks"),
         ("retention", "factor:NAME"),
     ],
 )
@@ -231,6 +231,8 @@ def test_a_figure_that_is_not_there_says_what_was_not_measured_and_what_it_takes
     assert "Nothing to draw here: " in told[0]
     assert "not measured" in told[0]
     assert wanted in told[0]
+    say()
+    assert "There is no answer here" in told[1]
 
 
 @named

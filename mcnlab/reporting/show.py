@@ -19,18 +19,18 @@ TITLE_PX = 44
 
 
 FACTORS = (
-    "factors in the store (of your own recordings, columns factor:NAME with two values or more), and `retention` in "
-    "`evaluation.tasks`"
+    "factors in the store (of your own recordings, columns factor:NAME with two values or more), and retention in "
+    "evaluation.tasks"
 )
 NEEDS = {
-    "": ("this was not measured", "a task that `evaluation.tasks` in the settings names"),
+    "": ("this was not measured", "a task that evaluation.tasks in the settings names"),
     "additions": ("no experiment adds to contrast alone", f"experiments with more terms or stages, {FACTORS}"),
     "bound": (
         "what two views share was not measured for three pairs",
-        "three experiments or more that compare one common view with one other each, and `bound` in "
-        "`evaluation.tasks`, as in studies/mutual_information.yaml",
+        "three experiments or more that compare one common view with one other each, and bound in "
+        "evaluation.tasks, as in studies/mutual_information.yaml",
     ),
-    "clusters": ("clusters were not measured", "labels in the store, and `clusters` in `evaluation.tasks`"),
+    "clusters": ("clusters were not measured", "labels in the store, and clusters in evaluation.tasks"),
     "growth": (
         "what a view keeps beside more and more others was not measured",
         f"experiments with two, three and more views, as in studies/number_of_views.yaml, {FACTORS}",
@@ -38,14 +38,14 @@ NEEDS = {
     "maps": ("there are no maps", "finished runs with 8 measured clips or more"),
     "private": (
         "what one modality has for itself was not measured",
-        "factors that it alone has, as in the narrated world, and `retention` in `evaluation.tasks`",
+        "factors that it alone has, as in the narrated world, and retention in evaluation.tasks",
     ),
     "retention": ("retention was not measured", FACTORS),
-    "retrieval": ("how often the right clip is found was not measured", "`retrieval` in `evaluation.tasks`"),
+    "retrieval": ("how often the right clip is found was not measured", "retrieval in evaluation.tasks"),
     "tradeoff": (
         "finding and keeping were not both measured",
-        "factors that one modality alone has, as in the narrated world, and `retrieval` and `retention` in "
-        "`evaluation.tasks`",
+        "factors that one modality alone has, as in the narrated world, and retrieval and retention in "
+        "evaluation.tasks",
     ),
 }
 """Kind of figure → what was not there, and what it takes to have it."""
@@ -148,6 +148,7 @@ def say(*sentences: str) -> None:
     """Display sentences as text: the answer of a notebook, with its numbers.
 
     Args:
-        sentences: plain text; escaped.
+        sentences: plain text; escaped. Without one it says that nothing was measured.
     """
+    sentences = sentences or ("There is no answer here: what would give one was not measured.",)
     display(HTML(str(fragment("sentences", sentences))))
