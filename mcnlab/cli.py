@@ -14,6 +14,7 @@ import mcnlab
 from mcnlab import completion
 from mcnlab.cli_check import list_, verify
 from mcnlab.cli_first import doctor, init, lab
+from mcnlab.cli_help import Verb, Verbs
 from mcnlab.cli_import import importers, say_what_is_in, tell
 from mcnlab.cli_plan import plan
 from mcnlab.errors import EXIT_CODES, McnlabError, StorageError, one_line_warnings
@@ -30,6 +31,7 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="mcnlab",
+    cls=Verbs,
     help="Find out which combination of modalities keeps what.",
     epilog="Exit codes: " + " · ".join(f"[bold]{code}[/bold] {meaning}" for code, meaning in EXIT_CODES.items()),
     no_args_is_help=True,
@@ -37,18 +39,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command(epilog="Example: mcnlab doctor")(doctor)
-app.command(epilog="Example: mcnlab init my_study --template media")(init)
-app.command(epilog="Example: mcnlab lab")(lab)
-app.command(epilog="Example: mcnlab verify runs/modality_combinations/V-T-s0")(verify)
-app.command("list", epilog="Example: mcnlab list runs/modality_combinations")(list_)
+app.command(cls=Verb, epilog="Example: mcnlab doctor")(doctor)
+app.command(cls=Verb, epilog="Example: mcnlab init my_study --template media")(init)
+app.command(cls=Verb, epilog="Example: mcnlab lab")(lab)
+app.command(cls=Verb, epilog="Example: mcnlab verify runs/modality_combinations/V-T-s0")(verify)
+app.command("list", cls=Verb, epilog="Example: mcnlab list runs/modality_combinations")(list_)
 
-Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Lay a setting over the file's, such as training.epochs=3; may be repeated."
+    ),
+]
 Deterministic = Annotated[
     bool,
     typer.Option("--deterministic", help="The same as --set training.deterministic=true: the same bytes every time."),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 
 
 def _experiments(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -83,23 +89,34 @@ def _options(
     """Options of every verb; `main` reads --debug."""
 
 
-@app.command(epilog="Example: mcnlab study studies/modality_combinations.yaml --workers 2")
+@app.command(cls=Verb, epilog="Example: mcnlab study studies/modality_combinations.yaml --workers 2")
 def study(
     path: Annotated[
         Path, typer.Argument(metavar="STUDY.yaml", help="The study.", autocompletion=completion.settings_files)
     ],
-    out: Out = Path(),
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; one per core by default.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder that gets runs/, stores/ and reports/.")
+    ] = Path(),
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Runs at the same time; one per core, at most 8, by default.")
+    ] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Use the workers of a running dask cluster, tcp://host:8786.")
     ] = None,
     gpus_per_run: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="With --scheduler: each run takes so much of a worker's resource GPU."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="SHARE",
+            help="With --scheduler: each run takes so much of a worker's resource GPU; what the study says by default.",
+        ),
     ] = None,
     only: Annotated[
         str,
-        typer.Option(metavar="GLOB", help="Only experiments whose name matches.", autocompletion=_experiments),
+        typer.Option(
+            metavar="GLOB", help="Only experiments whose name matches, such as 'V+*'.", autocompletion=_experiments
+        ),
     ] = "*",
     deterministic: Deterministic = False,
     overrides: Overrides = [],  # noqa: B006  typer wants a list
@@ -124,7 +141,7 @@ def study(
     typer.echo(index)
 
 
-@app.command(epilog="Example: mcnlab train studies/tiny_experiment.yaml --run runs/tiny")
+@app.command(cls=Verb, epilog="Example: mcnlab train studies/tiny_experiment.yaml --run runs/tiny")
 def train(
     path: Annotated[
         Path,
@@ -135,42 +152,57 @@ def train(
         typer.Option(
             "--run",
             "--run-dir",
+            metavar="DIR",
             help="The run folder; goes on with the run that it holds. torchrun needs the long name.",
         ),
     ],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
-    devices: Annotated[int, typer.Option(min=1, help="Processes that share every batch, one per GPU.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of every random draw.")] = 0,
+    devices: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Processes that share every batch, one per GPU.")
+    ] = 1,
     rank_timeout_s: Annotated[
-        float, typer.Option(min=1.0, help="Seconds until a process that does not answer counts as lost.")
+        float,
+        typer.Option(min=1.0, metavar="SECONDS", help="Seconds until a process that does not answer counts as lost."),
     ] = 300.0,
     deterministic: Deterministic = False,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Train and evaluate one experiment; resumes by itself, also with another number of processes."""
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
-    from mcnlab.experiment.ranks import train_on
-    from mcnlab.reporting.notebooks import settings_path
+    from mcnlab.progress import loading
+
+    with loading(f"loading torch, then reading {path}"):
+        # takes seconds
+        from mcnlab.experiment.ranks import train_on
+        from mcnlab.reporting.notebooks import settings_path
+        from mcnlab.runs import RunFolder
 
     order = (settings_path(path), run, seed, (*overrides, *_settings_of(deterministic)))
+    before = RunFolder(run).finished
     folder = train_on(devices, *order, timeout_s=rank_timeout_s)
     if folder is None:  # the first process speaks for all
         return
+    if before:
+        again = f"mcnlab evaluate {shlex.quote(str(run))}"
+        typer.echo(f"nothing to do: this run was finished before; `{again}` measures it again", err=True)
+    else:
+        typer.echo(f"Next: mcnlab report {shlex.quote(str(run))}   (its curves and numbers as a page)", err=True)
     for note in folder.outcome.get("notes", []):
         typer.echo(note, err=True)
     typer.echo(folder.path)
 
 
-@app.command(epilog="Example: mcnlab evaluate runs/tiny --tasks retrieval,retention")
+@app.command(cls=Verb, epilog="Example: mcnlab evaluate runs/tiny --tasks retrieval,retention")
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
     store: Annotated[
-        Path | None, typer.Option(help="Another store; its rows say TASK@STORE, the run's own stay.")
+        Path | None, typer.Option(metavar="STORE", help="Another store; its rows say TASK@STORE, the run's own stay.")
     ] = None,
     tasks: Annotated[
         str | None,
         typer.Option(
-            help="Some of retrieval,clusters,retention,geometry,actions,transfer,finetune; those of the settings by "
-            "default.",
+            metavar="TASK,TASK",
+            help=f"Some of {', '.join(completion.TASKS)}, with commas and no spaces; those of the settings by default.",
             autocompletion=completion.tasks,
         ),
     ] = None,
@@ -185,10 +217,17 @@ def evaluate(
     typer.echo(folder.path / "results.json")
 
 
-@app.command(epilog="Example: mcnlab report runs/modality_combinations --out reports/modality_combinations")
+@app.command(cls=Verb, epilog="Example: mcnlab report runs/modality_combinations --out reports/modality_combinations")
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of run folders, or one run folder.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the report.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder of the pages; reports/STUDY beside runs/ by default, the run's own folder for one run.",
+        ),
+    ] = None,
 ) -> None:
     """Write the HTML again from finished runs, without training."""
     # the verb's own modules, so that `mcnlab --help` does not wait for papermill and plotly
@@ -201,23 +240,31 @@ def report(
     typer.echo(report_again(folder, out))
 
 
-@app.command(epilog="Example: mcnlab extract videos.csv --out stores/mine --video resnet152 --text GoogleNews.bin")
+@app.command(
+    cls=Verb, epilog="Example: mcnlab extract videos.csv --out stores/mine --video resnet152 --text GoogleNews.bin"
+)
 def extract(
     manifest: Annotated[
         Path,
         typer.Argument(metavar="MANIFEST.csv", help="Columns id, recording, video, audio, start, end, caption, split."),
     ],
-    out: Out,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the new store.")],
     video: Annotated[
-        str, typer.Option(help="2D features, a row per second: resnet152, a folder or a hub id of a ResNet.")
+        str,
+        typer.Option(
+            metavar="NAME", help="2D features, a row per second: resnet152, a folder or a hub id of a ResNet."
+        ),
     ] = "resnet152",
     video_3d: Annotated[
-        str | None, typer.Option("--video-3d", help="3D features: a folder or a hub id of a video model.")
+        str | None,
+        typer.Option("--video-3d", metavar="NAME", help="3D features: a folder or a hub id of a video model."),
     ] = None,
-    audio: Annotated[str, typer.Option(help="Sound features; logmel is the only kind.")] = "logmel",
-    text: Annotated[Path | None, typer.Option(help="Word vectors; trained on the captions when not given.")] = None,
+    audio: Annotated[str, typer.Option(metavar="NAME", help="Sound features; logmel is the only kind.")] = "logmel",
+    text: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Word vectors; trained on the captions when not given.")
+    ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Files decoded at the same time; one per core by default.")
+        int | None, typer.Option(min=1, metavar="N", help="Files decoded at the same time; one per core by default.")
     ] = None,
 ) -> None:
     """Turn whole media files into features of the published layout: ResNet rows at 1 Hz and log-mel."""
@@ -234,16 +281,16 @@ def extract(
     tell(report)
 
 
-@app.command(epilog="Example: mcnlab inspect stores/world")
+@app.command(cls=Verb, epilog="Example: mcnlab inspect stores/world")
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A store, or a run.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A store that `mcnlab import` made, or a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON, every label included.")] = False,
 ) -> None:
     """Say what is in a store (counts, dims, splits, checksums), or in a run (state, steps, best checkpoint)."""
     say_what_is_in(path, as_json=as_json)
 
 
-app.command(epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
+app.command(cls=Verb, epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
 app.add_typer(importers, name="import")
 
 
@@ -310,6 +357,8 @@ def _line_and_code(error: BaseException, words: Sequence[str]) -> tuple[str, int
     if isinstance(error, McnlabError):
         return str(error), error.exit_code
     if isinstance(error, UsageError):
+        if not error.format_message():  # type: ignore[attr-defined]
+            return "", 2  # no verb at all: the help has been shown
         return f"{_sentence(error)} {_what_to_type(error)}", 2
     if isinstance(error, MemoryError | RuntimeError | ImportError) and _is_out_of_memory(error):
         said = " ".join(str(error).split())[:200] or type(error).__name__

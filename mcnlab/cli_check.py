@@ -8,7 +8,7 @@ import typer
 
 from mcnlab.errors import DataError
 
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def verify(
@@ -32,12 +32,16 @@ def verify(
         raise DataError(f"{path}: {bad} of {len(found)} checks found a problem")
     if not as_json:
         skipped = sum(check.state == "not checked" for check in found)
-        typer.echo(f"{len(found) - skipped} checks, no problem" + (f"; {skipped} not checked" if skipped else ""))
+        looked_at = len(found) - skipped
+        typer.echo(
+            f"{looked_at} check{'' if looked_at == 1 else 's'}, no problem"
+            + (f"; {skipped} not checked" if skipped else "")
+        )
 
 
 def list_(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Folder of one study's runs, or of several studies.")
+        Path, typer.Argument(metavar="DIR", help="Folder of one study's runs, or of several studies.")
     ] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:

@@ -16,8 +16,8 @@ class Template(StrEnum):
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    folder: Annotated[Path, typer.Option(help="Folder whose disk is looked at.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    folder: Annotated[Path, typer.Option(metavar="DIR", help="Folder whose disk is looked at.")] = Path(),
 ) -> None:
     """Say what this machine has, and what is missing for which command."""
     # the verb's own module
@@ -49,9 +49,12 @@ def init(
 
 def lab(
     folder: Annotated[
-        Path | None, typer.Argument(help="Notebooks folder; `notebooks` here by default, else those of mcnlab.")
+        Path | None,
+        typer.Argument(metavar="DIR", help="Notebooks folder; `notebooks` here by default, else those of mcnlab."),
     ] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port; the next free one when taken.")] = 8888,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, metavar="N", help="Port; the next free one when taken.")
+    ] = 8888,
     public: Annotated[
         bool,
         typer.Option(

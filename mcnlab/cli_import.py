@@ -9,11 +9,14 @@ import typer
 import yaml
 
 from mcnlab import completion
+from mcnlab.cli_help import Verb, Verbs
 
 if TYPE_CHECKING:
     from mcnlab.data.importers.report import ImportReport
 
-importers = typer.Typer(no_args_is_help=True, help="Make a store from media, published files, or the narrated world.")
+importers = typer.Typer(
+    cls=Verbs, no_args_is_help=True, help="Make a store from media, published files, or the narrated world."
+)
 NONE = Path("-")
 """Typed in place of a file that one does not have."""
 
@@ -33,25 +36,35 @@ class Features(StrEnum):
     full = "full"
 
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the new store.")]
-Text = Annotated[Path | None, typer.Option(help="Word vectors; trained on the captions when not given.")]
-Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the default.")]
-Name = Annotated[str | None, typer.Option(help="What reports call the store.")]
-StepFeatures = Annotated[Path, typer.Option(help="Folder of VIDEO_2d.npy with VIDEO_3d.npy, or of VIDEO.npy.")]
-Audio = Annotated[Path | None, typer.Option(help="Folder of VIDEO.npz with arr_0: log-mel of 40 bands, in dB.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the new store.")]
+Text = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Word vectors; trained on the captions when not given.")
+]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the default; may be repeated.")
+]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="What reports call the store.")]
+StepFeatures = Annotated[
+    Path, typer.Option(metavar="DIR", help="Folder of VIDEO_2d.npy with VIDEO_3d.npy, or of VIDEO.npy.")
+]
+Audio = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of VIDEO.npz with arr_0: log-mel of 40 bands, in dB.")
+]
 FeaturesOption = Annotated[
     Features, typer.Option(help="One row of video features per clip, as published results use; or all rows.")
 ]
 
 
-Workers = Annotated[int, typer.Option(min=1, help="Processes; the result is the same.")]
+Workers = Annotated[int, typer.Option(min=1, metavar="N", help="Processes; the result is the same.")]
 
 
-@importers.command("world", epilog="Example: mcnlab import world --out stores/world --views 4 --set seed=1")
+@importers.command("world", cls=Verb, epilog="Example: mcnlab import world --out stores/world --views 4 --set seed=1")
 def import_world(
     out: Out,
     overrides: Overrides = [],  # noqa: B006  typer wants a list
-    views: Annotated[int, typer.Option(help="Further views: depth, flow, luminance, color, surface, outline.")] = 0,
+    views: Annotated[
+        int, typer.Option(metavar="N", help="Further views: depth, flow, luminance, color, surface, outline.")
+    ] = 0,
     kind: Annotated[
         WorldKind,
         typer.Option(help="The narrated world; scenes: things in frames, of which some sound; kinds: named classes."),
@@ -87,29 +100,37 @@ def import_world(
 
 
 @importers.command(
-    "media", epilog="Example: mcnlab import media clips.csv --out stores/mine --video seeded --text words.bin"
+    "media", cls=Verb, epilog="Example: mcnlab import media clips.csv --out stores/mine --video seeded --text words.bin"
 )
 def import_media(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="One row per clip.")],
+    manifest: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MANIFEST.csv",
+            help="One row per clip: id, recording, video, audio, start, end, caption, label, split, factor:NAME.",
+        ),
+    ],
     out: Out,
     video: Annotated[
         str,
         typer.Option(
+            metavar="NAME",
             help="Frozen visual features: seeded (untrained), or a folder or hub id of a ResNet; or frames: small "
-            "frames themselves, for a video backbone that trains on them."
+            "frames themselves, for a video backbone that trains on them.",
         ),
     ] = "seeded",
     text: Text = None,
     frame_size: Annotated[
         str | None, typer.Option(metavar="HEIGHTxWIDTH", help="With --video frames: their size, such as 24x40.")
     ] = None,
-    frame_rate: Annotated[float, typer.Option(min=0.1, max=240, help="Frames taken per second.")] = 25.0,
+    frame_rate: Annotated[float, typer.Option(min=0.1, max=240, metavar="HZ", help="Frames taken per second.")] = 25.0,
     color: Annotated[bool, typer.Option("--color", help="With --video frames: keep the color.")] = False,
     boxes: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="Where it sounds: a CSV (id,left,top,right,bottom in shares of the frame), VGG-SS's JSON, or a folder "
-            "of SoundNet-Flickr's XML files."
+            "of SoundNet-Flickr's XML files.",
         ),
     ] = None,
 ) -> None:
@@ -157,6 +178,7 @@ def _named_store(study: Path) -> Path | None:
 
 @importers.command(
     "howto100m",
+    cls=Verb,
     epilog="Example: mcnlab import howto100m list.csv --features features --captions caption.json "
     "--text GoogleNews-vectors-negative300.bin --out stores/howto100m",
 )
@@ -203,6 +225,7 @@ def import_howto100m(
 
 @importers.command(
     "youcook2",
+    cls=Verb,
     epilog="Example: mcnlab import youcook2 youcook_train_audio.pkl youcook_val_audio.pkl --out stores/youcook2 "
     "--text GoogleNews-vectors-negative300.bin",
 )
@@ -239,6 +262,7 @@ def import_youcook2(
 
 @importers.command(
     "msrvtt",
+    cls=Verb,
     epilog="Example: mcnlab import msrvtt msrvtt_train.pkl msrvtt_jsfusion_test.pkl --out stores/msrvtt "
     "--text GoogleNews-vectors-negative300.bin",
 )
@@ -283,6 +307,7 @@ def import_msrvtt(
 
 @importers.command(
     "crosstask",
+    cls=Verb,
     epilog="Example: mcnlab import crosstask videos.csv --out stores/crosstask --tasks tasks_primary.txt "
     "--annotations annotations --features features --audio audio --cook cook.txt",
 )
@@ -324,11 +349,12 @@ def import_crosstask(
 
 @importers.command(
     "mining-youtube",
+    cls=Verb,
     epilog="Example: mcnlab import mining-youtube annotations --out stores/mining --features features "
     "--audio audio --videos videos_test.txt --classes mapping.txt",
 )
 def import_mining_youtube(
-    annotations: Annotated[Path, typer.Argument(help="Folder of VIDEO.srt, VIDEO.gt or VIDEO.npy.")],
+    annotations: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of VIDEO.srt, VIDEO.gt or VIDEO.npy.")],
     out: Out,
     features: StepFeatures,
     videos: Annotated[Path | None, typer.Option(help="Ids, one per line; all annotated ones by default.")] = None,
@@ -365,6 +391,7 @@ def import_mining_youtube(
 
 @importers.command(
     "protocol",
+    cls=Verb,
     epilog="Example: mcnlab import protocol --kind ucf101 --splits ucfTrainTestlist --media UCF-101 --like stores/mine "
     "--out stores/ucf101",
 )

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -22,22 +23,33 @@ def plan(
     videos: Annotated[int | None, typer.Option(metavar="N", help="Recordings to train on.")] = None,
     gpus: Annotated[int, typer.Option(metavar="N", help="Processes that share every batch.")] = 1,
     hours_per_video: Annotated[
-        float | None, typer.Option(help="Mean length; that of the store, the world or HowTo100M by default.")
+        float | None,
+        typer.Option(metavar="HOURS", help="Mean length; that of the store, the world or HowTo100M by default."),
     ] = None,
-    clips_per_video: Annotated[float | None, typer.Option(help="Mean number of captions, likewise.")] = None,
+    clips_per_video: Annotated[
+        float | None, typer.Option(metavar="N", help="Mean number of captions, likewise.")
+    ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Measured rates, of this machine or of another one.")
+        Path | None, typer.Option(metavar="FILE", help="Measured rates; those of this machine by default.")
     ] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure this machine first, a minute or two.")
     ] = False,
-    scratch: Annotated[Path, typer.Option(help="Folder for --calibrate, on the disk that holds the stores.")] = Path(),
+    scratch: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for --calibrate, on the disk that holds the stores.")
+    ] = Path(),
     threads: Annotated[
-        list[int] | None, typer.Option(min=1, help="CPU threads for --calibrate; one and all cores by default.")
+        list[int] | None,
+        typer.Option(min=1, metavar="N", help="CPU threads for --calibrate; one and all cores by default."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     overrides: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the file's.")
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Lay a setting over the file's, such as training.batch=512; may be repeated.",
+        ),
     ] = [],  # noqa: B006  typer wants a list
 ) -> None:
     """Say what an experiment or a study will cost at a size: hours, memory, disk, reads, and the bottleneck."""
@@ -45,10 +57,12 @@ def plan(
         _calibrate(calibration, scratch, threads or [])
     if path is None:
         if not calibrate:
-            raise typer.BadParameter("expected EXPERIMENT.yaml, or --calibrate")
+            raise typer.BadParameter("expected STUDY.yaml or EXPERIMENT.yaml, or --calibrate")
         return
     if videos is None:
-        raise typer.BadParameter("expected --videos, how many recordings to train on")
+        raise ConfigError(
+            f"--videos is missing: how many recordings to train on; type: mcnlab plan {quote(str(path))} --videos 10000"
+        )
     # the verb's own modules, so that `mcnlab --help` does not wait for torch
     from mcnlab.config import read_yaml
     from mcnlab.experiment.settings_files import read_experiment

@@ -26,10 +26,14 @@ def settings_files(incomplete: str) -> list[str]:
     Returns:
         Paths; of a folder, its name with a slash.
     """
-    here = [name for name in _below(incomplete) if name.endswith(("/", ".yaml", ".yml"))]
+    here = _settings_below(incomplete)
     shipped = [f"studies/{name}" for name in _shipped() if f"studies/{name}".startswith(incomplete)]
     bare = [name for name in _shipped() if incomplete and name.startswith(incomplete)]
-    return list(dict.fromkeys([*here, *shipped, *bare]))
+    found = list(dict.fromkeys([*here, *shipped, *bare]))
+    if len(found) == 1 and found[0].endswith("/"):  # a shell would end the word behind an only answer
+        inside = _settings_below(found[0])
+        return [*found, *inside] if inside else []
+    return found
 
 
 def tasks(incomplete: str) -> list[str]:
@@ -78,6 +82,11 @@ def _shipped() -> list[str]:
     """Names of the studies that come with mcnlab."""
     folders = (CHECKOUT / "studies", SHARED / "studies")
     return sorted({path.name for folder in folders for path in folder.glob("*.yaml")})
+
+
+def _settings_below(incomplete: str) -> list[str]:
+    """Folders and YAML files of the folder that the word points into."""
+    return [name for name in _below(incomplete) if name.endswith(("/", ".yaml", ".yml"))]
 
 
 def _below(incomplete: str) -> Iterator[str]:

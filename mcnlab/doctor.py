@@ -21,6 +21,7 @@ from mcnlab.errors import ConfigError
 from mcnlab.experiment.provenance import processor_name
 from mcnlab.plan.calibration import calibration_path
 from mcnlab.plan.words import size_in_words
+from mcnlab.processes import own_cores
 
 LIBRARIES = ("torch", "numpy", "pandas", "scikit-learn", "umap-learn", "plotly", "papermill", "nbconvert", "jupyterlab")
 """Libraries whose versions are told."""
@@ -160,7 +161,16 @@ def print_examination(found: Mapping[str, Any]) -> None:
         _print_missing(found["missing"])
     else:
         Console().print("Nothing is missing.")
-    Console().print(Text("\nNext: mcnlab init my_study   (a study of your own, from a template)"), soft_wrap=True)
+    Console().print(Text(f"\nNext: {_next_step(Path(found['disk']['folder']))}"), soft_wrap=True)
+
+
+def _next_step(folder: Path) -> str:
+    """What to type next: the study that lies here, or a folder for one."""
+    if not (folder / "study.yaml").is_file():
+        return "mcnlab init my_study   (a study of your own, from a template)"
+    if (folder / "clips.csv").is_file() and not any((folder / "stores").glob("*/store.json")):
+        return "mcnlab import media clips.csv --out stores/mine   (after your rows are in clips.csv)"
+    return "mcnlab study study.yaml"
 
 
 def _print_missing(missing: Sequence[Mapping[str, str]]) -> None:
@@ -172,8 +182,10 @@ def _print_missing(missing: Sequence[Mapping[str, str]]) -> None:
 
 
 def _cores_in_words(cores: int) -> str:
-    """Cores that torch uses, which OMP_NUM_THREADS may hold below those that are there."""
-    return f"{cores} core{'' if cores == 1 else 's'}"
+    """Cores that torch uses, and of how many, where OMP_NUM_THREADS holds them below those that are there."""
+    there = own_cores()
+    of_all = f" of {there} cores, as OMP_NUM_THREADS says" if cores < there and "OMP_NUM_THREADS" in os.environ else ""
+    return f"{cores}{of_all}" if of_all else f"{cores} core{'' if cores == 1 else 's'}"
 
 
 def _in_a_container() -> str:

@@ -75,20 +75,8 @@ def duration_text(seconds: float) -> str:
 
 
 @contextmanager
-def at_work(what: str) -> Iterator[None]:
-    """Tell what is being done that cannot be counted: a line that moves in a terminal, once in a log.
-
-    Args:
-        what: plain text.
-    """
-    say_in_log(what)
-    with console.status(escape(_printable(what))):
-        yield
-
-
-@contextmanager
 def loading(what: str) -> Iterator[None]:
-    """As `at_work`, for libraries that are there at once or take many seconds: a log has a line when they take long.
+    """Tell that libraries are loaded, at once or in many seconds: a line that moves; a log has one when they take long.
 
     Args:
         what: plain text.
@@ -110,9 +98,9 @@ class Counted:
         self._progress = progress
         self._task = progress.add_task(description, total=None, note="")
 
-    def __call__(self, done: int, total: int) -> None:
-        """So much is done."""
-        self._progress.update(self._task, completed=done, total=total)
+    def __call__(self, done: int | float, total: int, note: str = "") -> None:
+        """So much is done, perhaps a part of the next too, and what is being done now."""
+        self._progress.update(self._task, completed=done, total=total, note=escape(_printable(note)))
 
     def reading(self, path: Path) -> Callable[[int, int], None]:
         """Another bar for a large file that is about to be read; a log, which has no bars, gets a line.
@@ -158,6 +146,7 @@ class TrainingProgress:
 
     def start(self, total_steps: int) -> None:
         """Say how many steps there are."""
+        say_in_log(f"training: {total_steps} steps")
         self._bar.update(self._task, total=total_steps)
 
     def step(self, record: "StepRecord") -> None:

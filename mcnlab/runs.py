@@ -20,6 +20,7 @@ import yaml
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
+from mcnlab.config import nearest_place
 from mcnlab.errors import DataError, RunError, reading_error
 from mcnlab.files import read_json, read_lines, write_text_atomically
 
@@ -237,10 +238,31 @@ def run_folders(folder: str | Path) -> list[RunFolder]:
 
 def no_runs(folder: Path) -> DataError:
     """The error that there are no runs in a folder; it names a folder near by that has some."""
-    found = sorted({path.parent.parent for path in folder.glob("runs/*/*/settings.yaml")} if folder.is_dir() else ())
-    found = found or ([folder.parent] if (folder / "settings.yaml").exists() else [])
-    next_step = f"give {found[0]}" if found else "`mcnlab study STUDY.yaml` makes some"
-    return DataError(f"{folder}: no runs here; {next_step}")
+    return DataError(f"{folder}: no runs here; {runs_near(folder)}")
+
+
+def runs_near(folder: Path) -> str:
+    """What to type instead of a folder that holds no runs: one near by that does, or the command that makes some.
+
+    Args:
+        folder: as it was typed; it need not exist.
+
+    Returns:
+        The end of a sentence.
+    """
+    below = [run for depth in ("*/*", "runs/*/*") for run in folder.glob(f"{depth}/settings.yaml")]
+    beside = {file.parent for file in folder.parent.glob("*/settings.yaml")}
+    beside |= {file.parent.parent for file in folder.parent.glob("*/*/settings.yaml")}
+    of_report = folder.parent.parent / "runs" / folder.name
+    if below:
+        return f"give {max(sorted(run.parent.parent for run in below), key=lambda one: len(one.parts))}"
+    if (folder / "settings.yaml").exists():
+        return f"give {folder.parent}"
+    if next(of_report.glob("*/settings.yaml"), None) is not None:
+        return f"give {of_report}"
+    if not folder.exists() and (meant := nearest_place(folder.name, {str(one): one.name for one in sorted(beside)})):
+        return f"did you mean {meant!r}?"
+    return "`mcnlab study STUDY.yaml` makes some"
 
 
 def newest_run(folder: str | Path) -> RunFolder:

@@ -1,6 +1,7 @@
 """A study: its experiments × seeds, run through notebooks in worker processes, compared in one report."""
 
 import fnmatch
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from mcnlab.files import (
     write_text_atomically,
 )
 from mcnlab.processes import own_cores
-from mcnlab.progress import at_work, bar, console, counted, duration_text, say, say_in_log
+from mcnlab.progress import Counted, bar, console, counted, duration_text, say, say_in_log
 from mcnlab.reporting.executed import run_notebook_problems, study_notebook_problems
 from mcnlab.reporting.export import export_html
 from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
@@ -251,7 +252,7 @@ def say_where_runs_stand(planned: Sequence[PlannedRun], missing: Sequence[Planne
     waiting = {run.folder for run in missing}
     codes = [RunFolder(run.folder).provenance.get("code", {}) for run in planned if run.folder not in waiting]
     other = sum(code.get("learning_code") != code_fingerprint() for code in codes)
-    console.print(f"{len(planned)} runs, {len(missing)} to do")
+    console.print(f"{len(planned)} run{'' if len(planned) == 1 else 's'}, {len(missing)} to do")
     if other:
         console.print(f"{other} finished runs were trained by another version of the code; remove them to train anew")
 
@@ -354,14 +355,20 @@ def write_study_report(folders: StudyFolders) -> tuple[Path, list[str]]:
             out = folders.runs / "notebooks" / f"{name}.ipynb"
             began, how = time.monotonic(), ""
             say_in_log(f"{name}: running, {done} of {len(names)} notebooks done")
+            in_cells = functools.partial(_show_cell, progress, name, done, len(names))
             try:
-                execute(notebook_path(name), out, {"study_dir": str(folders.runs)})
+                execute(notebook_path(name), out, {"study_dir": str(folders.runs)}, progress=in_cells)
             except RunError as error:
                 problems.append(str(error))
                 how = "failed, "
             say_in_log(f"{name}: {how}{duration_text(time.monotonic() - began)}")
             progress(done + 1, len(names))
     return report_of(folders.runs, folders.report), problems
+
+
+def _show_cell(progress: Counted, name: str, notebooks: int, all_notebooks: int, cells: int, all_cells: int) -> None:
+    """Move the bar of the notebooks by a cell of the one that runs."""
+    progress(notebooks + cells / (all_cells + 1), all_notebooks, f"{name}, cell {cells} of {all_cells}")
 
 
 def notebooks_of(runs: Path) -> tuple[str, ...]:
@@ -386,13 +393,15 @@ def report_of(runs: Path, target: Path) -> Path:
     record = RunFolder(runs).read_json("study.json")
     for problem in study_notebook_problems(runs):
         say(f"{problem}; `mcnlab study` executes it again")
-    with at_work("writing the report"):
+    say_in_log("writing the report")
+    with counted("writing the report") as progress:
         return write_report(
             runs,
             target,
             title=record.get("title", runs.name),
             question=record.get("question", ""),
             order=record.get("order"),
+            progress=progress,
         )
 
 
@@ -409,12 +418,13 @@ def report_again(folder: Path, out: Path | None) -> Path:
     Raises:
         DataError: there are no runs.
     """
+    if not (folder / "settings.yaml").exists() and not (folder.is_dir() and run_folders(folder)):
+        raise no_runs(folder)
     folder = folder.absolute()
     if (folder / "settings.yaml").exists():
         return report_of_run(folder, out)
-    if not folder.is_dir() or not run_folders(folder):
-        raise no_runs(folder)
-    return report_of(folder, out or folder.parent.parent / "reports" / folder.name)
+    root = folder.parent if folder.name == "runs" else folder.parent.parent  # runs of no study lie right in runs
+    return report_of(folder, out or root / "reports" / folder.name)
 
 
 def report_of_run(folder: Path, out: Path | None) -> Path:

@@ -18,13 +18,14 @@ LAYERS = (
     {"data", "models", "losses", "metrics"},
     {"training", "evaluation", "reporting"},
     {"experiment", "workers", "sweep", "study_plan", "study", "demo", "plan", "doctor"},
-    {"cli", "cli_check", "cli_first", "cli_import", "cli_plan", "completion", "lab", "start"},
+    {"cli", "cli_check", "cli_first", "cli_import", "cli_plan", "completion", "cli_help", "lab", "start"},
     {"__init__", "__main__"},
 )
 """Parts of the package, from the bottom up; a part may import what stands below it, and some parts beside it."""
 BESIDE = {
     ("batch", "modalities"),
     ("numerics", "config"),
+    ("runs", "config"),
     ("runs", "files"),
     ("cluster", "files"),
     ("models", "losses"),
@@ -44,9 +45,11 @@ BESIDE = {
     ("cli", "cli_import"),
     ("cli", "cli_plan"),
     ("cli", "cli_first"),
+    ("cli", "cli_help"),
     ("cli", "completion"),
     ("cli_first", "lab"),
     ("cli_first", "start"),
+    ("cli_import", "cli_help"),
     ("cli_import", "completion"),
     ("cli_plan", "completion"),
     ("__main__", "__init__"),

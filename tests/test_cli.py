@@ -105,6 +105,47 @@ def test_every_verb_has_help_with_an_example(verb, mcnlab_says):
     assert f"Example: mcnlab {verb}" in " ".join(out.split())
 
 
+@pytest.mark.parametrize("verb", [*VERBS, "", "import"])
+def test_no_help_page_of_eighty_columns_cuts_a_word_or_gives_a_flag_a_type(verb, mcnlab_says, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = mcnlab_says(*verb.split(), "--help")
+    assert "…" not in out
+    assert "<bool>" not in out
+    assert "[[" not in out
+
+
+def test_the_help_begins_with_the_verbs_of_the_first_hour(mcnlab_says):
+    _, out, _ = mcnlab_says("--help")
+    places = [out.index(f"│ {verb} ") for verb in ("doctor", "init", "import", "study", "list", "train", "extract")]
+    assert places == sorted(places)
+
+
+def test_import_alone_shows_its_help_and_no_empty_error(mcnlab_says):
+    code, out, err = mcnlab_says("import")
+    assert code == 2
+    assert "Usage: mcnlab import" in out + err
+    assert "error:" not in out + err
+
+
+def test_a_wrong_folder_of_runs_is_told_which_was_meant(tmp_path, monkeypatch, mcnlab_says):
+    (tmp_path / "runs" / "own" / "V-T-s0").mkdir(parents=True)
+    (tmp_path / "runs" / "own" / "V-T-s0" / "settings.yaml").write_text("{}", encoding="utf-8")
+    (tmp_path / "reports" / "own").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for verb in ("report", "verify"):
+        for typed, meant in {
+            "runs/owm": "did you mean 'runs/own'?",
+            "runs/own/V-T-s1": "did you mean 'runs/own/V-T-s0'?",
+            "reports/own": "give runs/own",
+            ".": "give runs/own",
+        }.items():
+            code, _, err = mcnlab_says(verb, typed)
+            assert (code, err.strip().endswith(meant)) == (3, True), (verb, typed, err)
+    assert mcnlab_says("report", "runs")[2].strip().endswith("no runs here; give runs/own")
+    code, _, err = mcnlab_says("inspect", "runs/own/V-T-s0")
+    assert (code, "a run, not a store; `mcnlab list`" in err) == (3, True)
+
+
 def test_every_verb_is_among_those_that_were_tried():
     commands = [*mcnlab.cli.app.registered_commands, *mcnlab.cli.importers.registered_commands]
     assert len(commands) == len(VERBS)
@@ -136,7 +177,7 @@ def test_without_a_verb_the_help_is_shown(mcnlab_says):
         (["evaluate"], "Example: mcnlab evaluate runs/tiny"),
         (["studdy"], "Did you mean 'study'? Type: mcnlab --help"),
         (["import", "meda"], "Did you mean 'media'? Type: mcnlab import --help"),
-        (["plan"], "expected EXPERIMENT.yaml, or --calibrate. Example: mcnlab plan"),
+        (["plan"], "expected STUDY.yaml or EXPERIMENT.yaml, or --calibrate. Example: mcnlab plan"),
     ],
 )
 def test_a_wrong_command_line_is_refused_in_one_line(words, said, mcnlab_says):
@@ -226,7 +267,7 @@ def test_a_folder_near_by_that_was_probably_meant_is_named(store, tmp_path, mcnl
     run.mkdir(parents=True)
     (run / "settings.yaml").write_text("experiment: a\n", encoding="utf-8")
     (run / "status.json").write_text('{"state": "interrupted"}', encoding="utf-8")
-    assert "no runs here; give " + str(tmp_path / "runs" / "own") in mcnlab_says("report", ".")[2]
+    assert "no runs here; give runs/own" in mcnlab_says("report", ".")[2]
     for folder in (".", "runs/own"):
         assert "there is one in " + str(Path("runs/own/a-s1")) in mcnlab_says("evaluate", folder)[2]
     assert f"there is one in {store}" in mcnlab_says("inspect", store.parent)[2]
@@ -331,9 +372,14 @@ def test_data_that_cannot_be_scored_are_refused_before_training(
 def test_one_class_is_enough_when_clusters_are_not_asked_for(tmp_path, mcnlab_says):
     words_store(tmp_path / "store", labels=["cat"], factors={})
     experiment = written(tmp_path, data={"store": "store"}, evaluation={"tasks": ["retrieval"]})
-    code, out, _ = mcnlab_says("train", experiment, "--run", tmp_path / "run")
+    code, out, err = mcnlab_says("train", experiment, "--run", tmp_path / "run")
     assert code == 0
     assert out.strip() == str(tmp_path / "run")
+    assert "training: " in err
+    assert "Next: mcnlab report" in err
+    code, out, err = mcnlab_says("train", experiment, "--run", tmp_path / "run")
+    assert (code, out.strip()) == (0, str(tmp_path / "run"))
+    assert "nothing to do: this run was finished before" in err
 
 
 def test_a_factor_that_never_changes_is_left_out_and_said(tmp_path, mcnlab_says):

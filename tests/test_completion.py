@@ -48,6 +48,9 @@ def test_shipped_studies_are_offered_anywhere_and_own_files_first(tmp_path, monk
     assert found[:2] == ["own.yaml", "stores/"]
     assert "studies/own_media.yaml" in found
     assert completion.settings_files("own_m") == ["own_media.yaml"]
+    assert completion.settings_files("stor") == []  # nothing in it
+    (tmp_path / "stores" / "a.yaml").write_text("", encoding="utf-8")
+    assert completion.settings_files("stor") == ["stores/", "stores/a.yaml"]  # so that bash puts no space behind it
     assert completion.experiments("own.yaml", "") == ["A"]
     assert completion.experiments("none.yaml", "") == []
     assert completion.experiments(None, "") == []

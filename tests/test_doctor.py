@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mcnlab.cli import main
-from mcnlab.doctor import examine, missing
+from mcnlab.doctor import _cores_in_words, examine, missing
 
 
 def test_it_tells_versions_devices_faiss_and_disk(tmp_path):
@@ -36,6 +36,29 @@ def test_nothing_is_said_of_what_is_there():
     rows = {row["what"] for row in missing(free_bytes=1e12, calibrated=True)}
     optional = {"a GPU", "faiss", "transformers", "distributed", "av", "sphinx", "playwright", "chromium"}
     assert rows <= optional | {"a plain user"}
+
+
+def test_the_next_step_is_that_of_the_folder_where_it_was_asked(tmp_path, monkeypatch, capsys):
+    def told():
+        assert main(["doctor", "--folder", str(tmp_path)]) == 0
+        return capsys.readouterr().out
+
+    assert "Next: mcnlab init my_study" in told()
+    (tmp_path / "study.yaml").write_text("", encoding="utf-8")
+    assert "Next: mcnlab study study.yaml" in told()
+    (tmp_path / "clips.csv").write_text("", encoding="utf-8")
+    assert "Next: mcnlab import media clips.csv" in told()
+    (tmp_path / "stores" / "mine").mkdir(parents=True)
+    (tmp_path / "stores" / "mine" / "store.json").write_text("", encoding="utf-8")
+    assert "Next: mcnlab study study.yaml" in told()
+
+
+def test_cores_that_are_held_back_are_told(monkeypatch):
+    monkeypatch.setattr("mcnlab.doctor.own_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert _cores_in_words(4) == "4 cores"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert _cores_in_words(1) == "1 of 8 cores, as OMP_NUM_THREADS says"
 
 
 def test_root_is_warned_and_a_plain_user_is_not(monkeypatch):

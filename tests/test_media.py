@@ -264,12 +264,19 @@ def test_tabs_separate_a_tsv(tmp_path):
     assert read_media_manifest(path).rows[0].caption == "x, y"
 
 
-def test_without_a_split_column_a_fifth_becomes_val_and_stays_so(tmp_path):
-    path = manifest(tmp_path, [{"id": f"r{k}", "caption": "x"} for k in range(500)], header=("id", "caption"))
+@pytest.mark.parametrize(("recordings", "held"), [(1, 0), (2, 1), (12, 2), (500, 100)])
+def test_without_a_split_column_a_fifth_becomes_val_also_of_few_and_stays_so(tmp_path, recordings, held):
+    rows = [{"id": f"r{k}", "caption": "x"} for k in range(recordings)]
+    path = manifest(tmp_path, rows, header=("id", "caption"))
     first, again = read_media_manifest(path), read_media_manifest(path)
     assert first.rows == again.rows
-    assert 0.15 < sum(row.split == "val" for row in first.rows) / 500 < 0.25
-    assert "no split column" in first.notes[0]
+    assert sum(row.split == "val" for row in first.rows) == held
+    assert first.notes[0].startswith(f"no split column: {held} of {recordings} recordings became val")
+    more = manifest(tmp_path, [*rows, {"id": "one more", "caption": "x"}], name="more.csv", header=("id", "caption"))
+    moved = [
+        one for one, then in zip(first.rows, read_media_manifest(more).rows, strict=False) if one.split != then.split
+    ]
+    assert len(moved) <= 1
 
 
 def test_factors_are_numbers_only_when_all_of_them_are(tmp_path):
@@ -479,7 +486,7 @@ def test_lines_in_front_of_the_header_are_comments_and_count_as_rows(tmp_path):
 def test_where_a_missing_file_was_looked_for_is_said(tmp_path):
     path = tmp_path / "clips.csv"
     soundfile.write(tmp_path / "b.wav", np.zeros(8000), 16_000)
-    path.write_text("id,audio,caption\n1,sounds/a.wav,red ball\n2,b.wav,blue cube\n", encoding="utf-8")
+    path.write_text("id,audio,caption,split\n1,sounds/a.wav,red ball,train\n2,b.wav,blue cube,val\n", encoding="utf-8")
     report = import_media(path, tmp_path / "store")
     assert any(str(tmp_path / "sounds" / "a.wav") in note for note in report.notes)
     path.write_text("id,caption\n1,red ball\n2,blue cube\n", encoding="utf-8")

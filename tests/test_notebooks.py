@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -12,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from mcnlab.errors import ConfigError, RunError
 from mcnlab.reporting.live import LiveCurves, somebody_looks
 from mcnlab.reporting.notebooks import declared_parameters, execute, notebook_path, record, settings_path
+from mcnlab.reporting.show import NEEDS, say, show
 from tests.fake_steps import search_steps
 from tests.fake_study import SMALL, write_fake_study
 
@@ -123,7 +125,10 @@ def test_a_training_that_is_watched_ends_by_itself_where_nobody_looks(tmp_path):
 def test_values_arrive_equal_in_type_and_value(tmp_path):
     values = {"a": 'it\'s "$x" {b}\n\\', "b": [1, 2.5, None, True], "c": {"d": -0.0}}
     source = write(tmp_path / "n.ipynb", "a = b = c = None", "import json; print(json.dumps([a, b, c]))")
-    done = nbformat.read(execute(source, tmp_path / "o{x}.ipynb", values), as_version=4)
+    seen = []
+    out = execute(source, tmp_path / "o{x}.ipynb", values, progress=lambda *counts: seen.append(counts))
+    assert seen == [(1, 3), (2, 3), (3, 3)]  # parameters, those that were given, and the one cell
+    done = nbformat.read(out, as_version=4)
     assert json.loads(done.cells[-1].outputs[0].text) == list(values.values())
 
 
@@ -236,3 +241,28 @@ def test_an_address_of_the_network_is_refused_before_papermill_sees_it(address, 
         with pytest.raises(ConfigError, match="is an address, expected a path on this machine"):
             execute(notebook, out, {}, **options)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("needs", "wanted"),
+    [
+        ("growth", "studies/number_of_views.yaml"),
+        ("bound", "bound in evaluation.tasks"),
+        ("retention", "factor:NAME"),
+    ],
+)
+def test_a_figure_that_is_not_there_says_what_was_not_measured_and_what_it_takes(needs, wanted, monkeypatch):
+    told = []
+    monkeypatch.setattr("mcnlab.reporting.show.display", lambda shown: told.append(shown.data))
+    show(None, needs=needs)
+    assert "Nothing to draw here: " in told[0]
+    assert "not measured" in told[0]
+    assert wanted in told[0]
+    say()
+    assert "There is no answer here" in told[1]
+
+
+@named
+def test_a_notebook_asks_only_for_figures_whose_needs_are_known(path):
+    asked = re.findall(r'needs=\\?"(\w+)\\?"', path.read_text(encoding="utf-8"))
+    assert set(asked) <= set(NEEDS)

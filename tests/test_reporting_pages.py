@@ -58,7 +58,12 @@ def page(report):
 
 
 def test_the_same_runs_give_the_same_page_byte_for_byte(study, page, tmp_path):
-    again = write_report(study, tmp_path / "again", title="Report", question="Why?")
+    seen = []
+    again = write_report(
+        study, tmp_path / "again", title="Report", question="Why?", progress=lambda *counts: seen.append(counts)
+    )
+    assert [done for done, _ in seen] == list(range(len(list((tmp_path / "again").rglob("*.html"))) + 1))
+    assert {total for _, total in seen} == {seen[-1][0]}
     assert again.read_text(encoding="utf-8") == page
 
 

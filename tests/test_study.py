@@ -395,7 +395,7 @@ def test_a_log_says_which_notebook_runs_and_how_long_it_took(tmp_path, monkeypat
     parameters = nbformat.v4.new_code_cell('study_dir = ""', metadata={"tags": ["parameters"]})
     (tmp_path / "notebooks").mkdir()
     for name, source in (("one", "1 + 1"), ("two", "1 / 0")):
-        cells = [parameters, nbformat.v4.new_code_cell(source)]
+        cells = [parameters, nbformat.v4.new_code_cell(source, id="sum")]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / f"{name}.ipynb")
     monkeypatch.setattr("mcnlab.reporting.notebooks.CHECKOUT", tmp_path)
     monkeypatch.setattr(mcnlab.study, "STUDY_NOTEBOOKS", ("one", "two"))
@@ -410,6 +410,7 @@ def test_a_log_says_which_notebook_runs_and_how_long_it_took(tmp_path, monkeypat
         "one: N s",
         "two: running, 1 of 2 notebooks done",
         "two: failed, N s",
+        "notebooks: two.ipynb: cell 'sum': ZeroDivisionError: division by zero; `mcnlab study` executes it again",
         "writing the report",
     ]
 

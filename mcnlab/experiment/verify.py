@@ -19,7 +19,7 @@ from mcnlab.experiment.measure import measure
 from mcnlab.experiment.mixed import main_store
 from mcnlab.experiment.record import RECORD, compare_with_record
 from mcnlab.reporting.executed import run_notebook_problems
-from mcnlab.runs import RunFolder, run_folders
+from mcnlab.runs import RunFolder, run_folders, runs_near
 from mcnlab.training.best import BEST, best_problem
 from mcnlab.training.checkpoint import check_checkpoint, list_checkpoints
 
@@ -68,9 +68,7 @@ def verify(path: str | Path, *, recompute: bool = True) -> Iterator[Check]:
             yield from verify_run(run.path, recompute=recompute)
     else:
         missing = "" if folder.exists() else "no such folder, so "
-        raise DataError(
-            f"{folder}: {missing}neither a run, nor a folder of runs, nor a store; type a path such as runs/NAME"
-        )
+        raise DataError(f"{folder}: {missing}neither a run, nor a folder of runs, nor a store; {runs_near(folder)}")
 
 
 def verify_run(folder: Path, *, recompute: bool = True) -> Iterator[Check]:

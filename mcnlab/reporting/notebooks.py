@@ -1,6 +1,7 @@
 """Notebooks without a person: run one through papermill, refuse what it does not declare, record its numbers."""
 
 import ast
+import itertools
 import json
 import keyword
 import math
@@ -9,7 +10,7 @@ import re
 import sysconfig
 import tempfile
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def execute(
     *,
     working_dir: str | Path | None = None,
     cell_timeout_s: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Run a notebook from its first cell to its last, in this process with one kernel beside it.
 
@@ -140,6 +142,7 @@ def execute(
         parameters: values for names that the notebook's parameters cell declares; JSON types only.
         working_dir: of the kernel; the current one when None.
         cell_timeout_s: longest time for one cell; none by default.
+        progress: called after each cell with the code cells that are done and all, that of the parameters among them.
 
     Returns:
         `out`.
@@ -159,7 +162,8 @@ def execute(
     _check_parameters(notebook, parameters)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mcnlab-", dir=_short_temporary_folder()) as folder:
-        lost, problem = _run_in(Path(folder), notebook, parameters, Path(working_dir or Path.cwd()), cell_timeout_s)
+        place = Path(working_dir or Path.cwd())
+        lost, problem = _run_in(Path(folder), notebook, parameters, place, cell_timeout_s, progress)
         executed = nbformat.read(Path(folder) / "out.ipynb", as_version=4)
     executed.metadata.get("papermill", {}).update(input_path=notebook.name, output_path=out.name)
     executed.metadata[OUTPUTS] = count_outputs(executed)
@@ -173,7 +177,12 @@ def execute(
 
 
 def _run_in(
-    folder: Path, notebook: Path, parameters: Mapping[str, Any], working_dir: Path, cell_timeout_s: int | None
+    folder: Path,
+    notebook: Path,
+    parameters: Mapping[str, Any],
+    working_dir: Path,
+    cell_timeout_s: int | None,
+    progress: Callable[[int, int], None],
 ) -> tuple[bool, str | None]:
     """Execute under plain names in a temporary folder, so that papermill formats no path.
 
@@ -189,6 +198,8 @@ def _run_in(
     source = _read(notebook)
     source.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(source, folder / "in.ipynb")
+    cells = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in source.cells) + bool(parameters)
+    done = itertools.count(1)
     over_ipc = Config({"KernelManager": {"transport": "ipc", "connection_file": str(folder / "kernel.json")}})
     try:
         papermill.execute_notebook(
@@ -202,6 +213,7 @@ def _run_in(
             resources={"metadata": {"path": str(working_dir)}},
             store_widget_state=False,
             extra_arguments=[END_WITH_OWNER, QUIET],
+            on_cell_executed=lambda **_: progress(next(done), cells),
         )
     except PapermillExecutionError as error:
         return False, f"{error.ename}: {error.evalue}"

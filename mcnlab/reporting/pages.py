@@ -1,7 +1,7 @@
 """The report of a study: an index that answers its question, a page per run and notebook, and all numbers as CSV."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from mcnlab.reporting.style import Figure
 from mcnlab.reporting.summary import (
     WORLD_GROUPS,
     Column,
+    RunRow,
     StudySummary,
     key_columns,
     retention_columns,
@@ -97,6 +98,7 @@ def write_report(
     title: str = "",
     question: str = "",
     order: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Write all pages of a study from its run folders alone: same runs, same numbers, same order.
 
@@ -106,6 +108,7 @@ def write_report(
         title: headline; the folder's name when empty.
         question: what the study asks.
         order: experiments in the order to show; by recipe when None.
+        progress: called with the pages that are written and all.
 
     Returns:
         Path of `index.html`.
@@ -120,12 +123,14 @@ def write_report(
     for folder in ("runs", "notebooks"):
         shutil.rmtree(report / folder, ignore_errors=True)
         (report / folder).mkdir()
-    links = _write_run_pages(summary, report)
-    notebooks = _write_notebook_pages(study, report)
+    pages = _Pages(progress, of_runs=_run_notebooks(summary), of_study=_study_notebooks(study))
+    links = _write_run_pages(pages, report)
+    notebooks = _write_notebook_pages(pages, report)
     write_text_atomically(report / "results.csv", quoted(summary.results).to_csv(index=False))
     maps = study_maps(summary, cache=study / MAP_CACHE)
     page = index_page(summary, maps=maps, links=links, notebooks=notebooks)
     write_text_atomically(report / "index.html", page)
+    pages.advance()
     return report / "index.html"
 
 
@@ -412,24 +417,52 @@ def _mean_seconds(values: Sequence[float | None]) -> str:
     return f"{sum(known) / len(known):.1f} s" if known else ""
 
 
-def _write_run_pages(summary: StudySummary, report: Path) -> dict[Path, str]:
-    """A page for every run that has an executed notebook, failed or not."""
+@dataclass
+class _Pages:
+    """The executed notebooks that become pages, and how many are written; the index is one more."""
+
+    progress: Callable[[int, int], None]
+    of_runs: Sequence[RunRow]
+    of_study: Sequence[Path]
+    written: int = -1
+
+    def __post_init__(self) -> None:
+        self.advance()
+
+    def advance(self) -> None:
+        """One more is written; at first none."""
+        self.written += 1
+        self.progress(self.written, len(self.of_runs) + len(self.of_study) + 1)
+
+
+def _run_notebooks(summary: StudySummary) -> list[RunRow]:
+    """The runs that have an executed notebook, failed or not."""
+    return [row for row in summary.runs if is_readable(row.folder / "notebook.ipynb")]
+
+
+def _study_notebooks(study: Path) -> list[Path]:
+    """The executed notebooks of the study."""
+    return list(filter(is_readable, sorted((study / "notebooks").glob("*.ipynb"))))
+
+
+def _write_run_pages(pages: _Pages, report: Path) -> dict[Path, str]:
+    """A page for every run that has an executed notebook."""
     links = {}
-    for row in summary.runs:
-        notebook = row.folder / "notebook.ipynb"
-        if is_readable(notebook):
-            page = report / "runs" / f"{row.folder.name}.html"
-            title = f"{row.experiment}, seed {row.seed}"
-            export_html(notebook, page, title=title, back="../index.html", run=row.folder)
-            links[row.folder] = f"runs/{page.name}"
+    for row in pages.of_runs:
+        page = report / "runs" / f"{row.folder.name}.html"
+        title = f"{row.experiment}, seed {row.seed}"
+        export_html(row.folder / "notebook.ipynb", page, title=title, back="../index.html", run=row.folder)
+        links[row.folder] = f"runs/{page.name}"
+        pages.advance()
     return links
 
 
-def _write_notebook_pages(study: Path, report: Path) -> list[tuple[str, str]]:
+def _write_notebook_pages(pages: _Pages, report: Path) -> list[tuple[str, str]]:
     """A page for every executed notebook of the study."""
-    pages = []
-    for notebook in filter(is_readable, sorted((study / "notebooks").glob("*.ipynb"))):
+    found = []
+    for notebook in pages.of_study:
         words = notebook.stem.lstrip("0123456789_").replace("_", " ").capitalize()
         export_html(notebook, report / "notebooks" / f"{notebook.stem}.html", title=words, back="../index.html")
-        pages.append((f"notebooks/{notebook.stem}.html", words))
-    return pages
+        found.append((f"notebooks/{notebook.stem}.html", words))
+        pages.advance()
+    return found

@@ -18,7 +18,40 @@ from mcnlab.runs import RunFolder
 TITLE_PX = 44
 
 
-def show(figure: Figure | None, *, thumbnails: dict[str, Any] | None = None) -> None:
+FACTORS = (
+    "factors in the store (of your own recordings, columns factor:NAME with two values or more), and retention in "
+    "evaluation.tasks"
+)
+NEEDS = {
+    "": ("this was not measured", "a task that evaluation.tasks in the settings names"),
+    "additions": ("no experiment adds to contrast alone", f"experiments with more terms or stages, {FACTORS}"),
+    "bound": (
+        "what two views share was not measured for three pairs",
+        "three experiments or more that compare one common view with one other each, and bound in "
+        "evaluation.tasks, as in studies/mutual_information.yaml",
+    ),
+    "clusters": ("clusters were not measured", "labels in the store, and clusters in evaluation.tasks"),
+    "growth": (
+        "what a view keeps beside more and more others was not measured",
+        f"experiments with two, three and more views, as in studies/number_of_views.yaml, {FACTORS}",
+    ),
+    "maps": ("there are no maps", "finished runs with 8 measured clips or more"),
+    "private": (
+        "what one modality has for itself was not measured",
+        "factors that it alone has, as in the narrated world, and retention in evaluation.tasks",
+    ),
+    "retention": ("retention was not measured", FACTORS),
+    "retrieval": ("how often the right clip is found was not measured", "retrieval in evaluation.tasks"),
+    "tradeoff": (
+        "finding and keeping were not both measured",
+        "factors that one modality alone has, as in the narrated world, and retrieval and retention in "
+        "evaluation.tasks",
+    ),
+}
+"""Kind of figure → what was not there, and what it takes to have it."""
+
+
+def show(figure: Figure | None, *, thumbnails: dict[str, Any] | None = None, needs: str = "") -> None:
     """Display a figure with its title, words and numbers.
 
     JupyterLab draws the plotly part; the exporter takes words and numbers from beside it.
@@ -26,9 +59,11 @@ def show(figure: Figure | None, *, thumbnails: dict[str, Any] | None = None) -> 
     Args:
         figure: what to show; None says that there is nothing to draw.
         thumbnails: as `maps.sprite` gives them, when its points are clips; shown on hover on the exported page.
+        needs: one of `NEEDS`: what is told of a figure that is None.
     """
     if figure is None:
-        say("Nothing to draw here: this was not measured.")
+        missing, wanted = NEEDS[needs]
+        say(f"Nothing to draw here: {missing}. It needs {wanted}.")
         return
     display(bundle(figure, thumbnails=thumbnails), raw=True)
 
@@ -113,6 +148,7 @@ def say(*sentences: str) -> None:
     """Display sentences as text: the answer of a notebook, with its numbers.
 
     Args:
-        sentences: plain text; escaped.
+        sentences: plain text; escaped. Without one it says that nothing was measured.
     """
+    sentences = sentences or ("There is no answer here: what would give one was not measured.",)
     display(HTML(str(fragment("sentences", sentences))))

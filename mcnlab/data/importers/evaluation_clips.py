@@ -87,7 +87,9 @@ def import_clips(
     unknown = vectors.oov(caption for clip in clips for caption in clip.captions)
     often = ", ".join(repr(word[:40]) for word, _ in unknown.most_common(5))
     said = (
-        [f"{len(unknown)} words of the captions have no vector ({unknown.total()} times): {often}"] if unknown else []
+        [f"{len(unknown)} different words of the captions have no vector ({unknown.total()} times in all): {often}"]
+        if unknown
+        else []
     )
     return import_recordings(
         clips,

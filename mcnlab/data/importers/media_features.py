@@ -82,7 +82,7 @@ def notes_on_words(table: MediaManifest, vectors: WordVectors) -> list[str]:
     if not unknown:
         return []
     often = ", ".join(repr(word[:40]) for word, _ in unknown.most_common(5))
-    return [f"{len(unknown)} words of the captions have no vector ({unknown.total()} times): {often}"]
+    return [f"{len(unknown)} different words of the captions have no vector ({unknown.total()} times in all): {often}"]
 
 
 def _names(fact: Mapping[str, Any]) -> dict[str, Any]:

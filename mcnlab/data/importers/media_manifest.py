@@ -5,7 +5,7 @@ import difflib
 import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def read_media_manifest(path: Path, *, categorical: Sequence[str] = ()) -> Media
     """Read and check a manifest.
 
     A factor column whose every value is a number is continuous; any other is categorical. Without a split column a
-    fifth of the recordings become `val`, chosen by the hash of their id.
+    fifth of the recordings become `val`: those whose ids have the smallest hashes, so that more rows move few of them.
 
     Args:
         path: CSV, or TSV by its suffix; lines in front of the header that begin with # are comments. Relative media
@@ -80,12 +80,17 @@ def read_media_manifest(path: Path, *, categorical: Sequence[str] = ()) -> Media
     """
     table, first = _read_table(path)
     _check_columns(path, table, categorical)
-    notes = [] if "split" in table else [f"no split column: about {_VAL_SHARE:.0%} of the recordings became val"]
     factors = _factor_values(table, categorical)
     rows = tuple(
         replace(_row(f"{path}: row {first + number}", number, values, factors), line=first + number)
         for number, values in enumerate(table.to_dict("records"))
     )
+    notes: list[str] = []
+    if "split" not in table:
+        recordings = dict.fromkeys(row.recording for row in rows)
+        held = _a_fifth(recordings)
+        rows = tuple(replace(row, split="val" if row.recording in held else "train") for row in rows)
+        notes.append(f"no split column: {len(held)} of {len(recordings)} recordings became val, the others train")
     _check_ids(path, rows, first)
     return MediaManifest(path, rows, tuple(notes))
 
@@ -204,7 +209,7 @@ def _row(
         raise DataError(f"{place}: end: expected 0 <= start < end, got start {start_s:g} and end {end_s}")
     if fps is not None and fps <= 0:
         raise DataError(f"{place}: fps: must be positive, got {fps:g}")
-    split = values["split"].strip() if "split" in values else _split_by_hash(recording)
+    split = values["split"].strip() if "split" in values else "train"
     if not split:
         raise DataError(f"{place}: split: is empty")
     return MediaRow(
@@ -253,10 +258,10 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _split_by_hash(recording: str) -> str:
-    """`val` for about a fifth of all ids, the same in every process."""
-    digest = hashlib.sha256(recording.encode("utf-8")).digest()
-    return "val" if int.from_bytes(digest[:8], "big") < _VAL_SHARE * 2**64 else "train"
+def _a_fifth(recordings: Collection[str]) -> set[str]:
+    """The fifth of all recordings that is measured, the same in every process; one at least where there are two."""
+    by_hash = sorted(recordings, key=lambda id_: hashlib.sha256(id_.encode("utf-8")).digest())
+    return set(by_hash[: max(round(_VAL_SHARE * len(by_hash)), int(len(by_hash) > 1))])
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

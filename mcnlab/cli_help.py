@@ -1,0 +1,42 @@
+"""How the pages of `--help` look: verbs in the order in which one meets them, and flags without a type."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+ORDER = (
+    "doctor", "init", "import", "study", "list", "inspect", "verify", "report", "train", "evaluate", "lab", "plan",
+    "extract",
+)  # fmt: skip
+"""The verbs: of the first hour, then of the daily work."""
+
+
+class Verb(TyperCommand):
+    """A verb whose flags show no type."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """As typer gives them."""
+        return _flags_without_type(super().get_params(ctx))
+
+
+class Verbs(TyperGroup):
+    """Verbs in our order."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """As typer gives them."""
+        return _flags_without_type(super().get_params(ctx))
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the verbs; those without a place in the order as they were declared, at the end."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
+def _flags_without_type(params: Iterable[Any]) -> list[Any]:
+    """The same parameters; newer typers would put <bool> after a flag, as if it wanted a word."""
+    params = list(params)
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
