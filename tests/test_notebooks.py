@@ -6,10 +6,12 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from mcnlab.errors import ConfigError, RunError
+from mcnlab.reporting import show as shown_by
 from mcnlab.reporting.live import LiveCurves, somebody_looks
 from mcnlab.reporting.notebooks import declared_parameters, execute, notebook_path, record, settings_path
 from tests.fake_steps import search_steps
@@ -209,3 +211,14 @@ def test_live_curves_draw_where_somebody_looks():
     [panel] = curves._widget.view["panels"]
     assert [line["name"] for line in panel["lines"]] == ["loss", "contrast"]
     assert (panel["lines"][0]["x"], panel["lines"][0]["y"]) == ([1.0, 2.0], [3.0, 2.0])
+
+
+def test_dollar_signs_are_not_taken_for_mathematics(monkeypatch):
+    shown = []
+    monkeypatch.setattr(shown_by, "display", lambda output: shown.append(output.data))
+    shown_by.say("$x$ costs $y$")
+    shown_by.show_table(pd.DataFrame({"$a$": ["$b$"]}))
+    shown_by.show_folded(pd.DataFrame({"$a$": ["$b$"]}), "$c$")
+    shown.append(record("", {"$x$": 1.0})._repr_html_())
+    assert len(shown) == 4
+    assert all("mathjax_ignore" in one.split("$")[0] for one in shown)
