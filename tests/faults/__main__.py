@@ -22,6 +22,7 @@ from tests.faults import (  # noqa: F401  they register their faults
     numbers,
     ranks,
     shown,
+    shown_live,
     shown_notebooks,
     stores,
     studies,
