@@ -12,6 +12,7 @@ from mcnlab.data.extract import (
 )
 from mcnlab.data.seeded import SeededConvolutions, SeededMotion
 from mcnlab.errors import DataError
+from tests.faults.children import in_child
 
 
 def blob(*, x=20.0, y=20.0, color=(255, 255, 255), frames=32, rate=0.0, size=40):
@@ -106,6 +107,20 @@ def test_more_directions_than_rows_stay_zero_and_finite():
 def test_one_constant_clip_calibrates_without_nan():
     calibration = Calibration.fit([np.ones((4, 10))], dim=4)
     assert np.isfinite(calibration(np.ones((2, 10)))).all()
+
+
+def test_principal_directions_are_refused_where_memory_is_short():
+    rows = np.random.default_rng(0).normal(size=(300, 200))
+
+    def fit():
+        try:
+            Calibration.fit([rows], dim=8)
+        except MemoryError:
+            return "no memory"
+        return "fitted"
+
+    assert fit() == "fitted"
+    assert in_child(fit, memory_mb=20) == "no memory"  # OpenBLAS could wait for its buffer, and for ever
 
 
 def test_calibration_comes_back_from_its_arrays():
