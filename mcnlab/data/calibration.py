@@ -123,9 +123,7 @@ def _directions(centered: np.ndarray, count: int) -> np.ndarray:
     wide = rows < size  # then the small matrix has the same variances
     square = centered @ centered.T if wide else centered.T @ centered
     order = len(square)
-    np.empty(
-        _BLAS_BUFFER_BYTES + 4 * 8 * square.size, np.uint8
-    )  # without memory OpenBLAS would wait for ever
+    np.empty(_BLAS_BUFFER_BYTES + 4 * 8 * square.size, np.uint8)  # without memory OpenBLAS would wait for ever
     variance, vectors = eigh(square.astype(np.float64) / rows, subset_by_index=[order - kept, order - 1])
     variance, vectors = np.maximum(variance[::-1], 0), vectors[:, ::-1]
     floor = _VARIANCE_FLOOR * variance.max() + 1e-12
