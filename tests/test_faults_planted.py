@@ -22,3 +22,4 @@ def test_a_planted_defect_is_found(name):
         pytest.skip(NEEDED[one.fault])
     assert ended.returncode == 1, ended.stdout
     assert f"{one.fault}, seed 0, trial" in ended.stderr
+    assert one.said in ended.stderr

@@ -5,6 +5,7 @@ nothing happens to included.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ class Plant:
     fault: str
     trials: int
     """As many as find it beyond doubt."""
+    said: str = ""
+    """What the harness says of it, where it could also fail for another reason."""
 
 
 def in_place_checkpoint() -> None:
@@ -146,15 +149,16 @@ def no_fsync() -> None:
 
 
 def file_in_place() -> None:
-    """Every file that lasts is written under its own name, piece by piece."""
+    """Every file that lasts is written under its own name, piece by piece, to a slow disk."""
     from mcnlab import files
 
     def in_place(path: Path, content: bytes) -> None:
         with path.open("wb") as file:
-            for start in range(0, len(content), 16384):
-                file.write(content[start : start + 16384])
+            for start in range(0, len(content), 4096):
+                file.write(content[start : start + 4096])
                 file.flush()
-                os.fsync(file.fileno())
+                time.sleep(0.003)
+            os.fsync(file.fileno())
 
     files.write_bytes_atomically = in_place
 
@@ -205,11 +209,11 @@ PLANTS: Mapping[str, Plant] = {
     "swallowed-error": Plant(swallowed_error, "full-disk", 10),
     "unwatched-numbers": Plant(unwatched_numbers, "nonfinite-causes", 14),
     "no-lock": Plant(no_lock, "two-writers", 2),
-    "page-in-place": Plant(file_in_place, "kill-report", 8),
-    "file-in-place": Plant(file_in_place, "readers-beside-writers", 4),
-    "memory-error-unknown": Plant(memory_error_unknown, "out-of-memory", 1),
-    "nameless-error": Plant(nameless_error, "read-only", 2),
-    "markup-in-widget": Plant(markup_in_widget, "script-captions-live", 25),
+    "page-in-place": Plant(file_in_place, "kill-report", 8, "half, or another page"),
+    "file-in-place": Plant(file_in_place, "readers-beside-writers", 4, "half a file"),
+    "memory-error-unknown": Plant(memory_error_unknown, "out-of-memory", 1, "ended with 1"),
+    "nameless-error": Plant(nameless_error, "read-only", 2, "is not named"),
+    "markup-in-widget": Plant(markup_in_widget, "script-captions-live", 2, "was executed, or became markup"),
     "no-fsync": Plant(no_fsync, "audit", 1),
 }
 """By name. A kill at a random moment shows no missing fsync: the system keeps what it has taken; the audit shows it."""

@@ -1,7 +1,6 @@
 """Faults of what live widgets show: scripts in captions, labels, names and terms, in a real JupyterLab that is used."""
 
 import json
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +103,9 @@ def live(folder: Path) -> dict[str, Any]:
         used = Used(lab)
         lab.open("00_watch.ipynb")
         assert 1 in lab.page.evaluate(RUN_AS_MARKUP, payload(1)), "payloads do nothing even where they are markup"
-        for use in (use_explorer, use_board, use_watch):
-            use(used)
+        broke = "".join(used.through(use) for use in (use_explorer, use_board, use_watch))
     texts = {where: [" ".join(one.split()) for one in texts] for where, texts in used.read.items()}
-    return {"owned": used.owned, "asked": used.asked + lab.outside, "read": texts}
-
-
-def tried_once(folder: Path) -> dict[str, Any]:
-    """The same, or why the widgets could not be used; no trial asks for it again."""
-    try:
-        return live(folder)
-    except Exception:
-        return {"broke": traceback.format_exc()}
+    return {"owned": used.owned, "asked": used.asked + lab.outside, "read": texts, "broke": broke}
 
 
 def was_read(number: int, read: dict[str, list[str]]) -> list[str]:
@@ -140,14 +130,14 @@ def script_in_widget(trial: Trial) -> str:
         return "not tried: no Chromium"
     known = trial.shared / "found.json"
     if not known.exists():
-        known.write_text(json.dumps(tried_once(trial.shared)))
+        known.write_text(json.dumps(live(trial.shared)))
     found = json.loads(known.read_text())
-    assert "broke" not in found, f"the widgets could not be used: {found['broke'][-400:]}"
     number = trial.number % (4 * KINDS)
     assert number not in found["owned"], f"was executed, or became markup: {payload(number)}"
     other = [one for one in found["owned"] if not isinstance(one, int)]
     assert not other, f"became markup: {other[0]}"
     assert not found["asked"], f"asked for {found['asked'][0]}"
+    assert not found["broke"], f"the widgets could not be used: {found['broke'][-400:]}"
     missing = was_read(number, found["read"])
     assert not missing, f"is not to be read in {', '.join(missing)}: {payload(number)}"
     return "shown as words"
