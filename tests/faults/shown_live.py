@@ -120,7 +120,7 @@ def was_read(number: int, read: dict[str, list[str]]) -> list[str]:
     "the same as captions, labels, ids, names and terms in explorer, board and live view of a JupyterLab that is used",
     "none executed, none became markup, nothing asked for beyond loopback; each is read as words in its widgets",
     trials=4 * KINDS,
-    few=1,
+    few=0,
 )
 def script_in_widget(trial: Trial) -> str:
     """One payload in one kind of place; one JupyterLab shows them all, and is used once."""
