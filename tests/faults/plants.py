@@ -209,7 +209,7 @@ PLANTS: Mapping[str, Plant] = {
     "swallowed-error": Plant(swallowed_error, "full-disk", 10),
     "unwatched-numbers": Plant(unwatched_numbers, "nonfinite-causes", 14),
     "no-lock": Plant(no_lock, "two-writers", 2),
-    "page-in-place": Plant(file_in_place, "kill-report", 20, "half, or another page"),
+    "page-in-place": Plant(file_in_place, "kill-report", 3, "half, or another page"),
     "file-in-place": Plant(file_in_place, "readers-beside-writers", 4, "half a file"),
     "memory-error-unknown": Plant(memory_error_unknown, "out-of-memory", 1, "ended with 1"),
     "nameless-error": Plant(nameless_error, "read-only", 2, "is not named"),
