@@ -108,6 +108,14 @@ def test_one_constant_clip_calibrates_without_nan():
     assert np.isfinite(calibration(np.ones((2, 10)))).all()
 
 
+def test_principal_directions_are_refused_where_memory_is_short(monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(30, 8))
+    Calibration.fit([rows], dim=4)
+    monkeypatch.setattr("mcnlab.data.calibration._BLAS_BUFFER_BYTES", 2**62)  # OpenBLAS would wait for its buffer
+    with pytest.raises(MemoryError):
+        Calibration.fit([rows], dim=4)
+
+
 def test_calibration_comes_back_from_its_arrays():
     calibration = Calibration.fit([np.random.default_rng(0).normal(size=(30, 8))], dim=4)
     rows = np.random.default_rng(1).normal(size=(5, 8))

@@ -32,12 +32,21 @@ def test_a_few_trials_break_no_promise(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(FAULTS))
+@pytest.mark.parametrize("name", [name for name, one in FAULTS.items() if one.few])
 def test_more_trials_break_no_promise(name):
     code, said = tried(name, "--short")
     assert code == 0, said
     if reason := re.search(r"× not tried: ([^|,]+)", said):
         pytest.skip(reason[1].strip())
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_no_script_runs_in_the_widgets_of_jupyterlab():
+    code, said = tried("script-captions-live")
+    assert code == 0, said
+    if "not tried: no Chromium" in said:
+        pytest.skip("no Chromium")
 
 
 def test_an_unknown_fault_is_answered_with_the_known_ones():

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from mcnlab.errors import ConfigError, RunError
+from mcnlab.reporting import show as shown_by
 from mcnlab.reporting.live import LiveCurves, somebody_looks
 from mcnlab.reporting.notebooks import declared_parameters, execute, notebook_path, record, settings_path
 from mcnlab.reporting.show import NEEDS, say, show
@@ -266,3 +268,14 @@ def test_a_figure_that_is_not_there_says_what_was_not_measured_and_what_it_takes
 def test_a_notebook_asks_only_for_figures_whose_needs_are_known(path):
     asked = re.findall(r'needs=\\?"(\w+)\\?"', path.read_text(encoding="utf-8"))
     assert set(asked) <= set(NEEDS)
+
+
+def test_dollar_signs_are_not_taken_for_mathematics(monkeypatch):
+    shown = []
+    monkeypatch.setattr(shown_by, "display", lambda output: shown.append(output.data))
+    shown_by.say("$x$ costs $y$")
+    shown_by.show_table(pd.DataFrame({"$a$": ["$b$"]}))
+    shown_by.show_folded(pd.DataFrame({"$a$": ["$b$"]}), "$c$")
+    shown.append(record("", {"$x$": 1.0})._repr_html_())
+    assert len(shown) == 4
+    assert all("mathjax_ignore" in one.split("$")[0] for one in shown)

@@ -400,3 +400,13 @@ def test_a_study_without_a_table_has_no_empty_heading(study):
     assert len(bare.results)
     assert 'id="comparison"' in index_page(summary)
     assert 'id="comparison"' not in index_page(bare)
+
+
+def test_half_a_page_of_a_killed_report_is_removed(tmp_path):
+    study = write_fake_study(tmp_path / "runs", experiments=DEFAULT[:1], seeds=(0,), clips=20, steps=6)
+    half = tmp_path / "report" / ".index.html.partial-1"
+    half.parent.mkdir()
+    half.write_text("<html>")
+    write_report(study, tmp_path / "report")
+    assert not half.exists()
+    assert (tmp_path / "report" / "index.html").is_file()

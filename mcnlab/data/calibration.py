@@ -12,6 +12,8 @@ _VARIANCE_FLOOR = 1e-3
 """Share of the largest variance that is added to every one, so that empty directions are not blown up."""
 _DIRECTION_ROWS = 1800
 """About how many rows the principal directions are found from; time grows with the cube."""
+_BLAS_BUFFER_BYTES = 40 * 2**20
+"""A little more than what OpenBLAS takes for its work."""
 _WHITENING = 0.25
 """Directions are divided by their variance to this power: 0 leaves them, 0.5 makes them all equal. Full whitening
 gives noise the same weight as signal: on 500 lip videos it read fewer words than halfway (52 against 67 % of slots)."""
@@ -121,6 +123,7 @@ def _directions(centered: np.ndarray, count: int) -> np.ndarray:
     wide = rows < size  # then the small matrix has the same variances
     square = centered @ centered.T if wide else centered.T @ centered
     order = len(square)
+    np.empty(_BLAS_BUFFER_BYTES + 4 * 8 * square.size, np.uint8)  # without memory OpenBLAS would wait for ever
     variance, vectors = eigh(square.astype(np.float64) / rows, subset_by_index=[order - kept, order - 1])
     variance, vectors = np.maximum(variance[::-1], 0), vectors[:, ::-1]
     floor = _VARIANCE_FLOOR * variance.max() + 1e-12

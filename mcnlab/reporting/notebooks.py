@@ -96,7 +96,16 @@ def record(out: str | Path, values: Mapping[str, Any]) -> pd.DataFrame:
     plain = {name: _plain(value) for name, value in values.items()}
     if str(out):
         write_text_atomically(Path(out).absolute(), json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
-    return pd.DataFrame({"recorded": plain.values()}, index=pd.Index(plain))
+    return _Recorded({"recorded": plain.values()}, index=pd.Index(plain))
+
+
+class _Recorded(pd.DataFrame):
+    """Numbers by name, as a table in which JupyterLab takes no dollar sign for mathematics: names come from files."""
+
+    def _repr_html_(self) -> str | None:
+        """The table."""
+        with pd.option_context("display.html.use_mathjax", False):
+            return super()._repr_html_()
 
 
 def declared_parameters(notebook: str | Path) -> dict[str, str]:

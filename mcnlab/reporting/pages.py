@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mcnlab.files import write_text_atomically
+from mcnlab.files import remove_partial_files, write_text_atomically
 from mcnlab.reporting.answer import answer
 from mcnlab.reporting.curves import curves_figure
 from mcnlab.reporting.evaluated import OWN, EvaluatedStore, evaluated_stores, measured_on
@@ -120,6 +120,7 @@ def write_report(
     study, report = Path(study_dir), Path(report_dir)
     summary = summarize(study, title=title, question=question, order=order)
     report.mkdir(parents=True, exist_ok=True)
+    remove_partial_files(report)
     for folder in ("runs", "notebooks"):
         shutil.rmtree(report / folder, ignore_errors=True)
         (report / folder).mkdir()

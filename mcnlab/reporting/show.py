@@ -97,7 +97,7 @@ def show_table(table: pd.DataFrame) -> None:
     Args:
         table: any table.
     """
-    display(HTML(str(fragment("table", table_view(table)))))
+    _display(fragment("table", table_view(table)))
 
 
 def show_folded(table: pd.DataFrame, words: str) -> None:
@@ -107,7 +107,7 @@ def show_folded(table: pd.DataFrame, words: str) -> None:
         table: any table.
         words: what to read while it is closed.
     """
-    display(HTML(str(fragment("numbers", table_view(table), words))))
+    _display(fragment("numbers", table_view(table), words))
 
 
 def show_graph(settings: Mapping[str, Any]) -> None:
@@ -118,7 +118,7 @@ def show_graph(settings: Mapping[str, Any]) -> None:
     """
     drawn = graph_figure(settings)
     if drawn is not None:
-        display(HTML(str(fragment("graph", drawn))))
+        _display(fragment("graph", drawn))
 
 
 def show_retrieved(rows: Sequence[Retrieved]) -> None:
@@ -127,7 +127,7 @@ def show_retrieved(rows: Sequence[Retrieved]) -> None:
     Args:
         rows: as `examples.retrieved_examples` gives them.
     """
-    display(HTML(str(fragment("retrieved", rows))))
+    _display(fragment("retrieved", rows))
 
 
 def show_players(run: RunFolder, *, most: int = 4) -> None:
@@ -141,7 +141,7 @@ def show_players(run: RunFolder, *, most: int = 4) -> None:
     if not kept:
         say("This run kept no heat maps: the task localization was not measured.")
         return
-    display(HTML("".join(player(one, title=f"{run.experiment}, {one['recording']}") for one in kept)))
+    _display("".join(player(one, title=f"{run.experiment}, {one['recording']}") for one in kept))
 
 
 def say(*sentences: str) -> None:
@@ -151,4 +151,9 @@ def say(*sentences: str) -> None:
         sentences: plain text; escaped. Without one it says that nothing was measured.
     """
     sentences = sentences or ("There is no answer here: what would give one was not measured.",)
-    display(HTML(str(fragment("sentences", sentences))))
+    _display(fragment("sentences", sentences))
+
+
+def _display(markup: str) -> None:
+    """Display HTML of ours; JupyterLab typesets no mathematics in it, so that captions with dollar signs stay words."""
+    display(HTML(f'<div class="mathjax_ignore">{markup}</div>'))

@@ -48,9 +48,18 @@ def undisturbed_pages(shared: Path) -> tuple[Path, float]:
     return folder, float(took.read_text())
 
 
+def written(folder: Path) -> set[tuple[str, int]]:
+    """The page of a report, and what it is written to, with their times."""
+    found = set()
+    for path in folder.glob("*index.html*"):
+        with suppress(FileNotFoundError):  # it was renamed in the meantime
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
+
+
 @fault(
     "kill-report",
-    "kill -9 at a random moment of `report`",
+    "kill -9 at a random moment of `report`, and while its page is written, in turn",
     "every page at its name is a whole one; called again: the same pages to the byte, nothing partial left",
     trials=20,
     few=1,
@@ -62,8 +71,14 @@ def kill_report(trial: Trial) -> str:
     asked = report_words(trial.shared, folder)
     with short():
         for _ in range(trial.random.randint(1, 2)):
+            before = written(folder)
             command = start(asked, log)
-            time.sleep(trial.random.uniform(0, seconds))
+            if trial.number % 2:
+                time.sleep(trial.random.uniform(0, seconds))
+            else:  # while the page is written
+                while written(folder) <= before and command.poll() is None:
+                    time.sleep(0.001)
+                time.sleep(trial.random.uniform(0, 0.02))
             if command.poll() is None:
                 command.kill()
             kills += command.code == -signal.SIGKILL

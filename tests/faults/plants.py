@@ -5,6 +5,7 @@ nothing happens to included.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ class Plant:
     fault: str
     trials: int
     """As many as find it beyond doubt."""
+    said: str = ""
+    """What the harness says of it, where it could also fail for another reason."""
 
 
 def in_place_checkpoint() -> None:
@@ -145,6 +148,57 @@ def no_fsync() -> None:
     os.fsync = lambda descriptor: None  # type: ignore[assignment]
 
 
+def file_in_place() -> None:
+    """Every file that lasts is written under its own name, piece by piece, to a slow disk."""
+    from mcnlab import files
+
+    def in_place(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            for start in range(0, len(content), 4096):
+                file.write(content[start : start + 4096])
+                file.flush()
+                time.sleep(0.003)
+            os.fsync(file.fileno())
+
+    files.write_bytes_atomically = in_place
+
+
+def memory_error_unknown() -> None:
+    """A failed allocation is an error like any other."""
+    from mcnlab import cli
+
+    cli._is_out_of_memory = lambda error: False
+
+
+def nameless_error() -> None:
+    """What cannot be written is told without a name."""
+    from mcnlab import cli
+
+    tell = cli._line_and_code
+
+    def nameless(error: BaseException, words: Any) -> tuple[str, int]:
+        said, code = tell(error, words)
+        return ("cannot be written" if code == StorageError.exit_code else said), code
+
+    cli._line_and_code = nameless
+
+
+MARKUP = """
+from pathlib import Path
+_read = Path.read_text
+Path.read_text = lambda self, *given, **named: _read(self, *given, **named).replace(
+    "{good}", "{bad}") if self.name == "{name}" else _read(self, *given, **named)
+"""
+"""What a kernel runs first: a script of a widget differs in one place."""
+
+
+def markup_in_widget() -> None:
+    """The tips and legends of the explorer's maps take captions for markup."""
+    from tests.faults import shown_live
+
+    shown_live.PLANTED = MARKUP.format(name="maps.js", good="made.textContent = text;", bad="made.innerHTML = text;")
+
+
 PLANTS: Mapping[str, Plant] = {
     "in-place-checkpoint": Plant(in_place_checkpoint, "kill-at-every-call", 40),
     "generator-not-saved": Plant(generator_not_saved, "kill-training", 20),
@@ -155,6 +209,11 @@ PLANTS: Mapping[str, Plant] = {
     "swallowed-error": Plant(swallowed_error, "full-disk", 10),
     "unwatched-numbers": Plant(unwatched_numbers, "nonfinite-causes", 14),
     "no-lock": Plant(no_lock, "two-writers", 2),
+    "page-in-place": Plant(file_in_place, "kill-report", 3, "half, or another page"),
+    "file-in-place": Plant(file_in_place, "readers-beside-writers", 4, "half a file"),
+    "memory-error-unknown": Plant(memory_error_unknown, "out-of-memory", 1, "ended with 1"),
+    "nameless-error": Plant(nameless_error, "read-only", 2, "is not named"),
+    "markup-in-widget": Plant(markup_in_widget, "script-captions-live", 2, "was executed, or became markup"),
     "no-fsync": Plant(no_fsync, "audit", 1),
 }
 """By name. A kill at a random moment shows no missing fsync: the system keeps what it has taken; the audit shows it."""

@@ -24,7 +24,7 @@ class Fault:
     trials: int | Callable[[Path], int]
     """As many as the table asks for; counted in the shared folder where it asks for all."""
     few: int
-    """As many as `make test` has time for."""
+    """As many as `make test` has time for; 0 leaves it out of a short call."""
 
 
 @dataclass(frozen=True)
