@@ -37,6 +37,8 @@ def read_info(path: Path) -> dict[str, Any]:
         info = read_json(file)
     except FileNotFoundError as error:
         inside = sorted([*path.glob("*/store.json"), *path.glob("stores/*/store.json")])
+        if (path / "settings.yaml").exists():
+            raise DataError(f"{path}: a run, not a store; `mcnlab list` and `mcnlab verify` look at runs") from error
         next_step = f"; there is one in {inside[0].parent}" if inside else how_to_get_one(path)
         raise DataError(f"{path}: not a store (it has no store.json){next_step}") from error
     except (OSError, ValueError, RecursionError) as error:
