@@ -64,3 +64,17 @@ def test_a_name_far_from_its_point_has_a_line_to_it():
 
 def test_a_study_without_points_has_no_names():
     assert offsets([], PANEL, size=12) == []
+
+
+def test_the_line_to_a_far_name_keeps_off_the_names_of_others():
+    crowd = [Named("depth noise 6", -0.5, 0.22), Named("depth noise 3", 0.5, 0.25), Named("outline", 0.55, 0.2)]
+    panel = Panel(height=130.0, x=(-1.0, 11.0), y=(0.0, 1.0))
+    lines = [(-0.5, 0.22, 5.0, 0.22), (0.5, 0.25, 5.0, 0.25), (0.55, 0.2, 2.3, 0.2)]
+    placed = offsets(crowd, panel, size=11, lines=lines)
+    for width in panel.widths:
+        view = _View(panel, width, 11, (), ())
+        boxes = [view.box(one, place) for one, place in zip(crowd, placed, strict=True)]
+        for number, (one, place) in enumerate(zip(crowd, placed, strict=True)):
+            if view.led(one, place):
+                others = boxes[:number] + boxes[number + 1 :]
+                assert sum((box.length_of(view.line(one, place)) for box in others), 0.0) == 0

@@ -21,11 +21,12 @@ DISTANCES_PX = (0.0, 8.0, 18.0, 30.0, 44.0, 60.0, 78.0, 98.0)
 """How much farther away a name may go, with a thin line to its point."""
 DIRECTIONS = ((1, 0), (1, -1), (1, 1), (-1, 0), (-1, -1), (-1, 1), (0, -1), (0, 1))
 """Right before left, up (-1) before down."""
-ROUNDS, DOT_PX = 3, 4.0
-COVERS, CROSSES, LEAVES = 10.0, 1.0, 40.0
-"""Cost of a px² that a name covers of another name or point, or of a line, or has outside; a px of distance costs 1."""
+ROUNDS = 3
+COVERS, CROSSES, LEAVES, LEADS = 10.0, 1.0, 40.0, 40.0
+"""Cost of a px² that a name covers of another name or point, or of a line, or has outside, and of a px that the thin
+line to one name runs over another; a px of distance costs 1."""
 Segment = tuple[float, float, float, float]
-"""A line along an axis, from x, y to x, y."""
+"""A line from x, y to x, y."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,18 @@ class Box:
         across = min(self.right, other.right) - max(self.left, other.left)
         down = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(0.0, across) * max(0.0, down)
+
+    def length_of(self, line: Segment) -> float:
+        """How many px of a line lie inside (Liang and Barsky 1984)."""
+        x, y, u, v = line
+        if max(x, u) < self.left or min(x, u) > self.right or max(y, v) < self.top or min(y, v) > self.bottom:
+            return 0.0
+        enters, leaves = 0.0, 1.0
+        for start, way, low, high in ((x, u - x, self.left, self.right), (y, v - y, self.top, self.bottom)):
+            if way:
+                at = sorted(((low - start) / way, (high - start) / way))
+                enters, leaves = max(enters, at[0]), min(leaves, at[1])
+        return max(0.0, leaves - enters) * math.hypot(u - x, v - y)
 
     def area(self) -> float:
         """Its px²."""
@@ -142,8 +155,9 @@ def offsets(
     for _ in range(ROUNDS):
         for number, one in enumerate(points):
             rest = [(other, chosen[n]) for n, other in enumerate(points) if n != number]
+            held = [(view, *view.held(rest)) for view in views]
             costs = {
-                place: _distance(one, place, size) + max(view.cost(one, place, rest) for view in views)
+                place: _distance(one, place, size) + max(view.cost(one, place, boxes, led) for view, boxes, led in held)
                 for place in _places(one.name, size)
             }
             chosen[number] = min(costs, key=lambda place: costs[place])
@@ -181,15 +195,32 @@ class _View:
     taken: tuple[tuple[float, float], ...]
     lines: tuple[Segment, ...]
 
-    def cost(self, one: Named, place: tuple[float, float], rest: Sequence[tuple[Named, tuple[float, float]]]) -> float:
-        """What a name and its line cover in a place, weighted."""
+    def held(self, rest: Sequence[tuple[Named, tuple[float, float]]]) -> tuple[list[Box], list[Segment]]:
+        """Rectangles of names in their places, and the thin lines to those that stand farther away."""
+        far = [(other, where) for other, where in rest if self.led(other, where)]
+        return [self.box(*one) for one in rest], [self.line(*one) for one in far]
+
+    def cost(self, one: Named, place: tuple[float, float], boxes: Sequence[Box], led: Sequence[Segment]) -> float:
+        """What a name and its line cover in a place beside other names and theirs, weighted."""
         box = self.box(one, place)
-        covered = sum((box.shared(self.box(other, where)) for other, where in rest), 0.0)
+        covered = sum((box.shared(other) for other in boxes), 0.0)
         covered += sum(box.shared(point) for point in self.points)
-        covered += sum(self.led_across(one, place, other, where) for other, where in rest)
         crossed = sum((box.shared(line) for line in self.segments), 0.0)
+        over = sum((box.length_of(line) for line in led), 0.0)
+        if self.led(one, place):
+            own = self.line(one, place)
+            over += sum(other.length_of(own) for other in boxes)
         outside = box.area() - box.shared(Box(0.0, 0.0, self.width, self.panel.height))
-        return COVERS * covered + CROSSES * crossed + LEAVES * outside
+        return COVERS * covered + CROSSES * crossed + LEAVES * outside + LEADS * over
+
+    def led(self, one: Named, place: tuple[float, float]) -> bool:
+        """Whether a thin line leads to the name."""
+        return place not in _places(one.name, self.size)[: len(DIRECTIONS)]
+
+    def line(self, one: Named, place: tuple[float, float]) -> Segment:
+        """The thin line from a point to the middle of its name, in px."""
+        x, y = self.at(one.x, one.y)
+        return x, y, x + place[0], y + place[1]
 
     @functools.cached_property
     def points(self) -> list[Box]:
@@ -209,20 +240,6 @@ class _View:
         x, y = self.at(one.x, one.y)
         x, y = x + place[0], y + place[1]
         return Box(x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2)
-
-    def led_across(self, one: Named, place: tuple[float, float], other: Named, where: tuple[float, float]) -> float:
-        """How far the thin line to either name runs over the other name, in px²."""
-        boxes = self.box(one, place), self.box(other, where)
-        lines = self.leader(one, place), self.leader(other, where)
-        return sum((box.shared(dot) for box, line in zip(boxes, lines[::-1], strict=True) for dot in line), 0.0)
-
-    def leader(self, one: Named, place: tuple[float, float]) -> list[Box]:
-        """The thin line from a point to a name that stands farther away, as dots."""
-        if place in _places(one.name, self.size)[: len(DIRECTIONS)]:
-            return []
-        x, y = self.at(one.x, one.y)
-        count = math.ceil(math.hypot(*place) / DOT_PX)
-        return [_around(x + place[0] * n / count, y + place[1] * n / count, DOT_PX / 2) for n in range(count)]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """A point in px."""
