@@ -17,6 +17,7 @@ from mcnlab.reporting.style import (
     INK,
     QUIET,
     Figure,
+    evenly,
     safe,
     shortened,
     styled,
@@ -98,7 +99,7 @@ def tradeoff_figure(summary: StudySummary) -> Figure | None:
         A point per experiment; None when recall or private factors were not measured.
     """
     asked = [one for one in BAR_DIRECTIONS if one in summary.subjects("retrieval")]
-    direction = next((one for one in asked if any(summary.trains(name, one) for name in summary.experiments)), None)
+    direction = next((one for one in asked if summary.trained_by_some(one)), None)
     private = tuple(f"{modality}:{modality[0]}" for modality in MODALITIES)
     kept = summary.intervals(Column("", "retention", private, "score", trained_only=True))
     if direction is None or not kept:
@@ -201,7 +202,7 @@ def bars(summary: StudySummary, columns: Sequence[Column], *, unit: str, suffix:
     Returns:
         The plot, in our style.
     """
-    across = len(columns) if len(columns) <= PANELS_PER_ROW + 1 else PANELS_PER_ROW
+    across = evenly(len(columns), most=PANELS_PER_ROW + 1)
     down = math.ceil(len(columns) / across)
     height = down * (len(summary.experiments) * ROW_PX + HEAD_PX + FOOT_PX) + 20
     plot = make_subplots(

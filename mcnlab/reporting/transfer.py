@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from mcnlab.metrics.statistics import Interval
 from mcnlab.reporting.figures import PANELS_PER_ROW, bars, bars_in_words, family, interval_table, interval_text
-from mcnlab.reporting.style import CLASS_COLORS, FAMILY_COLORS, INK, QUIET, Figure, safe, shortened, styled
+from mcnlab.reporting.style import CLASS_COLORS, FAMILY_COLORS, INK, QUIET, Figure, evenly, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
 
 METHODS = {"transfer": "linear", "finetune": "tuned"}
@@ -110,7 +110,7 @@ def few_shot_figure(summary: StudySummary, task: str) -> Figure | None:
     subjects, shots = summary.subjects(task), _shots(summary, task)
     if not subjects or not shots:
         return None
-    across = min(len(subjects), PANELS_PER_ROW)
+    across = evenly(len(subjects), most=PANELS_PER_ROW)
     down = math.ceil(len(subjects) / across)
     height = down * (PANEL_PX + HEAD_PX) + FOOT_PX
     titles = [safe(_words(subject)) for subject in subjects]

@@ -1,5 +1,6 @@
 """Figures, table and words of classes that were not trained on: are they found, and do classes lie as language says?"""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mcnlab.reporting.figures import bars, bars_in_words, half_width_text, interval_table
-from mcnlab.reporting.style import DIVERGING, Figure, safe, shortened, styled
+from mcnlab.reporting.style import DIVERGING, Figure, evenly, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
 from mcnlab.runs import RunFolder
 
@@ -195,8 +196,8 @@ def _order(similarity: np.ndarray) -> list[int]:
 def _panels(drawn: dict[str, np.ndarray], classes: Sequence[str]) -> go.Figure:
     """One table of colors per panel."""
     shown = dict(list(drawn.items())[:MOST_PANELS])
-    down = -(-len(shown) // MOST_ACROSS)
-    across = -(-len(shown) // down)
+    across = evenly(len(shown), most=MOST_ACROSS)
+    down = math.ceil(len(shown) / across)
     tall = down * (CELL_PX * len(classes) + HEAD_PX) + FOOT_PX
     plot = make_subplots(
         rows=down,

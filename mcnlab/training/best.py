@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from mcnlab.files import read_json
+from mcnlab.files import read_json, read_lines
 from mcnlab.training.checkpoint import Position, check_checkpoint, list_checkpoints, plain_tensors, write_tensors
 
 BEST = "best"
@@ -53,7 +53,7 @@ class BestWeights:
         """
         self._stage = stage
         self._losses.clear()
-        for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+        for line in read_lines(log) if log.is_file() else ():
             if (values := json.loads(line))["stage"] == stage:
                 self._losses.append(values["loss"])
 
