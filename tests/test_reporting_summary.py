@@ -19,6 +19,7 @@ from mcnlab.reporting.tables import comparison_view, outcome_table
 from mcnlab.runs import RunFolder, list_runs
 from tests.fake_study import ALL, DEFAULT, FakeExperiment, write_fake_study
 
+ONE_PAIR_ONLY = (FakeExperiment("V+T", ("vt",)), FakeExperiment("V alone", ()))
 RECALL = Column("T→V R@1", "retrieval", ("text->video",), "recall_at_1")
 
 

@@ -33,6 +33,7 @@ class GatedUnit(nn.Module):
     Source: Miech, Laptev, Sivic (2018), arXiv 1804.02516, equation 3; without their L2 normalization, as in MCN (2021).
 
     Example:
+        >>> import torch
         >>> GatedUnit(4096, 6144)(torch.zeros(2, 4096)).shape
         torch.Size([2, 6144])
     """
