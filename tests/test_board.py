@@ -126,6 +126,7 @@ def test_counts_over_seeds_are_shares(made):
     counts = made.error_counts("text->video")
     assert made.baseline not in counts.index
     assert "V+T" not in counts.index
+    assert "V+A" not in counts.index  # it trained no caption
     assert np.allclose(counts.sum(axis=1), 1, atol=1e-3)
     assert made.error_counts("").empty
 

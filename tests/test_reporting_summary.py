@@ -10,16 +10,18 @@ import pandas as pd
 import pytest
 
 from mcnlab.errors import DataError
+from mcnlab.metrics.statistics import Interval
 from mcnlab.reporting.answer import answer
 from mcnlab.reporting.comparison import as_good_as_best, differences_from
 from mcnlab.reporting.figures import recall_figure, tradeoff_figure
 from mcnlab.reporting.recipe import CONTROL, MORE_TERMS, ONE_PAIR, STAGED, Recipe, recipe_of
+from mcnlab.reporting.style import evenly, panel_titles
 from mcnlab.reporting.summary import Column, carriers, factor_groups, key_columns, retention_columns, summarize
 from mcnlab.reporting.tables import comparison_view, outcome_table
+from mcnlab.reporting.views import whiskers
 from mcnlab.runs import RunFolder, list_runs
 from tests.fake_study import ALL, DEFAULT, FakeExperiment, write_fake_study
 
-ONE_PAIR_ONLY = (FakeExperiment("V+T", ("vt",)), FakeExperiment("V alone", ()))
 RECALL = Column("T→V R@1", "retrieval", ("text->video",), "recall_at_1")
 
 
@@ -240,3 +242,32 @@ def test_the_tradeoff_holds_those_that_trained_what_is_asked(summary):
     names = set(tradeoff_figure(summary).numbers.index)
     assert "V+T" in names
     assert "V+A" not in names
+
+
+@pytest.fixture(scope="module")
+def one_pair(tmp_path_factory):
+    """A study whose one experiment trained video with text."""
+    return summarize(write_fake_study(tmp_path_factory.mktemp("pair"), experiments=(DEFAULT[1],), seeds=(0, 1)))
+
+
+def test_directions_and_factor_groups_that_no_experiment_trained_have_no_column_and_no_panel(one_pair):
+    assert [column.title for column in key_columns(one_pair) if "R@1" in column.title] == ["T→V R@1"]
+    assert "a" not in [column.title for column in retention_columns(one_pair)]
+    assert {"v", "t"} <= {column.title for column in retention_columns(one_pair)}
+    titles = {note.text for note in recall_figure(one_pair).plot.layout.annotations}
+    assert titles == {"T→V", "V→T"}
+
+
+def test_rows_of_panels_are_filled_evenly_and_long_names_take_a_second_line():
+    assert [evenly(count, most=5) for count in (1, 5, 6, 7, 10, 11)] == [1, 5, 3, 4, 5, 4]
+    assert panel_titles(["MCN", "V+A"], across=5) == (["MCN", "V+A"], 0)
+    titles, more_px = panel_titles(["margin loss with <b>names</b> of its own and of others", "MCN"], across=4)
+    assert titles[0].startswith("margin loss with<br>&lt;b&gt;names")
+    assert titles[0].endswith("…")
+    assert more_px > 0
+
+
+def test_whiskers_of_shares_end_at_one():
+    drawn = whiskers([Interval(0.9, 0.7, 1.3, 3), Interval(0.5, 0.4, 0.6, 3)], most=1.0)
+    assert np.allclose(drawn["array"], [0.1, 0.1])
+    assert np.allclose(whiskers([Interval(0.9, 0.7, 1.3, 3)])["array"], [0.4])
