@@ -128,6 +128,9 @@ def test_one_colors_draws_a_lasso_and_opens_a_clip(fake_lab):
     page.fill('.widget-text:has(label:text-is("search")) input', "alert(1)")
     page.wait_for_function("() => document.querySelector('.mx-clips caption').textContent.startsWith('1 of')")
     assert HOSTILE_CAPTION in page.locator(f"{TABLE} tbody").inner_text()
+    page.fill('.widget-text:has(label:text-is("search")) input', "nothing is called so")
+    page.wait_for_function("() => document.querySelector('.mx-clips caption').textContent.startsWith('0 of')")
+    assert page.locator(f"{TABLE} tbody").inner_text() == "no clip"
     assert (fake_lab.errors, fake_lab.outside, dialogs) == ([], [], [])
 
 

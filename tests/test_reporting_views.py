@@ -8,6 +8,7 @@ import pytest
 
 from mcnlab.modalities import pairs_among, pairs_with
 from mcnlab.reporting.answer import answer
+from mcnlab.reporting.heatmaps import _heat_maps
 from mcnlab.reporting.information import bound_figure, bound_table, views_in_words
 from mcnlab.reporting.map_figures import modality_mark
 from mcnlab.reporting.pages import index_page
@@ -154,3 +155,14 @@ def test_further_views_are_drawn_in_colors_of_their_own():
 
 def test_a_direction_names_further_views():
     assert short_direction("text->depth") == "T→depth"
+
+
+def test_maps_below_each_other_have_the_rows_that_they_have():
+    tables = {
+        "video": pd.DataFrame({"vat": [0.5, 0.6], "va": [0.1, 0.2]}, index=["depth", "flow"]),
+        "depth": pd.DataFrame({"vat": [0.5, math.nan], "va": [0.1, math.nan]}, index=["depth", "flow"]),
+    }
+    drawn = _heat_maps(tables, bar={}, colors={}, quiet=lambda *_: False, stacked=True)
+    assert [list(axis.ticktext) for axis in drawn.select_yaxes()] == [["depth", "flow"], ["depth"]]
+    beside = _heat_maps(tables, bar={}, colors={}, quiet=lambda *_: False)
+    assert [len(trace.z) for trace in beside.data] == [2, 2]
