@@ -14,7 +14,7 @@ import mcnlab
 from mcnlab import completion
 from mcnlab.cli_check import list_, verify
 from mcnlab.cli_first import doctor, init, lab
-from mcnlab.cli_help import Verb, Verbs
+from mcnlab.cli_help import Verbs, verb
 from mcnlab.cli_import import importers, say_what_is_in, tell
 from mcnlab.cli_plan import plan
 from mcnlab.errors import EXIT_CODES, McnlabError, StorageError, one_line_warnings
@@ -39,11 +39,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command(cls=Verb, epilog="Example: mcnlab doctor")(doctor)
-app.command(cls=Verb, epilog="Example: mcnlab init my_study --template media")(init)
-app.command(cls=Verb, epilog="Example: mcnlab lab")(lab)
-app.command(cls=Verb, epilog="Example: mcnlab verify runs/modality_combinations/V-T-s0")(verify)
-app.command("list", cls=Verb, epilog="Example: mcnlab list runs/modality_combinations")(list_)
+verb(app, "mcnlab doctor")(doctor)
+verb(app, "mcnlab init my_study --template media")(init)
+verb(app, "mcnlab lab")(lab)
+verb(app, "mcnlab verify runs/modality_combinations/V-T-s0")(verify)
+verb(app, "mcnlab list runs/modality_combinations", "list")(list_)
 
 Overrides = Annotated[
     list[str],
@@ -89,7 +89,7 @@ def _options(
     """Options of every verb; `main` reads --debug."""
 
 
-@app.command(cls=Verb, epilog="Example: mcnlab study studies/modality_combinations.yaml --workers 2")
+@verb(app, "mcnlab study studies/modality_combinations.yaml --workers 2")
 def study(
     path: Annotated[
         Path, typer.Argument(metavar="STUDY.yaml", help="The study.", autocompletion=completion.settings_files)
@@ -141,7 +141,7 @@ def study(
     typer.echo(index)
 
 
-@app.command(cls=Verb, epilog="Example: mcnlab train studies/tiny_experiment.yaml --run runs/tiny")
+@verb(app, "mcnlab train studies/tiny_experiment.yaml --run runs/tiny")
 def train(
     path: Annotated[
         Path,
@@ -192,7 +192,7 @@ def train(
     typer.echo(folder.path)
 
 
-@app.command(cls=Verb, epilog="Example: mcnlab evaluate runs/tiny --tasks retrieval,retention")
+@verb(app, "mcnlab evaluate runs/tiny --tasks retrieval,retention")
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
     store: Annotated[
@@ -217,7 +217,7 @@ def evaluate(
     typer.echo(folder.path / "results.json")
 
 
-@app.command(cls=Verb, epilog="Example: mcnlab report runs/modality_combinations --out reports/modality_combinations")
+@verb(app, "mcnlab report runs/modality_combinations --out reports/modality_combinations")
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of run folders, or one run folder.")],
     out: Annotated[
@@ -240,9 +240,7 @@ def report(
     typer.echo(report_again(folder, out))
 
 
-@app.command(
-    cls=Verb, epilog="Example: mcnlab extract videos.csv --out stores/mine --video resnet152 --text GoogleNews.bin"
-)
+@verb(app, "mcnlab extract videos.csv --out stores/mine --video resnet152 --text GoogleNews.bin")
 def extract(
     manifest: Annotated[
         Path,
@@ -281,7 +279,7 @@ def extract(
     tell(report)
 
 
-@app.command(cls=Verb, epilog="Example: mcnlab inspect stores/world")
+@verb(app, "mcnlab inspect stores/world")
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A store that `mcnlab import` made, or a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON, every label included.")] = False,
@@ -290,7 +288,7 @@ def inspect(
     say_what_is_in(path, as_json=as_json)
 
 
-app.command(cls=Verb, epilog="Example: mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
+verb(app, "mcnlab plan studies/mcn_iccv2021.yaml --videos 1200000 --gpus 8")(plan)
 app.add_typer(importers, name="import")
 
 

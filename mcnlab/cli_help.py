@@ -1,8 +1,9 @@
 """How the pages of `--help` look: verbs in the order in which one meets them, and flags without a type."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 ORDER = (
@@ -10,6 +11,9 @@ ORDER = (
     "extract",
 )  # fmt: skip
 """The verbs: of the first hour, then of the daily work."""
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Verb(TyperCommand):
@@ -31,6 +35,17 @@ class Verbs(TyperGroup):
         """Names of the verbs; those without a place in the order as they were declared, at the end."""
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
+def verb(app: typer.Typer, example: str, name: str | None = None) -> Callable[[Function], Function]:
+    """Make a function a verb, whose help ends with an example.
+
+    Args:
+        app: the command, or the group of commands.
+        example: a whole line to type.
+        name: of the verb; the function's own when None.
+    """
+    return app.command(name, cls=Verb, epilog=f"Example: {example}")
 
 
 def _flags_without_type(params: Iterable[Any]) -> list[Any]:

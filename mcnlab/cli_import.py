@@ -9,7 +9,7 @@ import typer
 import yaml
 
 from mcnlab import completion
-from mcnlab.cli_help import Verb, Verbs
+from mcnlab.cli_help import Verbs, verb
 
 if TYPE_CHECKING:
     from mcnlab.data.importers.report import ImportReport
@@ -58,7 +58,7 @@ FeaturesOption = Annotated[
 Workers = Annotated[int, typer.Option(min=1, metavar="N", help="Processes; the result is the same.")]
 
 
-@importers.command("world", cls=Verb, epilog="Example: mcnlab import world --out stores/world --views 4 --set seed=1")
+@verb(importers, "mcnlab import world --out stores/world --views 4 --set seed=1", "world")
 def import_world(
     out: Out,
     overrides: Overrides = [],  # noqa: B006  typer wants a list
@@ -99,9 +99,7 @@ def import_world(
     say_what_is_in(out)
 
 
-@importers.command(
-    "media", cls=Verb, epilog="Example: mcnlab import media clips.csv --out stores/mine --video seeded --text words.bin"
-)
+@verb(importers, "mcnlab import media clips.csv --out stores/mine --video seeded --text words.bin", "media")
 def import_media(
     manifest: Annotated[
         Path,
@@ -176,11 +174,11 @@ def _named_store(study: Path) -> Path | None:
     return (study.parent / base).resolve() if isinstance(base, str) else None
 
 
-@importers.command(
-    "howto100m",
-    cls=Verb,
-    epilog="Example: mcnlab import howto100m list.csv --features features --captions caption.json "
+@verb(
+    importers,
+    "mcnlab import howto100m list.csv --features features --captions caption.json "
     "--text GoogleNews-vectors-negative300.bin --out stores/howto100m",
+    "howto100m",
 )
 def import_howto100m(
     videos: Annotated[Path, typer.Argument(metavar="LIST.csv", help="The videos: column path or video_path.")],
@@ -223,11 +221,11 @@ def import_howto100m(
     tell(report)
 
 
-@importers.command(
-    "youcook2",
-    cls=Verb,
-    epilog="Example: mcnlab import youcook2 youcook_train_audio.pkl youcook_val_audio.pkl --out stores/youcook2 "
+@verb(
+    importers,
+    "mcnlab import youcook2 youcook_train_audio.pkl youcook_val_audio.pkl --out stores/youcook2 "
     "--text GoogleNews-vectors-negative300.bin",
+    "youcook2",
 )
 def import_youcook2(
     train: Annotated[Path, typer.Argument(metavar="TRAIN.pkl", help="Pickle of the training clips; - for none.")],
@@ -260,11 +258,11 @@ def import_youcook2(
     tell(report)
 
 
-@importers.command(
-    "msrvtt",
-    cls=Verb,
-    epilog="Example: mcnlab import msrvtt msrvtt_train.pkl msrvtt_jsfusion_test.pkl --out stores/msrvtt "
+@verb(
+    importers,
+    "mcnlab import msrvtt msrvtt_train.pkl msrvtt_jsfusion_test.pkl --out stores/msrvtt "
     "--text GoogleNews-vectors-negative300.bin",
+    "msrvtt",
 )
 def import_msrvtt(
     train: Annotated[Path, typer.Argument(metavar="TRAIN.pkl", help="Pickle, or CSV with video_id; - for none.")],
@@ -305,11 +303,11 @@ def import_msrvtt(
     tell(report)
 
 
-@importers.command(
-    "crosstask",
-    cls=Verb,
-    epilog="Example: mcnlab import crosstask videos.csv --out stores/crosstask --tasks tasks_primary.txt "
+@verb(
+    importers,
+    "mcnlab import crosstask videos.csv --out stores/crosstask --tasks tasks_primary.txt "
     "--annotations annotations --features features --audio audio --cook cook.txt",
+    "crosstask",
 )
 def import_crosstask(
     videos: Annotated[Path, typer.Argument(metavar="VIDEOS.csv", help="Rows task,video_id or task,video_id,url.")],
@@ -347,11 +345,11 @@ def import_crosstask(
     tell(report)
 
 
-@importers.command(
-    "mining-youtube",
-    cls=Verb,
-    epilog="Example: mcnlab import mining-youtube annotations --out stores/mining --features features "
+@verb(
+    importers,
+    "mcnlab import mining-youtube annotations --out stores/mining --features features "
     "--audio audio --videos videos_test.txt --classes mapping.txt",
+    "mining-youtube",
 )
 def import_mining_youtube(
     annotations: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of VIDEO.srt, VIDEO.gt or VIDEO.npy.")],
@@ -389,11 +387,11 @@ def import_mining_youtube(
     tell(report)
 
 
-@importers.command(
-    "protocol",
-    cls=Verb,
-    epilog="Example: mcnlab import protocol --kind ucf101 --splits ucfTrainTestlist --media UCF-101 --like stores/mine "
+@verb(
+    importers,
+    "mcnlab import protocol --kind ucf101 --splits ucfTrainTestlist --media UCF-101 --like stores/mine "
     "--out stores/ucf101",
+    "protocol",
 )
 def import_protocol(
     kind: Annotated[
