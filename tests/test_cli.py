@@ -105,7 +105,14 @@ def test_every_verb_has_help_with_an_example(verb, mcnlab_says):
     assert f"Example: mcnlab {verb}" in " ".join(out.split())
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "", "import"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        *("", "import"),
+        *(one.name or one.callback.__name__ for one in mcnlab.cli.app.registered_commands),
+        *(f"import {one.name}" for one in mcnlab.cli.importers.registered_commands),
+    ],
+)
 def test_no_help_page_of_eighty_columns_cuts_a_word_or_gives_a_flag_a_type(verb, mcnlab_says, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     _, out, _ = mcnlab_says(*verb.split(), "--help")
