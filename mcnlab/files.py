@@ -338,7 +338,9 @@ def _locked_beside(path: Path) -> FileLock:
         lock = FileLock(path.with_name(f".{path.name}.lock"))
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise BusyError(f"{path}: held by {_holder(owner)}, which is building it") from error
+        raise BusyError(
+            f"{path}: held by {_holder(owner)}, which is building it; call again when that has ended"
+        ) from error
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
     try:

@@ -236,6 +236,12 @@ def run_folders(folder: str | Path) -> list[RunFolder]:
     return [RunFolder(path) for path in inside if _is_run(path)]
 
 
+def study_name(folder: Path) -> str:
+    """What a folder of run folders is called as a study; runs of no study lie right in `runs`."""
+    name = folder.resolve().name
+    return "" if name == "runs" else name
+
+
 def no_runs(folder: Path) -> DataError:
     """The error that there are no runs in a folder; it names a folder near by that has some."""
     return DataError(f"{folder}: no runs here; {runs_near(folder)}")
@@ -331,7 +337,7 @@ def list_all_runs(folder: str | Path) -> pd.DataFrame:
         raise DataError(f"{folder}: is one run; type: mcnlab list {quote(str(folder.parent))}")
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
     holders = [folder, *(one for one in inside if run_folders(one))]
-    tables = [list_runs(one).assign(study=one.resolve().name) for one in holders]
+    tables = [list_runs(one).assign(study=study_name(one)) for one in holders]
     runs = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     if not len(runs):
         raise no_runs(folder)

@@ -30,7 +30,7 @@ from mcnlab.reporting.executed import run_notebook_problems, study_notebook_prob
 from mcnlab.reporting.export import export_html
 from mcnlab.reporting.notebooks import execute, notebook_path, settings_path
 from mcnlab.reporting.pages import write_report
-from mcnlab.runs import RunFolder, no_runs, run_folders
+from mcnlab.runs import RunFolder, no_runs, run_folders, study_name
 from mcnlab.study_plan import PlannedRun, StudyFolders, StudySettings, plan_runs, prefix_folders, read_study
 from mcnlab.sweep import Sweep
 from mcnlab.workers import RUN_NOTEBOOK, Done, Job, run_jobs
@@ -423,7 +423,7 @@ def report_again(folder: Path, out: Path | None) -> Path:
     folder = folder.absolute()
     if (folder / "settings.yaml").exists():
         return report_of_run(folder, out)
-    root = folder.parent if folder.name == "runs" else folder.parent.parent  # runs of no study lie right in runs
+    root = folder.parent.parent if study_name(folder) else folder.parent
     return report_of(folder, out or root / "reports" / folder.name)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -576,6 +577,8 @@ def test_runs_are_listed_by_when_they_wrote_last(tmp_path, mcnlab_says, monkeypa
     assert "the run that wrote last stands last" in out
     found = json.loads(mcnlab_says("list", "runs/first", "--json")[1])
     assert [(one["study"], one["experiment"]) for one in found] == [("first", "b"), ("first", "a")]
+    shutil.move("runs/first/b-s0", "runs/b-s0")
+    assert [one["study"] for one in json.loads(mcnlab_says("list", "--json")[1])] == ["", "second", "first"]
     assert f"is one run; type: mcnlab list {Path('runs/first')}" in one_line(mcnlab_says("list", "runs/first/a-s0")[2])
 
 

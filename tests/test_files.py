@@ -69,7 +69,7 @@ def test_a_folder_that_holds_something_is_not_touched(tmp_path):
 def test_who_builds_a_folder_is_named_to_the_second_and_leaves_no_name(tmp_path):
     with new_folder_atomically(tmp_path / "a.b") as building:
         (building / "file").write_text("whole")
-        said = rf"a\.b: held by process {os.getpid()} on .*, which is building it"
+        said = rf"a\.b: held by process {os.getpid()} on .*, which is building it; call again when that has ended"
         with pytest.raises(BusyError, match=said), new_folder_atomically(tmp_path / "a.b"):
             pass
     assert [file.name for file in tmp_path.iterdir()] == ["a.b"]

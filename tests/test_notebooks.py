@@ -15,7 +15,7 @@ from mcnlab.errors import ConfigError, RunError
 from mcnlab.reporting import show as shown_by
 from mcnlab.reporting.live import LiveCurves, somebody_looks
 from mcnlab.reporting.notebooks import declared_parameters, execute, notebook_path, record, settings_path
-from mcnlab.reporting.show import NEEDS, say, show
+from mcnlab.reporting.show import NEEDS, say, show, show_table
 from tests.fake_steps import search_steps
 from tests.fake_study import SMALL, write_fake_study
 
@@ -262,6 +262,8 @@ def test_a_figure_that_is_not_there_says_what_was_not_measured_and_what_it_takes
     assert wanted in told[0]
     say()
     assert "There is no answer here" in told[1]
+    show_table(pd.DataFrame(index=["MCN"]))
+    assert len(told) == 2
 
 
 @named

@@ -18,7 +18,7 @@ from mcnlab.errors import BusyError, ConfigError, DataError, RunError
 from mcnlab.experiment import ExperimentSettings, run_experiment
 from mcnlab.experiment.folder import held
 from mcnlab.runs import RunFolder
-from mcnlab.study import run_study
+from mcnlab.study import report_again, run_study
 from mcnlab.study_plan import StudyFolders, laid_over, plan_runs, prefix_folders, read_study, slug
 from mcnlab.workers import Attempt, Done, Job, JobQueue, with_share_of_cores
 from tests.fake_study import write_fake_study
@@ -429,3 +429,11 @@ def test_a_study_ends_with_its_whole_report(tmp_path):
     assert (record["file"], record["overrides"]) == ("mini.yaml", [])
     assert "mcnlab study mini.yaml</pre>" in index.read_text(encoding="utf-8")
     assert len(list((tmp_path / "runs" / "mini").glob("*/sounds.parquet"))) == 4
+
+
+@pytest.mark.parametrize(("runs", "report"), [("runs/own", "reports/own"), ("runs", "reports/runs")])
+def test_the_pages_of_a_folder_lie_beside_the_runs_also_of_no_study(runs, report, tmp_path, monkeypatch):
+    (tmp_path / "work" / runs / "V-T-s0").mkdir(parents=True)
+    (tmp_path / "work" / runs / "V-T-s0" / "settings.yaml").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr("mcnlab.study.report_of", lambda folder, target: target / "index.html")
+    assert report_again(tmp_path / "work" / runs, None) == tmp_path / "work" / report / "index.html"

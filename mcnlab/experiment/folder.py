@@ -88,7 +88,7 @@ def held(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=DYING_S)
     except Timeout as error:
         holder = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
-        raise BusyError(f"{folder}: held by {holder}") from error
+        raise BusyError(f"{folder}: held by {holder}; call again when that has ended") from error
     try:
         write_text_atomically(owner, process_name())
         yield

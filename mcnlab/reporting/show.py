@@ -95,9 +95,10 @@ def show_table(table: pd.DataFrame) -> None:
     """Display a table; everything in it is escaped.
 
     Args:
-        table: any table.
+        table: any table; one without columns is not shown.
     """
-    _display(fragment("table", table_view(table)))
+    if table.shape[1]:
+        _display(fragment("table", table_view(table)))
 
 
 def show_folded(table: pd.DataFrame, words: str) -> None:
