@@ -100,3 +100,9 @@ def test_the_pages_build_without_a_warning_and_ask_nothing_of_the_network(tmp_pa
         assert not re.findall(r"@import|url\(['\"]?https?://", sheet.read_text(encoding="utf-8")), sheet
     reference = (tmp_path / "out" / "_generated" / "python.html").read_text(encoding="utf-8")
     assert 'id="mcnlab.losses.info_nce"' in reference
+
+
+def test_every_stored_picture_stands_on_a_page():
+    text = "".join(path.read_text(encoding="utf-8") for path in (*PAGES, ROOT / "README.md"))
+    stored = sorted(path.name for folder in ("gallery", "images") for path in (DOCS / folder).iterdir())
+    assert [name for name in stored if name not in text] == []
