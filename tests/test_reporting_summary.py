@@ -12,13 +12,14 @@ import pytest
 from mcnlab.errors import DataError
 from mcnlab.metrics.statistics import Interval
 from mcnlab.reporting.answer import answer
+from mcnlab.reporting.bars import bars_figure
 from mcnlab.reporting.comparison import as_good_as_best, differences_from
 from mcnlab.reporting.figures import recall_figure, tradeoff_figure
+from mcnlab.reporting.intervals import whiskers
 from mcnlab.reporting.recipe import CONTROL, MORE_TERMS, ONE_PAIR, STAGED, Recipe, recipe_of
 from mcnlab.reporting.style import evenly, panel_titles
 from mcnlab.reporting.summary import Column, carriers, factor_groups, key_columns, retention_columns, summarize
 from mcnlab.reporting.tables import comparison_view, outcome_table
-from mcnlab.reporting.views import whiskers
 from mcnlab.runs import RunFolder, list_runs
 from tests.fake_study import ALL, DEFAULT, FakeExperiment, write_fake_study
 
@@ -267,7 +268,27 @@ def test_rows_of_panels_are_filled_evenly_and_long_names_take_a_second_line():
     assert more_px > 0
 
 
-def test_whiskers_of_shares_end_at_one():
-    drawn = whiskers([Interval(0.9, 0.7, 1.3, 3), Interval(0.5, 0.4, 0.6, 3)], most=1.0)
-    assert np.allclose(drawn["array"], [0.1, 0.1])
-    assert np.allclose(whiskers([Interval(0.9, 0.7, 1.3, 3)])["array"], [0.4])
+def test_whiskers_end_at_the_least_and_the_most_that_a_value_can_be():
+    wide, narrow = Interval(0.9, -0.1, 1.3, 3), Interval(0.5, 0.4, 0.6, 3)
+    drawn = whiskers([wide, narrow, Interval(0.2, None, None, 1)], least=0.0, most=1.0)
+    assert np.allclose(drawn["array"], [0.1, 0.1, 0.0])
+    assert np.allclose(drawn["arrayminus"], [0.9, 0.1, 0.0])
+    assert np.allclose(whiskers([wide])["array"], [0.4])
+    assert np.allclose(whiskers([wide])["arrayminus"], [1.0])
+
+
+def test_bars_below_zero_are_drawn_whole(summary):
+    below = replace(summary, results=summary.results.assign(value=-0.3, low=np.nan, high=np.nan))
+    column = Column("v in video", "retention", ("video:v",), "score")
+    shown = {"name": "n", "title": "t", "caption": "c", "unit": "score", "suffix": ""}
+    low, high = bars_figure(below, [column], **shown, least=-1.0).plot.layout.xaxis.range
+    assert (low, high) == (pytest.approx(-0.315), pytest.approx(0.0525))
+    assert bars_figure(summary, [RECALL], **shown).plot.layout.xaxis.range[0] == 0
+    assert bars_figure(summary, [], **shown) is None
+
+
+def test_whiskers_of_the_tradeoff_reach_to_both_ends_of_an_uneven_interval(tmp_path):
+    one = summarize(write_fake_study(tmp_path, experiments=(DEFAULT[1],), seeds=(0,)))
+    uneven = one.results.assign(low=one.results.value - 0.02, high=one.results.value + 0.05)
+    (arms,) = [trace.error_x for trace in tradeoff_figure(replace(one, results=uneven)).plot.data]
+    assert (arms.array, arms.arrayminus) == (pytest.approx([0.05]), pytest.approx([0.02]))

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from mcnlab.metrics.statistics import Interval
 from mcnlab.reporting.board_rows import differences
-from mcnlab.reporting.figures import family
-from mcnlab.reporting.style import FAMILY_COLORS, INK, QUIET, Figure, safe, shortened, styled
+from mcnlab.reporting.intervals import whiskers
+from mcnlab.reporting.style import INK, QUIET, Figure, family_color, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
 
 LINES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -37,7 +37,7 @@ def parallel_figure(summary: StudySummary, columns: Sequence[Column]) -> Figure 
     scaled = (table - low[table.columns]) / (high - low)[table.columns]
     plot = go.Figure()
     for number, name in enumerate(scaled.index):
-        line = {"color": FAMILY_COLORS.get(family(summary, name), QUIET), "dash": LINES[number % len(LINES)]}
+        line = {"color": family_color(summary.family(name)), "dash": LINES[number % len(LINES)]}
         hover = f"{safe(name)}<br>%{{x}}: %{{customdata:.3f}}<extra></extra>"
         plot.add_scatter(
             x=[safe(title) for title in scaled],
@@ -92,7 +92,7 @@ def differences_figure(
             plot.add_scatter(
                 x=[rows[name]["d"] for name in chosen],
                 y=[safe(name) for name in chosen],
-                error_x=_whiskers([rows[name] for name in chosen]),
+                error_x=whiskers([_interval(rows[name]) for name in chosen], thickness=1.4),
                 mode="markers",
                 name=words,
                 marker={"color": color, "size": 9, "symbol": "circle" if clear else "circle-open"},
@@ -113,11 +113,9 @@ def differences_figure(
     )
 
 
-def _whiskers(rows: Sequence[dict[str, float]]) -> dict[str, object]:
-    """Both arms of the intervals; none where there is no interval."""
-    up = [row["high"] - row["d"] if row["high"] is not None else np.nan for row in rows]
-    down = [row["d"] - row["low"] if row["low"] is not None else np.nan for row in rows]
-    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.4}
+def _interval(row: dict[str, float]) -> Interval:
+    """A difference with its interval."""
+    return Interval(row["d"], row["low"], row["high"], int(row["seeds"]))
 
 
 def _numbers(tested: dict[str, dict[str, dict[str, float]]]) -> pd.DataFrame:

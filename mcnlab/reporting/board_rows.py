@@ -10,9 +10,8 @@ import pandas as pd
 
 from mcnlab.errors import DataError
 from mcnlab.reporting.comparison import as_good_as_best, differences_from
-from mcnlab.reporting.figures import family
 from mcnlab.reporting.followed import FollowedLog
-from mcnlab.reporting.style import FAMILY_COLORS, QUIET
+from mcnlab.reporting.style import family_color
 from mcnlab.reporting.summary import (
     Column,
     RunRow,
@@ -244,7 +243,7 @@ def _own_intervals(
 def _named(summary: StudySummary, name: str) -> dict[str, str]:
     """Name, recipe and color of an experiment."""
     what = summary.recipes[name].in_words if name in summary.recipes else ""
-    return {"name": name, "what": what, "color": FAMILY_COLORS.get(family(summary, name), QUIET)}
+    return {"name": name, "what": what, "color": family_color(summary.family(name))}
 
 
 def _cell(value: float, low: float | None, high: float | None, mark: str) -> dict[str, Any]:

@@ -8,9 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mcnlab.reporting.asked import asked, compared_embeddings
-from mcnlab.reporting.figures import family
 from mcnlab.reporting.graph_figure import graph_of_settings
-from mcnlab.reporting.style import FAMILY_COLORS, QUIET, Figure, safe, shortened, styled
+from mcnlab.reporting.style import QUIET, Figure, family_color, safe, shortened, styled
 from mcnlab.reporting.summary import StudySummary, short_direction
 from mcnlab.runs import RunFolder
 
@@ -125,7 +124,7 @@ def rank_figure(summary: StudySummary, direction: str) -> Figure | None:
         k = np.unique(np.geomspace(1, count, 60).round().astype(int))
         share = np.searchsorted(ranks, k, side="right") / len(ranks)
         line = {
-            "color": FAMILY_COLORS.get(family(summary, name), QUIET),
+            "color": family_color(summary.family(name)),
             "dash": LINES[number % len(LINES)],
             "width": 1.8,
         }

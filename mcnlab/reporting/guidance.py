@@ -7,7 +7,7 @@ import pandas as pd
 
 from mcnlab.metrics.statistics import Interval
 from mcnlab.reporting.comparison import gap
-from mcnlab.reporting.figures import half_width_text
+from mcnlab.reporting.intervals import half_width_text
 from mcnlab.reporting.summary import Column, StudySummary
 from mcnlab.reporting.unseen import MEASURES, unseen_columns
 

@@ -8,11 +8,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mcnlab.reporting.clip_player import recordings_with_heat, square
+from mcnlab.reporting.intervals import whiskers
 from mcnlab.reporting.place_pictures import SILENT, SOUNDING, heat_picture, outlined_boxes
 from mcnlab.reporting.places import measured, number
 from mcnlab.reporting.style import CLASS_COLORS, ROW_LETTERS, Figure, broken, safe, styled
 from mcnlab.reporting.summary import Column, StudySummary
-from mcnlab.reporting.views import whiskers
 from mcnlab.runs import RunFolder
 
 TASK, HEAT = "localization", "heat map"

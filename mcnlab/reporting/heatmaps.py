@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mcnlab.modalities import MODALITIES
-from mcnlab.reporting.figures import family, interval_table, means
+from mcnlab.reporting.intervals import interval_table
 from mcnlab.reporting.recipe import MORE_TERMS, STAGED
 from mcnlab.reporting.style import DIVERGING, QUIET, SEQUENTIAL, Figure, safe, shortened, styled
 from mcnlab.reporting.summary import WORLD_GROUPS, Column, StudySummary, carriers, factor_groups
@@ -73,7 +73,7 @@ def factor_purity_figure(summary: StudySummary) -> Figure | None:
         own = {_factor(one): one for one in subjects if one.startswith(f"{modality}:")}
         if own:
             columns = {name: Column("", "clusters", (one,), "purity") for name, one in own.items()}
-            cells = {name: means(summary.intervals(column)) for name, column in columns.items()}
+            cells = {name: summary.means(column) for name, column in columns.items()}
             tables[modality] = pd.DataFrame(cells).reindex(list(summary.experiments))
             chance = {name: summary.level("clusters", one, "chance_purity") for name, one in own.items()}
             tables[modality].loc["chance"] = pd.Series(chance, dtype=float)
@@ -105,7 +105,7 @@ def additions_figure(summary: StudySummary) -> Figure | None:
         Heat maps of differences from the reference; None when no experiment has more terms than it.
     """
     probed = set(summary.results[summary.results.task == "retention"]["experiment"])
-    more = [name for name in summary.experiments if name in probed and family(summary, name) in (MORE_TERMS, STAGED)]
+    more = [name for name in summary.experiments if name in probed and summary.family(name) in (MORE_TERMS, STAGED)]
     if not more or summary.reference is None or not summary.subjects("retention"):
         return None
     scores = retention_scores(summary)
@@ -152,7 +152,7 @@ def factors_figure(summary: StudySummary) -> Figure | None:
     for modality in summary.modalities:
         own = [one for one in subjects if one.startswith(f"{modality}:") and _holds(modality, _group(one))]
         single = [one for one in own if "." in one] or own
-        cells = {_factor(one): means(summary.intervals(Column("", "retention", (one,), "score"))) for one in single}
+        cells = {_factor(one): summary.means(Column("", "retention", (one,), "score")) for one in single}
         if cells:
             tables[modality] = pd.DataFrame(cells).reindex(list(summary.experiments))
     if not tables:
@@ -210,7 +210,7 @@ def retention_scores(summary: StudySummary) -> dict[str, pd.DataFrame]:
     for modality in summary.modalities:
         own = [group for group in factor_groups(subjects) if f"{modality}:{group}" in subjects]
         columns = {group: Column(group, "retention", (f"{modality}:{group}",), "score") for group in own}
-        cells = {group: means(summary.intervals(column)) for group, column in columns.items()}
+        cells = {group: summary.means(column) for group, column in columns.items()}
         before = {group: summary.level("retention", f"{modality}:{group}", "untrained") for group in own}
         if own:
             table = pd.DataFrame(cells).reindex(list(summary.experiments))

@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from mcnlab.metrics.statistics import Interval
 from mcnlab.reporting.beside_points import Named, Panel, name_points
+from mcnlab.reporting.intervals import told_interval, whiskers
 from mcnlab.reporting.style import CLASS_COLORS, INK, QUIET, Figure, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
 from mcnlab.reporting.views import (
@@ -19,9 +20,7 @@ from mcnlab.reporting.views import (
     grows,
     line_in_words,
     quality_column,
-    told_interval,
     view_lines,
-    whiskers,
 )
 
 TASK = "bound"

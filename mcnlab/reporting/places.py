@@ -7,10 +7,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mcnlab.metrics.statistics import Interval
-from mcnlab.reporting.figures import half_width_text, interval_text
+from mcnlab.reporting.intervals import half_width_text, interval_text, whiskers
 from mcnlab.reporting.style import CLASS_COLORS, INK, QUIET, Figure, safe, styled
 from mcnlab.reporting.summary import Column, StudySummary
-from mcnlab.reporting.views import whiskers
 
 DETECTION, EXPLANATION = "detection", "explanation"
 POINTING = {

@@ -7,10 +7,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from mcnlab.metrics.statistics import Interval
 from mcnlab.modalities import in_order
 from mcnlab.reporting.curves import curve_traces, stage_starts
+from mcnlab.reporting.intervals import whiskers
 from mcnlab.reporting.style import INK, QUIET, SEQUENTIAL, Figure, safe, shortened, styled
-from mcnlab.reporting.summary import carriers, factor_groups, short_direction
+from mcnlab.reporting.summary import carriers, factor_groups, finite_or_none, short_direction
 from mcnlab.runs import RunFolder
 
 RUN_COLOR, LIGHT_COLOR = "#0072B2", "#9ecae1"
@@ -189,18 +191,13 @@ def _bar(run: RunFolder, table: pd.DataFrame, metric: str, names: Sequence[str],
     """Bars of one metric with their intervals."""
     rows = run.results()
     rows = rows[(rows.task == "retrieval") & (rows.metric == metric)].set_index("subject").reindex(table.index)
-    whiskers = {
-        "type": "data",
-        "symmetric": False,
-        "array": (rows["high"] - rows["value"]).fillna(0).to_numpy(),
-        "arrayminus": (rows["value"] - rows["low"]).fillna(0).to_numpy(),
-        "color": INK,
-        "thickness": 1.2,
-        "width": 3,
-    }
+    ends = zip(rows["value"], rows["low"], rows["high"], strict=True)
+    intervals = [Interval(value, finite_or_none(low), finite_or_none(high), 1) for value, low, high in ends]
     hover = f"%{{y}} {words}: %{{x:.3f}}<extra></extra>"
     bar = go.Bar(orientation="h", y=names, x=rows["value"], marker_color=color, name=words, hovertemplate=hover)
-    return bar.update(error_x=whiskers) if color == RUN_COLOR else bar
+    if color != RUN_COLOR:
+        return bar
+    return bar.update(error_x=whiskers(intervals))
 
 
 def _marks(values: pd.Series, names: Sequence[str], symbol: str, words: str) -> go.Scatter:

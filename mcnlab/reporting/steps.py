@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from mcnlab.reporting.figures import bars, bars_in_words, interval_table, means
+from mcnlab.reporting.bars import bars_figure
 from mcnlab.reporting.style import INK, SEQUENTIAL, Figure, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary, short_direction
 from mcnlab.runs import RunFolder
@@ -77,17 +77,16 @@ def step_recall_figure(summary: StudySummary, *, metric: str = "step_recall") ->
         Small multiples of horizontal bars, a panel per way of searching; None when steps were not searched.
     """
     columns = [Column(short_direction(one), TASK, (one,), metric) for one in step_subjects(summary)]
-    if not columns:
-        return None
-    return Figure(
+    return bars_figure(
+        summary,
+        columns,
         name=metric.replace("_", "-"),
         title=TITLES[metric],
         caption=CAPTIONS[metric] + "Recall: share of the annotated steps whose frame lies inside a true interval, mean "
         "over the videos of a task, then over tasks; larger is better. Bars: mean over seeds; whiskers: 95 % interval. "
         "Dashed line: chance (random scores). Diamond: the same model before training.",
-        alt=bars_in_words(summary, columns),
-        plot=bars(summary, columns, unit="recall (share of steps)", suffix=f"_{metric}"),
-        numbers=interval_table(summary, columns),
+        unit="recall (share of steps)",
+        suffix=f"_{metric}",
     )
 
 
@@ -176,7 +175,7 @@ def step_scores_figure(example: StepExample | None) -> Figure | None:
 
 def _table_of(summary: StudySummary, subject: str) -> pd.DataFrame:
     """The rows of one way of searching."""
-    cells = {words: means(summary.intervals(Column("", TASK, (subject,), name))) for name, words in SHOWN.items()}
+    cells = {words: summary.means(Column("", TASK, (subject,), name)) for name, words in SHOWN.items()}
     table = pd.DataFrame(cells).reindex(list(summary.experiments))
     for level, words in LEVELS.items():
         values = [summary.level(TASK, subject, f"{level}_{name}") for name in SHOWN]

@@ -7,9 +7,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mcnlab.metrics.statistics import Interval, mean_interval
+from mcnlab.reporting.bars import bars_figure
 from mcnlab.reporting.comparison import gap
-from mcnlab.reporting.figures import bars, bars_in_words, interval_table, interval_text
-from mcnlab.reporting.style import CLASS_COLORS, INK, Figure, safe, shortened, styled
+from mcnlab.reporting.intervals import interval_text, whiskers
+from mcnlab.reporting.style import CLASS_COLORS, Figure, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
 
 TASK = "classify"
@@ -44,17 +45,16 @@ def accuracy_figure(summary: StudySummary) -> Figure | None:
         Bars with chance and the untrained model; None where no classifier was asked.
     """
     columns = accuracy_columns(summary)
-    if not columns:
-        return None
-    return Figure(
+    return bars_figure(
+        summary,
+        columns,
         name="classes-told",
         title="How many held-out clips are named right",
         caption="Accuracy of the model's own classifier (share of held-out clips, larger is better); of a student that "
         "uses its teacher's classifier, by that one. Bars: mean over seeds; whiskers: 95 % interval. Dashed line: the "
         "most frequent class. Diamond: the same model before training.",
-        alt=bars_in_words(summary, columns),
-        plot=bars(summary, columns, unit="share of clips", suffix="_accuracy"),
-        numbers=interval_table(summary, columns),
+        unit="share of clips",
+        suffix="_accuracy",
     )
 
 
@@ -211,8 +211,6 @@ def _place_of_name(name: str, points: Mapping[str, tuple[float, float]]) -> str:
 
 def _point(name: str, number: int, size: float, accuracy: Interval, beside: str) -> go.Scatter:
     """One experiment."""
-    up = 0.0 if accuracy.high is None else accuracy.high - accuracy.value
-    down = 0.0 if accuracy.low is None else accuracy.value - accuracy.low
     return go.Scatter(
         x=[size],
         y=[accuracy.value],
@@ -222,6 +220,6 @@ def _point(name: str, number: int, size: float, accuracy: Interval, beside: str)
         name=safe(name),
         showlegend=False,
         marker={"size": 11, "color": CLASS_COLORS[number % len(CLASS_COLORS)]},
-        error_y={"type": "data", "symmetric": False, "array": [up], "arrayminus": [down], "color": INK, "width": 3},
+        error_y=whiskers([accuracy], least=0.0, most=1.0),
         hovertemplate=f"{safe(name)}: %{{x:,.0f}} parameters, accuracy %{{y:.3f}}<extra></extra>",
     )

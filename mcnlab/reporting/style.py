@@ -130,6 +130,11 @@ def shortened(text: str, *, longest: int = 90) -> str:
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
+def family_color(kind: str) -> str:
+    """Color of a kind of experiments; a quiet one for a kind that is not known."""
+    return FAMILY_COLORS.get(kind, QUIET)
+
+
 def evenly(count: int, *, most: int) -> int:
     """Panels per row, at most so many, with which the rows are about equally full.
 

@@ -107,6 +107,14 @@ class StudySummary:
             found[experiment] = interval if interval.n > 1 else self._own_interval(experiment, column, interval)
         return found
 
+    def means(self, column: Column) -> dict[str, float]:
+        """The means of `intervals` alone."""
+        return {name: interval.value for name, interval in self.intervals(column).items()}
+
+    def family(self, experiment: str) -> str:
+        """Kind of an experiment, of `recipe.FAMILIES`; empty when its settings cannot be read."""
+        return self.recipes[experiment].family if experiment in self.recipes else ""
+
     def trains(self, experiment: str, subject: str) -> bool:
         """Whether an experiment trained the towers of a subject's modalities, of a direction those of both sides.
 

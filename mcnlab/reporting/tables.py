@@ -7,8 +7,7 @@ import pandas as pd
 
 from mcnlab.metrics.statistics import Interval
 from mcnlab.reporting.comparison import Difference, as_good_as_best, differences_from
-from mcnlab.reporting.figures import family
-from mcnlab.reporting.style import FAMILY_COLORS, QUIET
+from mcnlab.reporting.style import family_color
 from mcnlab.reporting.summary import Column, StudySummary
 
 
@@ -67,7 +66,7 @@ def comparison_view(summary: StudySummary, columns: Sequence[Column], *, lead: s
             name,
             _what(summary, name),
             seeds[name],
-            FAMILY_COLORS.get(family(summary, name), QUIET),
+            family_color(summary.family(name)),
             tuple(cells.get(name, CellView()) for cells in by_column),
         )
         for name in summary.experiments

@@ -8,8 +8,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mcnlab.metrics.statistics import Interval
-from mcnlab.reporting.figures import PANELS_PER_ROW, bars, bars_in_words, family, interval_table, interval_text
-from mcnlab.reporting.style import CLASS_COLORS, FAMILY_COLORS, INK, QUIET, Figure, evenly, safe, shortened, styled
+from mcnlab.reporting.bars import bars_figure
+from mcnlab.reporting.intervals import interval_text, whiskers
+from mcnlab.reporting.style import CLASS_COLORS, QUIET, Figure, evenly, family_color, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
 
 METHODS = {"transfer": "linear", "finetune": "tuned"}
@@ -41,7 +42,7 @@ SHOWN = {
     "tuned_map": "fine-tuned, mAP",
 }
 """Columns of the table."""
-PANEL_PX, HEAD_PX, FOOT_PX = 230, 60, 60
+PANELS_PER_ROW, PANEL_PX, HEAD_PX, FOOT_PX = 3, 230, 60, 60
 
 
 def transfer_tasks(summary: StudySummary) -> list[str]:
@@ -86,14 +87,15 @@ def probe_figure(summary: StudySummary, task: str) -> Figure | None:
     if not columns:
         return None
     unit, title, words = MEASURES[measure_of(summary, task)], *HEADS[_kind(task)]
-    return Figure(
+    return bars_figure(
+        summary,
+        columns,
         name=f"{_anchor(task)}-probe",
         title=f"{title}{_where(task)}",
         caption=f"{unit.capitalize()}, larger is better: {words} Bars: mean over seeds; whiskers: 95 % interval. "
         "Dashed line: chance.",
-        alt=bars_in_words(summary, columns),
-        plot=bars(summary, columns, unit=unit, suffix=f"_{columns[0].metric}"),
-        numbers=interval_table(summary, columns),
+        unit=unit,
+        suffix=f"_{columns[0].metric}",
     )
 
 
@@ -259,15 +261,7 @@ def _curve(points: Sequence[tuple[int, Interval]], color: str, dash: str, name: 
         showlegend=shown,
         line={"color": color, "dash": dash, "width": 2},
         marker={"size": 6},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [0.0 if one.high is None else one.high - one.value for one in intervals],
-            "arrayminus": [0.0 if one.low is None else one.value - max(0.0, one.low) for one in intervals],
-            "color": color,
-            "thickness": 1,
-            "width": 3,
-        },
+        error_y=whiskers(intervals, least=0.0, most=1.0, color=color, thickness=1.0),
         customdata=[[safe(name), interval_text(one)] for one in intervals],
         hovertemplate="%{customdata[0]}<br>%{x} of each class: %{customdata[1]}<extra></extra>",
     )
@@ -275,10 +269,10 @@ def _curve(points: Sequence[tuple[int, Interval]], color: str, dash: str, name: 
 
 def _color(summary: StudySummary, name: str, place: int) -> str:
     """The color of an experiment: of its family, unless two experiments are of one."""
-    families = [family(summary, other) for other in summary.experiments]
+    families = [summary.family(other) for other in summary.experiments]
     if len(set(families)) < len(families):
         return CLASS_COLORS[place % len(CLASS_COLORS)]
-    return FAMILY_COLORS.get(family(summary, name), INK)
+    return family_color(summary.family(name))
 
 
 def _shots(summary: StudySummary, task: str) -> list[int]:

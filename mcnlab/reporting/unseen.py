@@ -9,7 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mcnlab.reporting.figures import bars, bars_in_words, half_width_text, interval_table
+from mcnlab.reporting.bars import bars_figure
+from mcnlab.reporting.intervals import half_width_text
 from mcnlab.reporting.style import DIVERGING, Figure, evenly, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary
 from mcnlab.runs import RunFolder
@@ -57,16 +58,15 @@ def unseen_figure(summary: StudySummary) -> Figure | None:
         Bars with chance and the untrained model; None where the task was not measured.
     """
     columns = unseen_columns(summary)
-    if not columns:
-        return None
-    return Figure(
+    return bars_figure(
+        summary,
+        columns,
         name="unseen-found",
         title="How often the nearest clip is of the same class, for classes that were never trained on",
         caption="R@1 among held-out clips of unseen classes (share of clips, larger is better). Bars: mean over seeds; "
         "whiskers: 95 % interval. Dashed line: chance. Diamond: the same tower before training.",
-        alt=bars_in_words(summary, columns),
-        plot=bars(summary, columns, unit="share of clips", suffix="_recall_at_1"),
-        numbers=interval_table(summary, columns),
+        unit="share of clips",
+        suffix="_recall_at_1",
     )
 
 
@@ -82,14 +82,16 @@ def agreement_figure(summary: StudySummary) -> Figure | None:
     columns = unseen_columns(summary, "agreement")
     if not any(summary.intervals(column) for column in columns):
         return None
-    return Figure(
+    return bars_figure(
+        summary,
+        columns,
         name="unseen-agreement",
         title="How far the seen classes lie to each other as language says",
         caption="Spearman's correlation of the similarities of seen classes, on clips held out, with those of their "
         "names (1: the same order; 0: chance). Diamond: the same tower before training.",
-        alt=bars_in_words(summary, columns),
-        plot=bars(summary, columns, unit="rank correlation", suffix="_agreement"),
-        numbers=interval_table(summary, columns),
+        unit="rank correlation",
+        suffix="_agreement",
+        least=-1.0,
     )
 
 

@@ -1,7 +1,6 @@
 """Studies of many views: how what one view keeps grows with their number."""
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ import plotly.graph_objects as go
 
 from mcnlab.metrics.statistics import Interval, mean_interval
 from mcnlab.modalities import MODALITIES, in_order, pairs_among, pairs_with
-from mcnlab.reporting.figures import interval_text
+from mcnlab.reporting.intervals import interval_text, told_interval, whiskers
 from mcnlab.reporting.recipe import Recipe
-from mcnlab.reporting.style import CLASS_COLORS, INK, QUIET, Figure, safe, styled
+from mcnlab.reporting.style import CLASS_COLORS, QUIET, Figure, safe, styled
 from mcnlab.reporting.summary import Column, StudySummary, carriers
 
 CORE, FULL = "core view", "full graph"
@@ -184,21 +183,3 @@ def _by_seed(summary: StudySummary, column: Column, line: Line) -> list[list[flo
     runs = [values.get(name, {}) for name in line.experiments.values()]
     seeds = sorted(set.intersection(*(set(one) for one in runs))) if runs else []
     return [[one[seed] for one in runs] for seed in seeds]
-
-
-def told_interval(intervals: Mapping[str, Interval], name: str) -> str:
-    """A mean with its interval, or nothing."""
-    return interval_text(intervals[name]) if name in intervals else ""
-
-
-def whiskers(intervals: Sequence[Interval], *, most: float = math.inf) -> dict[str, object]:
-    """Plotly's error bars, cut at the most that a value can be."""
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [0.0 if one.high is None else min(one.high, most) - one.value for one in intervals],
-        "arrayminus": [0.0 if one.low is None else one.value - one.low for one in intervals],
-        "color": INK,
-        "thickness": 1.2,
-        "width": 3,
-    }
