@@ -1,6 +1,7 @@
 """How the pages of `--help` look: verbs in the order in which one meets them, and flags without a type."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
@@ -17,11 +18,26 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Verb(TyperCommand):
-    """A verb whose flags show no type."""
+    """A verb whose flags show no type, and whose paths are paths on this machine."""
 
     def get_params(self, ctx: Any) -> Any:
         """As typer gives them."""
         return _flags_without_type(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb, unless a path is an address.
+
+        Raises:
+            ConfigError: such as `--out s3://bucket/store`, which would become a folder called `s3:`.
+        """
+        # only once a verb is run, so that `mcnlab --help` does not wait for it
+        from mcnlab.files import refuse_address
+
+        for value in ctx.params.values():
+            for path in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(path, Path):
+                    refuse_address(path)
+        return super().invoke(ctx)
 
 
 class Verbs(TyperGroup):

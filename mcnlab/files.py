@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from mcnlab.errors import BusyError, StorageError
+from mcnlab.errors import BusyError, ConfigError, StorageError
 
 OWNER = ".owner"
 """Ending of the file that names the process which builds a folder; the lock beside it would be emptied by who asks."""
@@ -296,6 +297,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def refuse_address(path: str | Path) -> None:
+    """Refuse `s3://…`, `https://…` and the like, also with the one slash that a `Path` leaves of two.
+
+    Raises:
+        ConfigError: the path is an address.
+    """
+    address = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", str(path))
+    if address:
+        raise ConfigError(f"{address[1]}://{address[2]}: is an address, expected a path on this machine")
 
 
 def refuse_occupied(path: Path) -> None:

@@ -195,6 +195,22 @@ def test_a_wrong_command_line_is_refused_in_one_line(words, said, mcnlab_says):
 
 
 @pytest.mark.parametrize(
+    ("words", "address"),
+    [
+        (["import", "world", "--out", "s3://bucket/store"], "s3://bucket/store"),
+        (["train", "chance", "--run", "gs://bucket/run"], "gs://bucket/run"),
+        (["study", "https://x.org/study.yaml"], "https://x.org/study.yaml"),
+        (["verify", "hdfs://x/run"], "hdfs://x/run"),
+    ],
+)
+def test_an_address_is_no_path(words, address, tmp_path, monkeypatch, mcnlab_says):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = mcnlab_says(*words)
+    assert (code, one_line(err)) == (2, f"{address}: is an address, expected a path on this machine")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     ("flag", "said"),
     [
         ("training.epoch=3", "unknown setting 'training.epoch', did you mean 'epochs'?"),

@@ -6,7 +6,6 @@ import json
 import keyword
 import math
 import os
-import re
 import sysconfig
 import tempfile
 import unicodedata
@@ -19,7 +18,7 @@ import pandas as pd
 
 from mcnlab.config import nearest
 from mcnlab.errors import ConfigError, RunError
-from mcnlab.files import write_text_atomically
+from mcnlab.files import refuse_address, write_text_atomically
 from mcnlab.reporting.executed import OUTPUTS, count_outputs, first_error
 
 CHECKOUT = Path(__file__).parents[2]
@@ -166,7 +165,7 @@ def execute(
         >>> execute("notebooks/01_train_a_combination.ipynb", "/tmp/executed.ipynb", {"seed": 1})  # doctest: +SKIP
     """
     for path in (notebook, out, *([] if working_dir is None else [working_dir])):
-        _refuse_address(path)
+        refuse_address(path)
     notebook, out = Path(notebook), Path(out).absolute()
     _check_parameters(notebook, parameters)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -231,12 +230,6 @@ def _run_in(
     except DeadKernelError:
         return True, "its kernel was killed"
     return False, None
-
-
-def _refuse_address(path: str | Path) -> None:
-    """Refuse `s3://…`, `https://…` and the like, also with the one slash that a `Path` leaves of two."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
-        raise ConfigError(f"{path}: is an address, expected a path on this machine")
 
 
 def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
