@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
@@ -23,14 +21,13 @@ from safetensors import SafetensorError, safe_open
 from mcnlab.config import nearest_place
 from mcnlab.errors import DataError, RunError, reading_error
 from mcnlab.files import read_json, read_lines, write_text_atomically
+from mcnlab.parquet import read_parquet
 
 RESULT_COLUMNS = ("experiment", "seed", "task", "subject", "metric", "value", "low", "high")
 """The eight columns that every table of results has, in this order."""
 STATES = ("pending", "running", "finished", "failed", "interrupted")
 STOP_FILE = ".stop"
 """A request in a run folder: the training that finds it ends after a checkpoint, as on SIGTERM."""
-MOST_UNPACKED, ALWAYS_READ = 50, 2**26
-"""A table that unpacks to more than so many times its file, and so many bytes besides, would fill the memory."""
 _FOLDER_NAME = re.compile(r"(?P<experiment>.+)-s(?P<seed>\d+)")
 
 HEADLINES = {
@@ -412,43 +409,6 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise DataError(f"{path}: expected a mapping, got {type(values).__name__}")
     return values
-
-
-def read_parquet(path: Path, *, columns: list[str] | None = None) -> pd.DataFrame:
-    """A table of a run, which may come from others.
-
-    Args:
-        path: a Parquet file.
-        columns: those to read; all when None.
-
-    Raises:
-        DataError: there is no such file, it cannot be read, or it unpacks to far more than its bytes.
-    """
-    if not path.exists():
-        raise DataError(f"{path}: no such file; has the run been evaluated?")
-    try:
-        _refuse_bomb(path, columns)
-        return pd.read_parquet(path, columns=columns)
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise reading_error(error)(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-
-
-def _refuse_bomb(path: Path, columns: list[str] | None) -> None:
-    """Raise when a Parquet table unpacks to far more than its file: one value can stand there very many times."""
-    size, unpacked = path.stat().st_size, 0
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1024, columns=columns):
-            unpacked += sum(_unpacked_bytes(column) for column in batch.columns)
-            if unpacked > MOST_UNPACKED * size + ALWAYS_READ:
-                raise DataError(f"{path}: {size} bytes that unpack to more than {unpacked}")
-
-
-def _unpacked_bytes(column: pa.Array) -> int:
-    """What a column takes at most once every value stands for itself."""
-    if not isinstance(column, pa.DictionaryArray):
-        return int(column.nbytes)
-    sizes = (len(one.as_buffer() or b"") if hasattr(one, "as_buffer") else 8 for one in column.dictionary)
-    return len(column) * max(sizes, default=0)
 
 
 def _metric_cells(run: RunFolder, metrics: Sequence[str]) -> dict[str, float]:

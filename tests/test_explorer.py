@@ -10,13 +10,13 @@ import pytest
 from mcnlab.errors import CancelledError, DataError
 from mcnlab.experiment.course import checkpoint_embeddings
 from mcnlab.experiment.explorer import clip_media
+from mcnlab.reporting.addresses import picture_address, sound_address
 from mcnlab.reporting.explorer import Explorer
 from mcnlab.reporting.explorer.ask import SENTENCE
 from mcnlab.reporting.explorer.colors import CLUSTER, MODALITY, NONE, RANK, point_colors
 from mcnlab.reporting.explorer.compare import seen_differently
 from mcnlab.reporting.explorer.data import ALL_MODALITIES, open_runs
 from mcnlab.reporting.explorer.jobs import Jobs
-from mcnlab.reporting.explorer.pictures import picture_address, sound_address
 from mcnlab.reporting.layout import MapSettings
 from mcnlab.reporting.projection import aligned_maps
 from mcnlab.runs import RunFolder

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import io
 import json
 import re
 import shutil
@@ -12,7 +13,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
 
+from mcnlab.errors import DataError
+from mcnlab.reporting.addresses import picture_address, sound_address
 from mcnlab.reporting.answer import answer
 from mcnlab.reporting.export import PLOTLY, export_html
 from mcnlab.reporting.heatmaps import additions_figure, factors_figure, retention_figure
@@ -232,6 +236,38 @@ def test_thumbnails_lie_on_one_sheet(study):
     assert sheet is not None
     assert sheet["uri"].startswith("data:image/webp;base64,")
     assert sheet["columns"] ** 2 >= len(maps.clips)
+
+
+def picture(kind, size):
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (picture("EPS", (8, 8)), "no PNG, JPEG or WebP"),  # what opens it runs a program
+        (picture("PNG", (5000, 5000)), "5000 × 5000 pixels"),
+        (picture("PNG", (8, 8))[:40], "no PNG, JPEG or WebP"),
+        (b"", "no PNG, JPEG or WebP"),
+    ],
+    ids=["eps", "many pixels", "cut off", "empty"],
+)
+def test_a_thumbnail_from_others_that_is_no_small_picture_is_refused(content, said):
+    with pytest.raises(DataError, match=f"thumbnail: .*{said}"):
+        sprite(pd.DataFrame({"thumbnail": [content]}))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_pictures_are_shown_as_what_they_are(kind):
+    assert picture_address(picture(kind, (8, 8))).startswith(f"data:image/{kind.lower()};base64,")
+    assert sprite(pd.DataFrame({"thumbnail": [picture(kind, (8, 8))]}))["columns"] == 1
+
+
+def test_what_is_neither_picture_nor_sound_has_no_address():
+    assert [picture_address(one) for one in (None, float("nan"), b"<svg onload=alert(1)>", "text")] == [""] * 4
+    assert [sound_address(one) for one in (None, float("nan"), b"<html>", b"RIFF" + bytes(8_000_000))] == [""] * 4
 
 
 def test_a_view_of_a_figure_keeps_its_height():

@@ -1,6 +1,5 @@
 """Tables of a run that came from others: none of their readers takes one that unpacks to far more than its file."""
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +10,7 @@ from mcnlab.reporting.clip_player import HEAT_FILE, recordings_with_heat
 from mcnlab.reporting.gallery import SOUNDS_FILE, kept_sounds
 from mcnlab.reporting.places import DETECTION
 from mcnlab.reporting.summary import summarize
-from mcnlab.runs import RunFolder, read_parquet
+from mcnlab.runs import RunFolder
 from tests.fake_study import DEFAULT, write_fake_study
 
 ROWS = 1100
@@ -52,8 +51,3 @@ def test_a_damaged_table_is_named_by_every_reader(tmp_path):
         (tmp_path / name).write_bytes(b"PAR1 and no more")
         with pytest.raises(DataError, match=f"{name}: cannot be read"):
             read(RunFolder(tmp_path))
-
-
-def test_many_equal_values_are_no_bomb(tmp_path):
-    pd.DataFrame({"id": range(1000), "wav": b"\0" * 20_000}).to_parquet(tmp_path / "same.parquet")
-    assert len(read_parquet(tmp_path / "same.parquet")) == 1000

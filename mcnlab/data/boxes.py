@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mcnlab.errors import DataError, reading_error
+from mcnlab.errors import DataError
 from mcnlab.files import new_file_atomically
+from mcnlab.parquet import read_parquet
 
 BOXES_FILE = "boxes.parquet"
 """Name inside a store; a store without truth of this kind has no such file."""
@@ -113,11 +114,8 @@ def read_boxes(path: Path) -> pd.DataFrame:
     """
     if not path.exists():
         return _SCHEMA.empty_table().to_pandas()
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise reading_error(error)(f"{path}: not a readable Parquet file ({error})") from error
-    absent = [name for name in BOX_COLUMNS if name not in table.column_names]
+    table = read_parquet(path)
+    absent = [name for name in BOX_COLUMNS if name not in table]
     if absent:
         raise DataError(f"{path}: the column {absent[0]!r} is missing")
-    return table.select(list(BOX_COLUMNS)).to_pandas()
+    return table[list(BOX_COLUMNS)]

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mcnlab.errors import DataError, reading_error
+from mcnlab.parquet import Unpacking
 
 CLIP_COLUMNS = ("clip_start_s", "clip_end_s", "caption", "label", "missing", "known_words")
 """Columns that hold a list with one entry per clip."""
@@ -43,8 +44,9 @@ class Manifest:
             self._metadata = pq.read_metadata(file)
             names = self._metadata.schema.to_arrow_schema().names
             self._check(names, tracks)
+            self._unpacking = Unpacking(file, self._metadata)
             numbers = ["duration_s", "shard", *(f"{track}_{what}" for track in tracks for what in ("start", "rows"))]
-            table = self._opened().read(["id", "split", *numbers])
+            table = self._read(range(self._metadata.num_row_groups), ["id", "split", *numbers])
         except (OSError, pa.ArrowException) as error:
             said = " ".join(str(error).split())
             raise reading_error(error)(f"{file}: not a readable Parquet file ({said})") from error
@@ -111,13 +113,12 @@ class Manifest:
         Yields:
             Rows of the recordings, (n,), and a table of as many rows.
         """
-        file, starts = self._opened(), self._group_starts
-        first = 0
+        starts, first = self._group_starts, 0
         while first < len(starts) - 1:
             last = max(first + 1, int(np.searchsorted(starts, starts[first] + _READ_AT_ONCE, side="right")) - 1)
             rows = np.arange(starts[first], starts[last])
             if chosen is None or chosen[rows].any():
-                table = file.read_row_groups(range(first, last), list(columns), use_threads=False)
+                table = self._read(range(first, last), columns)
                 if chosen is not None and not chosen[rows].all():
                     table, rows = table.filter(pa.array(chosen[rows])), rows[chosen[rows]]
                 yield rows, table
@@ -137,11 +138,13 @@ class Manifest:
 
     def _read_group(self, group: int, columns: tuple[str, ...]) -> pa.Table:
         """Some columns of one row group."""
-        return self._opened().read_row_group(group, list(columns), use_threads=False)
+        return self._read([group], columns)
 
-    def _opened(self) -> pq.ParquetFile:
-        """The file for one caller alone: readers are not made for several threads."""
-        return pq.ParquetFile(self.file, metadata=self._metadata, memory_map=True)
+    def _read(self, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Some columns of some row groups, by a reader of this call alone: none is made for several threads."""
+        self._unpacking.refuse_too_much(groups, columns)
+        file = pq.ParquetFile(self.file, metadata=self._metadata, memory_map=True)
+        return file.read_row_groups(list(groups), list(columns), use_threads=False)
 
 
 def flat(column: pa.ChunkedArray) -> pa.Array:

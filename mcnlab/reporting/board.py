@@ -1,6 +1,5 @@
 """The study board: all runs of one or more studies side by side, in JupyterLab."""
 
-import base64
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import pandas as pd
 from IPython.display import display
 
 from mcnlab.errors import ConfigError, McnlabError
+from mcnlab.reporting.addresses import sound_address
 from mcnlab.reporting.board_rows import (
     board_columns,
     differences,
@@ -247,7 +247,7 @@ class Board:
     def _sound(self, run: str, clip: str) -> str:
         """A clip's sound as a data address; empty where there is none."""
         found = None if self.media is None else self.media(self.run(run).path, clip).wav
-        return "" if not found else "data:audio/wav;base64," + base64.b64encode(found).decode()
+        return sound_address(found)
 
 
 def board(

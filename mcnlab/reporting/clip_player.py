@@ -1,6 +1,5 @@
 """A player for the web page: frames with a heat map over them, boxes, sound, and the attention over time as a strip."""
 
-import base64
 import html
 import io
 import json
@@ -12,7 +11,9 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from mcnlab.runs import RunFolder, read_parquet
+from mcnlab.parquet import read_parquet
+from mcnlab.reporting.addresses import picture_address, sound_address
+from mcnlab.runs import RunFolder
 
 HEAT_FILE = "heat.parquet"
 """Beside the results of a run: some recordings with their heat maps."""
@@ -53,13 +54,13 @@ def player(recording: Mapping[str, Any], *, title: str = "") -> str:
     facts: dict[str, Any] = {
         "times": [float(one) for one in recording["times_s"]],
         "shown": float(recording["shown_s"]),
-        "pictures": [_address("image/png", one) for one in recording["pictures"]],
-        "heat": [_address("image/png", overlay(one, low=low, high=high)) for one in maps],
+        "pictures": [picture_address(one) for one in recording["pictures"]],
+        "heat": [picture_address(overlay(one, low=low, high=high)) for one in maps],
         "peaks": [(float(one.max()) - usual) / max(high - usual, 1e-9) for one in maps],
         "boxes": [_boxes(one) for one in recording["boxes"]],
     }
-    wav = recording.get("wav")
-    sound = f'<audio controls preload="metadata" src="{_address("audio/wav", wav)}"></audio>' if wav else ""
+    heard = sound_address(recording.get("wav"))
+    sound = f'<audio controls preload="metadata" src="{heard}"></audio>' if heard else ""
     name = html.escape(title or str(recording["recording"]))
     rows = "".join(
         f"<tr><td>{time:.2f} s</td><td>{float(one.max()):.3f}</td></tr>"
@@ -121,11 +122,6 @@ def _boxes(boxes: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
         ]
         for one in boxes
     ]
-
-
-def _address(kind: str, content: bytes) -> str:
-    """Some bytes as an address that holds them."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 _STYLE = """<style>

@@ -1,12 +1,12 @@
 """Retrieval clip by clip: which queries find their clip, and what comes first when they do not."""
 
-import base64
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from mcnlab.reporting.addresses import picture_address
 from mcnlab.reporting.asked import asked, compared_embeddings
 from mcnlab.reporting.graph_figure import graph_of_settings
 from mcnlab.reporting.style import QUIET, Figure, family_color, safe, shortened, styled
@@ -158,8 +158,7 @@ def _control(summary: StudySummary, experiment: str) -> bool:
 def _found(clips: pd.DataFrame, place: int, right: int) -> Found:
     """A retrieved clip."""
     content = clips["thumbnail"].iloc[place] if "thumbnail" in clips else None
-    picture = "" if content is None else "data:image/png;base64," + base64.b64encode(content).decode()
-    return Found(_words(clips, place), picture, bool(place == right))
+    return Found(_words(clips, place), picture_address(content), bool(place == right))
 
 
 def _words(clips: pd.DataFrame, place: int) -> str:

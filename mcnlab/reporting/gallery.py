@@ -1,6 +1,5 @@
 """Examples of retrieval to look at, read and hear: the best, the median and the worst query of each direction."""
 
-import base64
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +9,14 @@ import pandas as pd
 
 from mcnlab.errors import DataError
 from mcnlab.modalities import MODALITIES
+from mcnlab.parquet import read_parquet
+from mcnlab.reporting.addresses import picture_address, sound_address
 from mcnlab.reporting.asked import Asked, asked, compared_embeddings
 from mcnlab.reporting.examples import meeting_space
 from mcnlab.reporting.overview import best_run
 from mcnlab.reporting.style import shortened
 from mcnlab.reporting.summary import KEY_DIRECTIONS, StudySummary, short_direction
-from mcnlab.runs import RunFolder, read_parquet
+from mcnlab.runs import RunFolder
 
 SOUNDS_FILE = "sounds.parquet"
 """Beside the results of a run: id, wav, and whether it was cut, of the clips that its gallery shows."""
@@ -198,8 +199,8 @@ class _Shown:
         wav, cut = (None, False) if silent else self.heard.get(str(row["id"]), (None, False))
         return ShownClip(
             shortened(str(row["caption"] or row["id"]), longest=140),
-            _address("image/png", picture),
-            _address("audio/wav", wav),
+            picture_address(picture),
+            sound_address(wav),
             cut,
             right,
             score,
@@ -219,8 +220,3 @@ def _example(told: Asked, kind: str, row: int, shown: _Shown) -> Example:
         for other in told.found(row, shown=SHOWN)
     )
     return Example(kind, int(told.ranks[row]), shown.clip(place, right=True, score=1.0), found)
-
-
-def _address(kind: str, content: bytes | None) -> str:
-    """Some bytes as an address that holds them; empty for none."""
-    return "" if content is None else f"data:{kind};base64,{base64.b64encode(content).decode()}"

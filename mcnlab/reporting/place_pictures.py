@@ -1,6 +1,5 @@
 """Pictures with heat maps and boxes over them: what a person judges localization by."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from mcnlab.parquet import read_parquet
+from mcnlab.reporting.addresses import picture_address
 from mcnlab.reporting.places import DETECTION, EXPLANATION, measured
 from mcnlab.reporting.style import CLASS_COLORS, QUIET, Figure, safe, styled
 from mcnlab.reporting.summary import StudySummary
-from mcnlab.runs import read_parquet
 
 HEAT: Sequence[Sequence[float | str]] = [
     [0.0, "rgba(255,255,255,0)"],
@@ -175,9 +175,8 @@ def heat_picture(
         row=cell[0],
         col=cell[1],
     )
-    address = "data:image/png;base64," + base64.b64encode(png).decode()
     frame = {"x": 0, "y": 0, "sizex": 1, "sizey": 1, "sizing": "stretch", "layer": "below", "yanchor": "top"}
-    plot.add_layout_image({"source": address, **frame}, row=cell[0], col=cell[1])
+    plot.add_layout_image({"source": picture_address(png), **frame}, row=cell[0], col=cell[1])
     plot.update_xaxes(visible=False, range=[0, 1], constrain="domain", row=cell[0], col=cell[1])
     anchor = next(plot.select_traces(row=cell[0], col=cell[1])).xaxis or "x"
     plot.update_yaxes(visible=False, range=[1, 0], scaleanchor=anchor, constrain="domain", row=cell[0], col=cell[1])

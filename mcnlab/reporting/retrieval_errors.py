@@ -1,6 +1,5 @@
 """Retrieval errors of two runs held against each other: what the one finds and the other does not."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mcnlab.errors import DataError
+from mcnlab.reporting.addresses import picture_address
 from mcnlab.reporting.examples import compared_embeddings, meeting_space
 from mcnlab.reporting.style import shortened
 from mcnlab.runs import RunFolder
@@ -142,8 +142,7 @@ def clip_view(clips: pd.DataFrame, clip: str) -> dict[str, str]:
         Plain texts; the picture is a data address, empty without one.
     """
     row = clips.loc[clip]
-    content = row.get("thumbnail")
-    picture = "data:image/png;base64," + base64.b64encode(content).decode() if isinstance(content, bytes) else ""
+    picture = picture_address(row.get("thumbnail"))
     return {"id": str(clip), "caption": shortened(str(row.get("caption") or ""), longest=160), "picture": picture}
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import warnings
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,9 @@ from PIL import Image
 from mcnlab.errors import DataError
 
 THUMBNAIL_PX = 48
+FORMATS = ("PNG", "JPEG", "WEBP")
+MOST_PIXELS = 2**24
+"""Of a picture that may come from others: a few kilobytes can unpack to gigabytes."""
 
 
 def sprite(clips: pd.DataFrame) -> dict[str, Any] | None:
@@ -23,7 +27,7 @@ def sprite(clips: pd.DataFrame) -> dict[str, Any] | None:
         `uri`, `columns`, `size` in px; None when no clip has a thumbnail.
 
     Raises:
-        DataError: the bytes are not an image.
+        DataError: bytes are not a PNG, JPEG or WebP image, or it has very many pixels.
     """
     if "thumbnail" not in clips or clips["thumbnail"].isna().all():
         return None
@@ -41,7 +45,13 @@ def sprite(clips: pd.DataFrame) -> dict[str, Any] | None:
 def _thumbnail(content: bytes) -> Image.Image:
     """One picture in the sheet's size."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.convert("RGB").resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
-    except OSError as error:
-        raise DataError(f"thumbnail: not an image ({error})") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise Image.DecompressionBombError(f"{image.width} × {image.height} pixels")
+                return image.convert("RGB").resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(f"thumbnail: too many pixels ({error})") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"thumbnail: no PNG, JPEG or WebP ({error})") from error

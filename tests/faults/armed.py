@@ -1,5 +1,6 @@
 """Faults of files made to do harm: none is obeyed, none takes more time or memory than its size explains."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -11,17 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tests.armed_pickles import armed_pickles
 from tests.faults.children import in_child
 from tests.faults.mutated import look
 from tests.faults.readers import KINDS, Kind, sound_copy
 from tests.faults.registry import Trial, fault
+from tests.repeated_text import columns_of_texts, repeat_text
 
 BOMB = 2**27
 """Bytes that a small file promises or unpacks to; beyond what a reader may take."""
+UNREAD = "checksum"
+"""A column that only the maker of a store writes."""
 Maker = Callable[[Path, bytes, random.Random], None]
 """Puts an armed file in the place of a sound one; gets an armed pickle, and the dice."""
 
@@ -94,11 +96,10 @@ def _yaml_bomb(path: Path, armed: bytes, dice: random.Random) -> None:
     path.write_text(dice.choice(["\n".join([*lines, whole]), tag, "a: " + "[" * 10**4, "a: &a\n  b: *a", "? " * 2000]))
 
 
-def _parquet_rows(path: Path, armed: bytes, dice: random.Random) -> None:
-    """A column of one value, very often: some kilobytes that unpack to gigabytes."""
-    count = 3 * 10**7
-    values = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array(["x" * 2000]))
-    pq.write_table(pa.table({"id": values, "split": values}), path, compression="zstd")
+def _repeated_text(path: Path, armed: bytes, dice: random.Random) -> None:
+    """One column of texts, or of lists of them, is one long text, repeated: some kilobytes that unpack to gigabytes."""
+    name = dice.choice([name for name in columns_of_texts(path) if name != UNREAD])
+    repeat_text(path, name, length=BOMB // 2, store_schema=dice.random() < 0.5)
 
 
 def _lying_wav(path: Path, armed: bytes, dice: random.Random) -> None:
@@ -152,8 +153,8 @@ PLACES: tuple[tuple[str, str, Maker], ...] = (
     ("captions", "", _deep_json),
     ("study", "", _yaml_bomb),
     ("run", "settings.yaml", _yaml_bomb),
-    ("store", "manifest.parquet", _parquet_rows),
-    ("run", "clips.parquet", _parquet_rows),
+    ("store", "manifest.parquet", _repeated_text),
+    ("run", "clips.parquet", _repeated_text),
     ("wav", "", _lying_wav),
     ("png", "", _picture_bomb),
     ("pickle", "", _plain),
@@ -173,6 +174,19 @@ def armed(trial: Trial) -> tuple[bytes, Path]:
     return cases[name], folder / f"obeyed {name}"
 
 
+def _record(file: Path, path: Path) -> None:
+    """Write size and checksum of an armed file where those of the sound one stood, as who armed it would."""
+    for record, name in (
+        (path / "store.json", file.relative_to(path).as_posix()),
+        (file.with_name("state.json"), file.stem),
+    ):
+        if record.is_file() and record != file:
+            info, content = json.loads(record.read_bytes()), file.read_bytes()
+            if name in info.get("files", {}):
+                info["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+                record.write_text(json.dumps(info))
+
+
 @fault(
     "armed-files",
     "armed pickles, containers, checkpoints, arrays, JSON, YAML, Parquet, sounds and pictures; bombs",
@@ -190,6 +204,7 @@ def armed_file(trial: Trial) -> str:
     if pattern:
         file = sorted(path.glob(pattern))[-1]
     make(file, content, trial.random)
+    _record(file, path)
     try:
         said = in_child(lambda: look(kind, path, file))
     except AssertionError as error:

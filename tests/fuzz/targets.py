@@ -29,7 +29,7 @@ def metrics(path: Path) -> object:
 
 def parquet(path: Path) -> object:
     """A table of a run."""
-    from mcnlab.runs import read_parquet
+    from mcnlab.parquet import read_parquet
 
     return read_parquet(path)
 

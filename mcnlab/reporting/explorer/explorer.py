@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mcnlab.errors import DataError, McnlabError
+from mcnlab.reporting.addresses import picture_address, sound_address
 from mcnlab.reporting.explorer.ask import RINGED, Asks, QueryBox
 from mcnlab.reporting.explorer.colors import CLUSTER, PointColors, point_colors
 from mcnlab.reporting.explorer.course import Checkpoints, CourseSlider
@@ -17,7 +18,6 @@ from mcnlab.reporting.explorer.jobs import Jobs, Task
 from mcnlab.reporting.explorer.media import ClipMedia, Media
 from mcnlab.reporting.explorer.near import near_clip, whole
 from mcnlab.reporting.explorer.panel import PanelControls
-from mcnlab.reporting.explorer.pictures import picture_address, sound_address
 from mcnlab.reporting.explorer.together import LayOut, lay_out_pair
 from mcnlab.reporting.explorer.views import CardView, ClipTable, MapsView
 from mcnlab.reporting.explorer.words import Clips, how_far_to_trust

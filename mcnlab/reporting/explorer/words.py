@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcnlab.reporting.addresses import picture_address
 from mcnlab.reporting.explorer.near import Near
-from mcnlab.reporting.explorer.pictures import picture_address
 from mcnlab.reporting.projection import Maps
 from mcnlab.reporting.style import shortened
 

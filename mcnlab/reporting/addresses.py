@@ -22,8 +22,8 @@ def picture_address(content: object) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}" if kind else ""
 
 
-def sound_address(content: bytes | None) -> str:
+def sound_address(content: object) -> str:
     """A WAV file as a data address; empty for what is none, or is too long."""
-    if content is None or not content.startswith(b"RIFF") or len(content) > MOST_BYTES:
+    if not isinstance(content, bytes) or not content.startswith(b"RIFF") or len(content) > MOST_BYTES:
         return ""
     return f"data:audio/wav;base64,{base64.b64encode(content).decode()}"
