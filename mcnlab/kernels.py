@@ -19,6 +19,8 @@ from weakref import WeakSet
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
+from mcnlab.processes import STOPPING
+
 PROVISIONER = "mcnlab-ready"
 """Name under which Jupyter knows `ReadyKernel`."""
 LOADED_AHEAD = (
@@ -56,13 +58,14 @@ def start_kernels_ready() -> None:
 
 
 def _start_server() -> None:
-    """Start the process that forks kernels, deaf to SIGTERM, which SLURM sends to all: kernels could not save."""
-    resource_tracker.ensure_running()  # else starting it below would let the signal through again
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    """Start the process that forks kernels, deaf to what SLURM sends to all: it alone knows which kernels live."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
+        resource_tracker.ensure_running()  # which lets SIGTERM through again
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def terminate_kernels() -> None:
@@ -128,7 +131,7 @@ class ForkedKernel:
 def _serve(arguments: list[str], folder: str | None, environment: dict[str, str]) -> None:
     """What the forked process does: become a kernel with its own session, folder and environment."""
     threading.Thread(target=_end_with_owner, daemon=True).start()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # which the server has blocked
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # which the server has blocked
     os.setsid()  # Ctrl-C in the owner's terminal is the owner's affair
     os.environ.clear()
     os.environ.update(environment)

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from tests.faults.commands import left_alive
 
 ASK = """
-import json, multiprocessing, os, sys
+import json, multiprocessing, os, signal, sys, time
 owner = multiprocessing.parent_process()
 facts = {
     "owner": owner and owner.pid,
@@ -22,6 +22,10 @@ facts = {
     "folder": os.getcwd(),
     "limit": os.environ.get("OMP_NUM_THREADS"),
 }
+if owner is not None:  # as SLURM does, to the server of forks as to all
+    os.kill(os.getppid(), signal.SIGUSR1)
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(3)
 open(answer, "w").write(json.dumps(facts))
 """
 PROGRAM = """
@@ -39,7 +43,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_kernel_is_forked_unless_its_threads_differ(tmp_path):
+def test_a_kernel_is_forked_unless_its_threads_differ_and_its_server_is_deaf_to_signals(tmp_path):
     parameters = new_code_cell('answer = ""')
     parameters.metadata["tags"] = ["parameters"]
     nbformat.write(new_notebook(cells=[parameters, new_code_cell(ASK)]), tmp_path / "ask.ipynb")
