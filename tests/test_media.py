@@ -510,3 +510,26 @@ def test_a_manifest_of_which_no_file_is_there_is_refused_however_small(table, sa
     assert not (tmp_path / "store").exists()
     path.write_text("id,video,audio\n1,,b.wav\n2,x.mp4,b.wav\n", encoding="utf-8")  # one of its own, beside sounds
     assert import_media(path, tmp_path / "store").lost == {"video: no such file": ["2"]}
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "ffconcat version 1.0\nfile other.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\nother.mp4\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    ],
+    ids=["ffconcat", "m3u8", "sdp"],
+)
+def test_a_list_of_other_files_in_the_place_of_a_video_is_not_followed(playlist, tmp_path):
+    write_video(tmp_path / "other.mp4")
+    (tmp_path / "v.mp4").write_text(playlist, encoding="utf-8")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        picture(tmp_path, "v.mp4")
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.mov", "v.avi", "v.mpg", "v.flv", "v.m4v"])
+def test_every_kind_of_video_is_read(name, tmp_path):
+    write_video(tmp_path / name, codec="mpeg1video" if name == "v.mpg" else "flv1" if name == "v.flv" else "mpeg4",
+                fps=25, seconds=1.0, sound=False)  # fmt: skip
+    assert len(picture(tmp_path, name).frames) >= 8

@@ -18,6 +18,11 @@ from mcnlab.errors import DataError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".mkv", ".mov", ".avi", ".mpg", ".mpeg", ".flv", ".m4v", ".ogv"})
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+CONTAINERS = (
+    "mov", "matroska", "avi", "mpeg", "mpegts", "mpegvideo", "flv", "ogg", "asf", "m4v", "h264", "hevc", "ivf",
+    "wav", "flac", "mp3", "aac", "aiff",
+)  # fmt: skip
+"""What FFmpeg may take a file for: nothing that opens further files or addresses, as playlists do."""
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif"})
 MAX_CLIP_S = 600.0
 _MEMBER = re.compile(r"^(?P<file>.+\.npz)#(?P<name>[^\[\]]+)(?:\[(?P<row>\d+)\])?$")
@@ -332,7 +337,7 @@ def opened_media(path: Path) -> Iterator[Any]:
     import av  # late: start-up time
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options={"format_whitelist": ",".join(CONTAINERS)}) as container:
             yield container
     except (av.FFmpegError, ValueError) as error:
         raise DataError(f"cannot be decoded ({_one_line(error)})") from error
