@@ -533,3 +533,14 @@ def test_every_kind_of_video_is_read(name, tmp_path):
     write_video(tmp_path / name, codec="mpeg1video" if name == "v.mpg" else "flv1" if name == "v.flv" else "mpeg4",
                 fps=25, seconds=1.0, sound=False)  # fmt: skip
     assert len(picture(tmp_path, name).frames) >= 8
+
+
+def test_a_video_of_huge_frames_is_refused(tmp_path, monkeypatch):
+    write_video(tmp_path / "v.mp4", seconds=1.0, sound=False)
+    assert len(picture(tmp_path, "v.mp4").frames) == 10
+    monkeypatch.setattr("mcnlab.data.media_files.MOST_PIXELS", 64 * 48 - 1)
+    with pytest.raises(DataError, match="frames of 64 × 48 pixels"):
+        picture(tmp_path, "v.mp4")
+    monkeypatch.setattr("mcnlab.data.media_files._refuse_huge", lambda width, height: None)  # as if its header lied
+    with pytest.raises(DataError, match="cannot be decoded"):
+        picture(tmp_path, "v.mp4")

@@ -23,6 +23,8 @@ CONTAINERS = (
     "wav", "flac", "mp3", "aac", "aiff",
 )  # fmt: skip
 """What FFmpeg may take a file for: nothing that opens further files or addresses, as playlists do."""
+MOST_PIXELS = 2**26
+"""Of a frame, twice as many as one of 8K has: a few kilobytes can unpack to gigabytes."""
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif"})
 MAX_CLIP_S = 600.0
 _MEMBER = re.compile(r"^(?P<file>.+\.npz)#(?P<name>[^\[\]]+)(?:\[(?P<row>\d+)\])?$")
@@ -338,9 +340,19 @@ def opened_media(path: Path) -> Iterator[Any]:
 
     try:
         with av.open(str(path), options={"format_whitelist": ",".join(CONTAINERS)}) as container:
+            for codec in (stream.codec_context for stream in container.streams.video):
+                if codec is not None:
+                    _refuse_huge(codec.width, codec.height)
+                    codec.options = {"max_pixels": str(MOST_PIXELS)}  # of frames that turn out larger
             yield container
     except (av.FFmpegError, ValueError) as error:
         raise DataError(f"cannot be decoded ({_one_line(error)})") from error
+
+
+def _refuse_huge(width: int, height: int) -> None:
+    """Raise when a frame has too many pixels."""
+    if width * height > MOST_PIXELS:
+        raise DataError(f"frames of {width} × {height} pixels, expected {MOST_PIXELS} in all at most")
 
 
 def origin_of(container: Any) -> float:
