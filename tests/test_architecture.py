@@ -14,7 +14,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mcnlab"
 LAYERS = (
     {"errors", "modalities", "batch", "processes"},
-    {"config", "numerics", "distributed", "runs", "files", "progress", "kernel_server", "kernels", "cluster"},
+    {
+        "config",
+        "numerics",
+        "distributed",
+        "runs",
+        "files",
+        "parquet",
+        "progress",
+        "kernel_server",
+        "kernels",
+        "cluster",
+    },
     {"data", "models", "losses", "metrics"},
     {"training", "evaluation", "reporting"},
     {"experiment", "workers", "sweep", "study_plan", "study", "demo", "plan", "doctor"},
@@ -27,6 +38,7 @@ BESIDE = {
     ("numerics", "config"),
     ("runs", "config"),
     ("runs", "files"),
+    ("runs", "parquet"),
     ("cluster", "files"),
     ("models", "losses"),
     ("sweep", "workers"),
