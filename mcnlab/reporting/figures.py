@@ -9,7 +9,7 @@ from mcnlab.metrics.statistics import Interval
 from mcnlab.modalities import MODALITIES
 from mcnlab.reporting.bars import bars_figure
 from mcnlab.reporting.beside_points import Named, Panel, name_points
-from mcnlab.reporting.intervals import whiskers
+from mcnlab.reporting.intervals import cut, whiskers
 from mcnlab.reporting.recipe import FAMILIES
 from mcnlab.reporting.style import FAMILY_COLORS, FAMILY_WORDS, QUIET, Figure, family_color, safe, shortened, styled
 from mcnlab.reporting.summary import Column, StudySummary, short_direction
@@ -85,11 +85,11 @@ def tradeoff_figure(summary: StudySummary) -> Figure | None:
     direction = next((one for one in asked if summary.trained_by_some(one)), None)
     private = tuple(f"{modality}:{modality[0]}" for modality in MODALITIES)
     score = Column("", "retention", private, "score", trained_only=True)
-    kept = _within(summary.intervals(score), least=-1.0)
+    kept = {name: cut(one, least=-1.0) for name, one in summary.intervals(score).items()}
     if direction is None or not kept:
         return None
     recall = Column("", "retrieval", (direction,), "recall_at_1", trained_only=True)
-    found = _within(summary.intervals(recall), least=0.0)
+    found = {name: cut(one, least=0.0) for name, one in summary.intervals(recall).items()}
     names = [name for name in summary.experiments if name in kept and name in found]
     table = pd.DataFrame({"found": summary.means(recall), "kept": summary.means(score)}).reindex(names)
     table.index.name = "experiment"
@@ -121,16 +121,6 @@ def tradeoff_figure(summary: StudySummary) -> Figure | None:
         plot=plot,
         numbers=table.round(3),
     )
-
-
-def _within(intervals: Mapping[str, Interval], *, least: float) -> dict[str, Interval]:
-    """The intervals, cut where a value can be no lower, and at 1."""
-    return {
-        name: one._replace(
-            low=None if one.low is None else max(one.low, least), high=None if one.high is None else min(one.high, 1.0)
-        )
-        for name, one in intervals.items()
-    }
 
 
 def _crosses(

@@ -47,6 +47,17 @@ def told_interval(intervals: Mapping[str, Interval], name: str) -> str:
     return interval_text(intervals[name]) if name in intervals else ""
 
 
+def cut(interval: Interval, *, least: float = -math.inf, most: float = 1.0) -> Interval:
+    """An interval that ends where a value can be no lower or higher.
+
+    Example:
+        >>> cut(Interval(0.75, -0.25, 1.25, 3), least=0.0)
+        Interval(value=0.75, low=0.0, high=1.0, n=3)
+    """
+    low = None if interval.low is None else max(interval.low, least)
+    return interval._replace(low=low, high=None if interval.high is None else min(interval.high, most))
+
+
 def whiskers(
     intervals: Sequence[Interval],
     *,
@@ -72,11 +83,12 @@ def whiskers(
         >>> whiskers([Interval(0.75, 0.5, 1.25, 3)], most=1.0)["array"]
         [0.25]
     """
+    ends = [cut(one, least=least, most=most) for one in intervals]
     return {
         "type": "data",
         "symmetric": False,
-        "array": [0.0 if one.high is None else min(one.high, most) - one.value for one in intervals],
-        "arrayminus": [0.0 if one.low is None else one.value - max(one.low, least) for one in intervals],
+        "array": [0.0 if one.high is None else one.high - one.value for one in ends],
+        "arrayminus": [0.0 if one.low is None else one.value - one.low for one in ends],
         "color": color,
         "thickness": thickness,
         "width": width,
