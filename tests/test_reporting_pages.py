@@ -248,11 +248,12 @@ def picture(kind, size):
     ("content", "said"),
     [
         (picture("EPS", (8, 8)), "no PNG, JPEG or WebP"),  # what opens it runs a program
+        (picture("GIF", (8, 8)), "no PNG, JPEG or WebP"),
         (picture("PNG", (5000, 5000)), "5000 × 5000 pixels"),
         (picture("PNG", (8, 8))[:40], "no PNG, JPEG or WebP"),
         (b"", "no PNG, JPEG or WebP"),
     ],
-    ids=["eps", "many pixels", "cut off", "empty"],
+    ids=["eps", "gif", "many pixels", "cut off", "empty"],
 )
 def test_a_thumbnail_from_others_that_is_no_small_picture_is_refused(content, said):
     with pytest.raises(DataError, match=f"thumbnail: .*{said}"):
